@@ -1,0 +1,211 @@
+/*
+ * The encoder: one compiled network, and for each thread a decoder and a session.
+ *
+ * Pictures are placed in the slots of a fixed batch, so that the network always
+ * sees the same shape and a picture's vector never depends on its neighbours.
+ */
+#include "base/alloc.h"
+#include "base/checksum.h"
+#include "myriops/encoder.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DEFAULT_BATCH 8
+
+struct myr_encoder {
+    myr_model *model;
+    myr_network *network;
+    myr_preprocess preprocess;
+    myr_image_limits limits;
+    int batch, dim;
+    bool normalise;
+    char contract[MYR_SHA256_TEXT];
+};
+
+struct myr_encoder_worker {
+    const myr_encoder *encoder;
+    myr_decoder *decoder;
+    myr_session *session;
+};
+
+/* Everything that decides a vector, as text, hashed. */
+static myr_status seal_contract(myr_encoder *encoder, const myr_card *card, const char *file_sha256, const char *output)
+{
+    const myr_preprocess *prep = &card->preprocess;
+    myr_buffer text = {0};
+    myr_buffer_printf(&text, "myriops contract 1\nmodel %s\noutput %s\nnormalised %d\n", file_sha256, output,
+                      encoder->normalise);
+    myr_buffer_printf(&text, "size %d %d\nresize %d %d\nfilter %d\nbgr %d\n", prep->width, prep->height,
+                      (int)prep->rule, prep->resize_to, (int)prep->filter, prep->bgr);
+    for (int c = 0; c < 3; c++)
+        myr_buffer_printf(&text, "channel %d mean %.9g std %.9g\n", c, (double)prep->mean[c], (double)prep->std[c]);
+    if (text.failed) {
+        myr_buffer_free(&text);
+        return myr_fail(MYR_ERR_NOMEM, "%s: no memory for the contract", card->name);
+    }
+    myr_sha256_text(text.data, text.size, encoder->contract);
+    myr_buffer_free(&text);
+    return MYR_OK;
+}
+
+/* The picture input must be (batch, 3, height, width) as the card says. */
+static myr_status check_input(const myr_card *card, const myr_model *model)
+{
+    if (myr_model_n_inputs(model) != 1)
+        return myr_fail(MYR_ERR_UNSUPPORTED, "%s: the network has %zu inputs; an image encoder has one",
+                        card->model_path, myr_model_n_inputs(model));
+    const myr_tensor_info *input = myr_model_input(model, 0);
+    if (input->rank != 4 || input->dims[1] != 3 || (input->dims[2] > 0 && input->dims[2] != card->preprocess.height) ||
+        (input->dims[3] > 0 && input->dims[3] != card->preprocess.width))
+        return myr_fail(MYR_ERR_FORMAT, "%s: input '%s' is not (batch, 3, %d, %d) as card '%s' says", card->model_path,
+                        input->name, card->preprocess.height, card->preprocess.width, card->name);
+    return MYR_OK;
+}
+
+/* Vector length: what one slot of a trial session gives. */
+static myr_status find_dim(myr_encoder *encoder)
+{
+    myr_session *session = NULL;
+    myr_status status = myr_session_create(encoder->network, &session);
+    if (status != MYR_OK)
+        return status;
+    size_t n_per_image = 0;
+    myr_session_output(session, 0, &n_per_image);
+    myr_session_free(session);
+    if (n_per_image == 0 || n_per_image > 65536)
+        return myr_fail(MYR_ERR_UNSUPPORTED, "the output has %zu values a picture; 1 to 65536 can be used", n_per_image);
+    encoder->dim = (int)n_per_image;
+    return MYR_OK;
+}
+
+myr_status myr_encoder_open(const myr_card *card, const myr_encoder_options *options, myr_encoder **out)
+{
+    *out = NULL;
+    const char *output = options->logits ? card->logits : card->embedding;
+    if (!output)
+        return myr_fail(MYR_ERR_UNSUPPORTED, "%s: this card names no '%s' output; it is no classifier", card->name,
+                        options->logits ? "logits" : "embedding");
+    char file_sha256[MYR_SHA256_TEXT];
+    myr_status status = myr_sha256_file(card->model_path, file_sha256);
+    if (status != MYR_OK)
+        return status;
+    if (card->sha256 && strcmp(card->sha256, file_sha256) != 0)
+        return myr_fail(MYR_ERR_FORMAT,
+                        "%s: its SHA-256 is %.16s..., but card '%s' wants %.16s...: damaged or another model; fetch it "
+                        "again or correct the card",
+                        card->model_path, file_sha256, card->name, card->sha256);
+    myr_encoder *encoder = myr_alloc(1, sizeof *encoder);
+    if (!encoder)
+        return myr_fail(MYR_ERR_NOMEM, "%s: no memory for an encoder", card->name);
+    encoder->preprocess = card->preprocess;
+    encoder->limits = options->limits;
+    encoder->batch = options->batch > 0 ? options->batch : DEFAULT_BATCH;
+    encoder->normalise = !options->logits && strcmp(card->metric, "cosine") == 0;
+    status = myr_model_load(card->model_path, &encoder->model);
+    if (status == MYR_OK)
+        status = check_input(card, encoder->model);
+    if (status == MYR_OK)
+        status = myr_network_create(encoder->model, options->backend, encoder->batch, &output, 1, &encoder->network);
+    if (status == MYR_OK)
+        status = find_dim(encoder);
+    if (status == MYR_OK)
+        status = seal_contract(encoder, card, file_sha256, output);
+    if (status != MYR_OK) {
+        myr_encoder_free(encoder);
+        return status;
+    }
+    *out = encoder;
+    return MYR_OK;
+}
+
+void myr_encoder_free(myr_encoder *encoder)
+{
+    if (!encoder)
+        return;
+    myr_network_free(encoder->network);
+    myr_model_free(encoder->model);
+    free(encoder);
+}
+
+int myr_encoder_dim(const myr_encoder *encoder)
+{
+    return encoder->dim;
+}
+
+int myr_encoder_batch(const myr_encoder *encoder)
+{
+    return encoder->batch;
+}
+
+const char *myr_encoder_contract(const myr_encoder *encoder)
+{
+    return encoder->contract;
+}
+
+myr_status myr_encoder_worker_create(const myr_encoder *encoder, myr_encoder_worker **out)
+{
+    *out = NULL;
+    myr_encoder_worker *worker = myr_alloc(1, sizeof *worker);
+    if (!worker)
+        return myr_fail(MYR_ERR_NOMEM, "no memory for an encoder's worker");
+    worker->encoder = encoder;
+    myr_status status = myr_decoder_create(&encoder->limits, &worker->decoder);
+    if (status == MYR_OK)
+        status = myr_session_create(encoder->network, &worker->session);
+    if (status != MYR_OK) {
+        myr_encoder_worker_free(worker);
+        return status;
+    }
+    *out = worker;
+    return MYR_OK;
+}
+
+void myr_encoder_worker_free(myr_encoder_worker *worker)
+{
+    if (!worker)
+        return;
+    myr_decoder_free(worker->decoder);
+    myr_session_free(worker->session);
+    free(worker);
+}
+
+static size_t values_per_picture(const myr_encoder *encoder)
+{
+    return (size_t)3 * (size_t)encoder->preprocess.width * (size_t)encoder->preprocess.height;
+}
+
+myr_status myr_encoder_prepare(myr_encoder_worker *worker, int slot, const void *bytes, size_t n_bytes)
+{
+    const myr_encoder *encoder = worker->encoder;
+    float *target = myr_session_input(worker->session) + (size_t)slot * values_per_picture(encoder);
+    myr_image image;
+    myr_status status = myr_decoder_decode(worker->decoder, bytes, n_bytes, &image);
+    if (status == MYR_OK)
+        status = myr_decoder_prepare(worker->decoder, &image, &encoder->preprocess, target);
+    if (status != MYR_OK)
+        memset(target, 0, values_per_picture(encoder) * sizeof *target);
+    return status;
+}
+
+myr_status myr_encoder_run(myr_encoder_worker *worker)
+{
+    return myr_session_run(worker->session);
+}
+
+myr_status myr_encoder_vector(const myr_encoder_worker *worker, int slot, float *vector)
+{
+    size_t dim = 0;
+    const float *values = myr_session_output(worker->session, 0, &dim);
+    values += (size_t)slot * dim;
+    double square = 0;
+    for (size_t i = 0; i < dim; i++)
+        square += (double)values[i] * (double)values[i];
+    if (!isfinite(square))
+        return myr_fail(MYR_ERR_FORMAT, "the network gave NaN or infinity for this picture");
+    double scale = worker->encoder->normalise && square > 0 ? 1.0 / sqrt(square) : 1.0;
+    for (size_t i = 0; i < dim; i++)
+        vector[i] = (float)(values[i] * scale);
+    return MYR_OK;
+}
