@@ -1,0 +1,114 @@
+/*
+ * How good the answers are: recall against exact search, retrieval metrics where
+ * labels exist, and a contact sheet to look at.
+ */
+#ifndef MYRIOPS_EVAL_H
+#define MYRIOPS_EVAL_H
+
+#include "myriops/status.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct myr_hit myr_hit;
+typedef struct myr_buffer myr_buffer;
+
+typedef struct myr_recall {
+    double recall;    /* mean over the queries, in [0, 1] */
+    double low, high; /* 95 % confidence interval of that mean */
+    double worst;     /* lowest recall of one query */
+    size_t n_queries;
+    size_t k;
+} myr_recall;
+
+/*
+ * myr_eval_recall - recall@k: the share of the true k nearest that was found.
+ *
+ * Local. A hit counts when its id is among the true k nearest, or when it is as near as
+ * the k-th of them, so that any choice among equal distances is right. A repeated id counts once.
+ *
+ *  truth           [in]   (n_queries, k_truth) ids of the exact nearest, nearest first; -1 ends a short row
+ *  truth_distance  [in]   (n_queries, k_truth) their distances, on the scale of the hits; or NULL: ids alone decide
+ *  k_truth         >= k
+ *  hits            [in]   (n_queries, k) ascending; id -1 ends a short row
+ *  n_queries, k    >= 1
+ *  result          [out]
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM
+ * Source:   ann-benchmarks (Aumüller et al. 2020) for ties; Wilson 1927 for the interval, on the
+ *           effective sample size of clustered trials (Kish 1965).
+ */
+MYR_API myr_status myr_eval_recall(const int64_t *truth, const float *truth_distance, size_t k_truth,
+                                   const myr_hit *hits, size_t n_queries, size_t k, myr_recall *result);
+
+typedef struct myr_retrieval {
+    double knn_accuracy; /* share of queries whose label wins the vote of the k hits */
+    double precision;    /* precision@k: hits with the query's label, of k */
+    double map;          /* mAP@k */
+    size_t n_scored;     /* queries that have a label; the means are over these */
+    size_t k;
+} myr_retrieval;
+
+/*
+ * myr_eval_retrieval - kNN accuracy, precision@k and mAP@k from labels.
+ *
+ * Local. The caller leaves the query itself out of its hits. A vote's tie goes to the label met first.
+ * AP@k = 1/min(k, R) * sum over relevant ranks i of precision@i; R = items with the query's label.
+ *
+ *  query_label  [in]   (n_queries) label >= 0; -1 = none, not scored
+ *  hit_label    [in]   (n_queries, k) labels in order of distance; -1 = none or no hit: never relevant, no vote
+ *  n_relevant   [in]   (n_queries) R of each query in the whole set, or NULL: R counted among the k hits
+ *  result       [out]  all 0 where no query has a label
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM
+ * Source:   Manning, Raghavan and Schütze 2008, 8.4; Musgrave et al. 2020 for the normalisation.
+ */
+MYR_API myr_status myr_eval_retrieval(const int32_t *query_label, const int32_t *hit_label, size_t n_queries, size_t k,
+                                      const int64_t *n_relevant, myr_retrieval *result);
+
+/*
+ * The contact sheet: one HTML page that needs no network and no other file. Each query
+ * stands beside its hits, each with key and distance.
+ * Use: create, add_line for the summary, then for each query add_query and its add_hit calls, finish, free.
+ * Texts are escaped; bytes that are not UTF-8 become U+FFFD. Pictures are JPEG bytes, copied in as
+ * data URIs, best already scaled to about 256 pixels.
+ */
+typedef struct myr_sheet myr_sheet;
+
+/* myr_sheet_create - title: page heading, copied. Returns MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM. */
+MYR_API myr_status myr_sheet_create(const char *title, myr_sheet **sheet);
+MYR_API void myr_sheet_free(myr_sheet *sheet); /* NULL is fine */
+
+/* myr_sheet_add_line - one line under the heading ("recall@10 0.981"); before the first query only, else MYR_ERR_ARG. */
+MYR_API myr_status myr_sheet_add_line(myr_sheet *sheet, const char *text);
+
+/*
+ * myr_sheet_add_query - open the section of a query.
+ *
+ *  caption  [in]  file name or key
+ *  label    [in]  or NULL
+ *  jpeg     [in]  jpeg_bytes bytes, or NULL and 0: "no picture" is shown
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM
+ */
+MYR_API myr_status myr_sheet_add_query(myr_sheet *sheet, const char *caption, const char *label, const void *jpeg,
+                                       size_t jpeg_bytes);
+
+/*
+ * myr_sheet_add_hit - the next hit of the query opened last, nearest first. As myr_sheet_add_query.
+ * A label equal to the query's is marked as a match. MYR_ERR_ARG before the first query.
+ */
+MYR_API myr_status myr_sheet_add_hit(myr_sheet *sheet, const char *key, double distance, const char *label,
+                                     const void *jpeg, size_t jpeg_bytes);
+
+/* myr_sheet_finish - append the whole page to html; no additions afterwards. Returns MYR_OK | MYR_ERR_NOMEM | MYR_ERR_ARG (called twice). */
+MYR_API myr_status myr_sheet_finish(myr_sheet *sheet, myr_buffer *html);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

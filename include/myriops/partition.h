@@ -1,0 +1,160 @@
+/*
+ * Which shard an item lives in, and which shards a query must visit.
+ *
+ * A router is K centroids (K about 100 times the S shards), each mapped to its
+ * shard. Build: train on a sample, assign every item to its nearest centroid,
+ * sum the counts over all ranks, pack, then ask the shard of each item. Every rank that
+ * packs the same router with the same counts gets the same map. Query: route.
+ *
+ * A hash router spreads items evenly without looking at them; a query must then
+ * visit every shard.
+ */
+#ifndef MYRIOPS_PARTITION_H
+#define MYRIOPS_PARTITION_H
+
+#include "myriops/status.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct myr_pool myr_pool;
+typedef struct myr_router myr_router;
+
+/* Limits that a damaged file cannot push beyond. */
+#define MYR_ROUTER_MAX_SHARDS (1u << 20)
+#define MYR_ROUTER_MAX_CLUSTERS (1u << 24)
+#define MYR_ROUTER_MAX_DIM (1u << 16)
+
+/*
+ * The arrays of a router, as a file keeps them.
+ *
+ * Cluster c consists of the parts [part_first[c], part_first[c + 1]): one as a rule,
+ * several where the cluster is too big for one shard. An item of the cluster belongs to the first
+ * part whose bound is not below its id's fraction (64 bits); the last bound is UINT64_MAX.
+ * A hash router has n_clusters = dim = n_parts = 0 and no arrays.
+ */
+typedef struct myr_router_view {
+    uint32_t n_shards;          /* 0 = trained, but not packed yet (then n_parts = 0 and no parts) */
+    uint32_t n_clusters;        /* K */
+    uint32_t dim;
+    uint32_t n_parts;           /* K at least once packed */
+    const float *centroids;     /* (n_clusters, dim) f32 row-major */
+    const uint32_t *part_first; /* (n_clusters + 1) */
+    const uint32_t *part_shard; /* (n_parts), below n_shards */
+    const uint64_t *part_bound; /* (n_parts), rising inside a cluster */
+} myr_router_view;
+
+/*
+ * myr_router_n_clusters - the K to train for: 100 a shard, at least 40 sample vectors a
+ * cluster, at least one cluster a shard, 1 where one shard makes routing idle.
+ */
+MYR_API size_t myr_router_n_clusters(size_t n_sample, size_t n_shards);
+
+/*
+ * myr_router_train - k-means centroids of a sample.
+ *
+ * Local.
+ *
+ *  sample      [in]    (n, dim) f32 row-major, finite, n >= 1
+ *  n_clusters  >= 1; reduced to n where the sample is smaller
+ *  seed        chooses the first centroids
+ *  pool        [borrowed] or NULL
+ *  router      [out, owned by caller] not packed yet; free with myr_router_free
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG (sizes, a value that is not finite) | MYR_ERR_LIMIT | MYR_ERR_NOMEM
+ * Threads:  the result is the same for any number of threads on one kind of CPU.
+ * Cost:     at most 20 passes, each 2 * n * n_clusters * dim flops in GEMM.
+ * Source:   Lloyd 1982; empty clusters move to the vectors farthest from their centroids.
+ */
+MYR_API myr_status myr_router_train(const float *sample, size_t n, size_t dim, size_t n_clusters, uint64_t seed,
+                                    myr_pool *pool, myr_router **router);
+
+/*
+ * myr_router_create_hash - a router that spreads items by id alone.
+ *
+ * Local. Needs no train, assign or pack (all three are allowed and change nothing).
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM
+ */
+MYR_API myr_status myr_router_create_hash(size_t n_shards, myr_router **router);
+
+/* myr_router_free - NULL is fine. */
+MYR_API void myr_router_free(myr_router *router);
+
+/*
+ * myr_router_assign - nearest centroid of each vector; ties go to the lower cluster.
+ *
+ * Local.
+ *
+ *  vectors   [in]   (n, dim) f32 row-major, finite
+ *  pool      [borrowed] or NULL
+ *  cluster   [out]  (n) cluster of each vector; 0 everywhere for a hash router
+ *  distance  [out]  (n) squared L2 to that centroid, or NULL
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG (a value that is not finite) | MYR_ERR_NOMEM
+ * Threads:  the same for any number of threads; callers that share a router need a pool each.
+ */
+MYR_API myr_status myr_router_assign(const myr_router *router, const float *vectors, size_t n, myr_pool *pool,
+                                     uint32_t *cluster, float *distance);
+
+/*
+ * myr_router_pack - map clusters to shards: near ones together, no shard above 1.05 of its share.
+ *
+ * Local. A cluster that fits no shard whole is cut by id. The map of an earlier pack is replaced.
+ *
+ *  cluster_counts  [in]  (n_clusters) items of the whole set in each cluster, >= 0
+ *  n_shards        >= 1, may exceed n_clusters
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_LIMIT | MYR_ERR_NOMEM; on error the old map stays.
+ * Cost:     a few passes of n_clusters * n_shards * dim.
+ */
+MYR_API myr_status myr_router_pack(myr_router *router, const int64_t *cluster_counts, size_t n_shards);
+
+/*
+ * myr_router_shard_of - the shard of an item.
+ *
+ * Local. Only on a packed router; cluster < n_clusters.
+ * Items of a cut cluster are spread by the fraction of id * golden ratio (Knuth, TAOCP 3, 6.4):
+ * running ids meet the quota to a few items, arbitrary ids to within chance. Where the limit
+ * must hold to the item, number a cluster's items 0, 1, 2... and give that as id.
+ */
+MYR_API uint32_t myr_router_shard_of(const myr_router *router, uint32_t cluster, int64_t id);
+
+/*
+ * myr_router_route - the shards nearest to each query, nearest first.
+ *
+ * Local. A shard is as far as the nearest of its centroids; ties go to the lower shard.
+ *
+ *  queries    [in]   (n_queries, dim) f32 row-major, finite
+ *  n_probe    >= 1 shards wanted; more than there are = all. A hash router always answers all.
+ *  pool       [borrowed] or NULL
+ *  shards     [out]  (n_queries, n_shards): the first n_found of a row are set
+ *  distance   [out]  (n_queries, n_shards) squared L2 to that nearest centroid, or NULL; 0 for a hash router
+ *  n_found    [out]  (n_queries) shards in each row; below n_probe only where shards have no cluster
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM
+ */
+MYR_API myr_status myr_router_route(const myr_router *router, const float *queries, size_t n_queries, size_t n_probe,
+                                    myr_pool *pool, uint32_t *shards, float *distance, size_t *n_found);
+
+/* myr_router_export - the router's arrays. [borrowed] until pack or free. */
+MYR_API void myr_router_export(const myr_router *router, myr_router_view *view);
+
+/*
+ * myr_router_import - a router from a file's arrays, which are copied and fully checked.
+ *
+ * Returns:  MYR_OK | MYR_ERR_FORMAT (says what is wrong) | MYR_ERR_NOMEM
+ */
+MYR_API myr_status myr_router_import(const myr_router_view *view, myr_router **router);
+
+MYR_API size_t myr_router_n_shards(const myr_router *router); /* 0 before pack */
+MYR_API size_t myr_router_dim(const myr_router *router);      /* 0 for a hash router */
+
+#ifdef __cplusplus
+}
+#endif
+#endif
