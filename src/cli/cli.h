@@ -1,0 +1,45 @@
+/*
+ * What every subcommand gets, and the table they stand in.
+ */
+#ifndef MYR_CLI_CLI_H
+#define MYR_CLI_CLI_H
+
+#include "base/config.h"
+#include "dist/comm.h"
+
+#include <jansson.h>
+
+typedef struct myr_cli {
+    const myr_config *config;
+    const char *const *operands; /* [borrowed] from argv */
+    size_t n_operands;
+    const myr_comm *comm;
+    int n_threads; /* of this rank */
+    bool progress; /* show the progress line (rank 0 draws it) */
+    bool speaks;   /* rank 0: the one that prints results */
+} myr_cli;
+
+typedef struct myr_command {
+    const char *name;
+    const char *operands; /* "PICTURE..." for the usage line */
+    const char *summary;  /* one line */
+    const char *examples; /* whole lines */
+    myr_status (*run)(const myr_cli *cli); /* Collective: every rank calls it */
+} myr_command;
+
+extern const myr_key myr_settings_table[];
+extern const size_t myr_settings_count;
+
+myr_status myr_cmd_embed(const myr_cli *cli);
+myr_status myr_cmd_index(const myr_cli *cli);
+myr_status myr_cmd_query(const myr_cli *cli);
+myr_status myr_cmd_eval(const myr_cli *cli);
+myr_status myr_cmd_classify(const myr_cli *cli);
+myr_status myr_cmd_info(const myr_cli *cli);
+
+/* Print a JSON document on standard output and release it. NULL = there was no memory to make it. */
+myr_status myr_print_json(json_t *document);
+/* Flush standard output; a full disk or closed pipe there is an error like any other. */
+myr_status myr_flush_output(void);
+
+#endif

@@ -1,0 +1,64 @@
+/*
+ * myriops embed: pictures into vectors.
+ */
+#include "cli/cli.h"
+#include "dist/embed.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static myr_status print_report(const myr_cli *cli, const char *folder, const myr_embed_report *report)
+{
+    int64_t n_now = report->n_embedded + report->n_bad - report->n_before;
+    double rate = report->wall_s > 0 ? (double)n_now / report->wall_s : 0;
+    const myr_phases *phases = &report->phases;
+    if (strcmp(myr_config_text(cli->config, "format"), "json") == 0)
+        return myr_print_json(json_pack(
+            "{s:s, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:i, s:f, s:f, s:{s:f, s:f, s:f, s:f}}", "out", folder, "items",
+            (json_int_t)report->n_items, "embedded", (json_int_t)report->n_embedded, "bad", (json_int_t)report->n_bad,
+            "before", (json_int_t)report->n_before, "chunks", (json_int_t)report->n_chunks, "dim", report->dim, "ranks",
+            cli->comm->size, "threads", cli->n_threads, "seconds", report->wall_s, "images_per_s", rate,
+            "thread_seconds", "read", phases->read_s, "prepare", phases->prepare_s, "infer", phases->infer_s, "write",
+            phases->write_s));
+    printf("%lld of %lld pictures embedded (%d values each) into %s, %lld unusable\n", (long long)report->n_embedded,
+           (long long)report->n_items, report->dim, folder, (long long)report->n_bad);
+    printf("%lld in this run: %.1f images/s, %.1f s, %d rank%s x %d thread%s\n", (long long)n_now, rate, report->wall_s,
+           cli->comm->size, cli->comm->size == 1 ? "" : "s", cli->n_threads, cli->n_threads == 1 ? "" : "s");
+    printf("thread seconds: read %.1f, decode and resize %.1f, network %.1f, write %.1f\n", phases->read_s,
+           phases->prepare_s, phases->infer_s, phases->write_s);
+    return myr_flush_output();
+}
+
+myr_status myr_cmd_embed(const myr_cli *cli)
+{
+    const myr_config *config = cli->config;
+    const char *folder = myr_config_text(config, "out");
+    if (!folder)
+        return myr_fail(MYR_ERR_ARG, "--out FOLDER is missing: where shall the embeddings go?");
+    if (cli->n_operands == 0)
+        return myr_fail(MYR_ERR_ARG, "no pictures given: name folders, lists or tars after the options");
+    myr_card *card = NULL;
+    myr_status status = myr_comm_agree(cli->comm, myr_card_load(myr_config_text(config, "model"), &card));
+    if (status != MYR_OK)
+        goto done;
+    myr_embed_report report;
+    myr_embed_options options = {
+        .operands = cli->operands,
+        .n_operands = cli->n_operands,
+        .corpus = {.label_from_folder = myr_config_flag(config, "label-from-folder")},
+        .folder = folder,
+        .card = card,
+        .backend = myr_config_text(config, "backend"),
+        .storage = strcmp(myr_config_text(config, "dtype"), "f16") == 0 ? MYR_STORAGE_F16 : MYR_STORAGE_F32,
+        .n_threads = cli->n_threads,
+        .chunk_items = myr_config_int(config, "chunk"),
+        .max_bad = myr_config_real(config, "max-bad"),
+        .progress = cli->progress,
+    };
+    status = myr_embed(cli->comm, &options, &report);
+    if (status == MYR_OK && cli->speaks)
+        status = print_report(cli, folder, &report);
+done:
+    myr_card_free(card);
+    return status;
+}

@@ -1,0 +1,250 @@
+/*
+ * myriops: MPI, settings, one subcommand, one exit.
+ *
+ * Every rank reads the same command line and runs the same subcommand; the outcome
+ * is agreed on, and rank 0 prints the one error line.
+ */
+#include "cli/cli.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/pool.h"
+
+#include <cblas.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STOPPED = 75 };
+
+static const myr_command commands[] = {
+    {"embed", "PICTURE-FOLDER | LIST.txt | SHARD-{000..099}.tar ...", "pictures into vectors, resumable", 
+     "  mpirun -n 4 myriops embed --out emb/ /data/photos\n"
+     "  mpirun -n 4 myriops embed --out emb/ --dtype f16 '/data/more-{000..099}.tar'\n"
+     "  myriops embed --out emb/ --label-from-folder --model my-card.conf pictures/\n",
+     myr_cmd_embed},
+    {"index", "EMBEDDINGS... | VECTORS.fbin", "vectors into a sharded HNSW index",
+     "  mpirun -n 4 myriops index --out idx/ --shards 8 emb/\n"
+     "  myriops index --out idx/ --metric l2 base.u8bin\n",
+     myr_cmd_index},
+    {"query", "[PICTURE...]", "the nearest neighbours of pictures or vectors",
+     "  mpirun -n 4 myriops query --index idx/ -k 10 cat.jpg dog.jpg\n"
+     "  mpirun -n 4 myriops query --index idx/ --format html --out hits.html cat.jpg\n"
+     "  mpirun -n 4 myriops query --index idx/ --vectors q.fbin --out hits.hdf5\n",
+     myr_cmd_query},
+    {"eval", "", "recall of an index against exact search; kNN accuracy where labels exist",
+     "  mpirun -n 4 myriops eval --index idx/ --sample 1000\n", myr_cmd_eval},
+    {"classify", "MODEL PICTURE...", "the likeliest classes of pictures",
+     "  myriops classify efficientnet-lite0 cat.jpg\n"
+     "  myriops classify efficientnet-lite0 --format json 'photos-{000000..000004}.tar'\n",
+     myr_cmd_classify},
+    {"info", "EMBEDDINGS | INDEX | MODEL | CORPUS", "what is this, in words or --format json",
+     "  myriops info emb/\n"
+     "  myriops info idx/ --format json\n"
+     "  myriops info model.onnx\n",
+     myr_cmd_info},
+};
+enum { N_COMMANDS = sizeof commands / sizeof *commands };
+
+myr_status myr_flush_output(void)
+{
+    if (fflush(stdout) != 0 || ferror(stdout))
+        return myr_fail(MYR_ERR_IO, "standard output could not be written; is the disk full or the pipe closed?");
+    return MYR_OK;
+}
+
+myr_status myr_print_json(json_t *document)
+{
+    if (!document)
+        return myr_fail(MYR_ERR_NOMEM, "no memory for the JSON answer");
+    json_dumpf(document, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    json_decref(document);
+    putchar('\n');
+    return myr_flush_output();
+}
+
+static void request_stop(int signal_number)
+{
+    (void)signal_number;
+    myr_stop_requested = 1;
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = request_stop, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL);
+}
+
+static void print_overview(FILE *out)
+{
+    fprintf(out, "myriops %s: millions of pictures into answers, on an MPI cluster\n\n", MYRIOPS_VERSION);
+    fprintf(out, "usage: [mpirun -n RANKS] myriops COMMAND [options] ...\n\n");
+    for (int i = 0; i < N_COMMANDS; i++)
+        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    fprintf(out, "\n'myriops COMMAND --help' tells the options of a command.\n");
+}
+
+static void print_help(const myr_command *command, const myr_config *config)
+{
+    myr_buffer flags = {0};
+    myr_config_help(config, &flags);
+    printf("myriops %s: %s\n\nusage: [mpirun -n RANKS] myriops %s [options] %s\n\n%s\nexamples:\n%s", command->name,
+           command->summary, command->name, command->operands, flags.data ? flags.data : "", command->examples);
+    myr_buffer_free(&flags);
+}
+
+/* conf/myriops.conf beside the program, or the installed one; [owned by caller], NULL if there is none. */
+static char *find_settings_file(void)
+{
+    static const char *const places[] = {"../conf/myriops.conf", "../share/myriops/myriops.conf"};
+    char program[4096];
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (length <= 0)
+        return NULL;
+    program[length] = 0;
+    char *slash = strrchr(program, '/');
+    if (slash)
+        *slash = 0;
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        char *path = myr_path_join(program, places[i]);
+        if (path && myr_path_exists(path))
+            return path;
+        free(path);
+    }
+    return NULL;
+}
+
+/* Layers: default < file < environment < flags. The flags are read twice, since --conf names the file. */
+static myr_status read_settings(myr_config *config, int argc, char **argv, const char ***operands, size_t *n_operands)
+{
+    myr_status status = myr_config_read_arguments(config, argc, argv, operands, n_operands);
+    if (status != MYR_OK)
+        return status;
+    char *path = myr_config_text(config, "conf") ? realpath(myr_config_text(config, "conf"), NULL)
+                                                 : find_settings_file();
+    if (!path && myr_config_text(config, "conf"))
+        return myr_fail(MYR_ERR_NOT_FOUND, "%s: no such settings file", myr_config_text(config, "conf"));
+    if (path)
+        status = myr_config_read_file(config, path);
+    free(path);
+    if (status == MYR_OK)
+        status = myr_config_read_environment(config);
+    free(*operands);
+    *operands = NULL;
+    if (status == MYR_OK)
+        status = myr_config_read_arguments(config, argc, argv, operands, n_operands);
+    return status;
+}
+
+/* The processors this rank may use, shared fairly with the other ranks on its host. */
+static int choose_threads(const myr_config *config)
+{
+    int asked = (int)myr_config_int(config, "threads");
+    if (asked > 0)
+        return asked;
+    MPI_Comm host;
+    int n_here = 1;
+    if (MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host) == MPI_SUCCESS) {
+        MPI_Comm_size(host, &n_here);
+        MPI_Comm_free(&host);
+    }
+    int share = myr_usable_cpus() / n_here;
+    return share > 0 ? share : 1;
+}
+
+static myr_status run_command(const myr_command *command, int argc, char **argv, const myr_comm *comm)
+{
+    myr_config *config = NULL;
+    const char **operands = NULL;
+    size_t n_operands = 0;
+    myr_status status = myr_config_create(myr_settings_table, myr_settings_count, command->name, &config);
+    if (status == MYR_OK)
+        status = read_settings(config, argc, argv, &operands, &n_operands);
+    status = myr_comm_agree(comm, status);
+    if (status != MYR_OK)
+        goto done;
+    bool speaks = comm->rank == 0, quiet = myr_config_flag(config, "quiet");
+    myr_log_init(command->name, speaks, quiet);
+    int n_threads = choose_threads(config);
+    if (myr_config_flag(config, "help")) {
+        if (speaks)
+            print_help(command, config);
+    } else if (myr_config_flag(config, "dump-config")) {
+        myr_buffer dump = {0};
+        myr_config_dump(config, &dump);
+        if (speaks)
+            fputs(dump.data ? dump.data : "", stdout);
+        myr_buffer_free(&dump);
+    } else {
+        status = command->run(&(myr_cli){.config = config,
+                                         .operands = operands,
+                                         .n_operands = n_operands,
+                                         .comm = comm,
+                                         .n_threads = n_threads,
+                                         .progress = speaks && !quiet,
+                                         .speaks = speaks});
+        status = myr_comm_agree(comm, status);
+    }
+    if (status == MYR_OK && speaks)
+        status = myr_flush_output();
+done:
+    free(operands);
+    myr_config_free(config);
+    return status;
+}
+
+static int exit_status(myr_status status)
+{
+    return status == MYR_OK            ? EXIT_DONE
+           : status == MYR_ERR_ARG     ? EXIT_USAGE
+           : status == MYR_ERR_STOPPED ? EXIT_STOPPED
+                                       : EXIT_FAILED;
+}
+
+/* The subcommand, or NULL after saying why not. */
+static const myr_command *find_command(const char *name, bool speaks, int *code)
+{
+    for (int i = 0; i < N_COMMANDS; i++)
+        if (name && strcmp(name, commands[i].name) == 0)
+            return &commands[i];
+    bool wants_help = name && (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0);
+    bool wants_version = name && strcmp(name, "--version") == 0;
+    *code = wants_help || wants_version ? EXIT_DONE : EXIT_USAGE;
+    if (!speaks)
+        return NULL;
+    if (wants_version) {
+        printf("myriops %s\n", MYRIOPS_VERSION);
+    } else {
+        if (name && !wants_help)
+            fprintf(stderr, "myriops: unknown command '%s'\n\n", name);
+        print_overview(wants_help ? stdout : stderr);
+    }
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    int provided, code = EXIT_FAILED;
+    MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
+    catch_signals();
+    openblas_set_num_threads(1); /* our threads are the parallelism; BLAS stays inside each */
+    myr_comm comm = {0};
+    if (myr_comm_create(MPI_COMM_WORLD, &comm) != MYR_OK) {
+        fprintf(stderr, "myriops: %s\n", myr_error_detail());
+        MPI_Abort(MPI_COMM_WORLD, EXIT_FAILED);
+    }
+    const myr_command *command = find_command(argc > 1 ? argv[1] : NULL, comm.rank == 0, &code);
+    if (command) {
+        myr_status status = run_command(command, argc - 2, argv + 2, &comm);
+        if (status != MYR_OK && comm.rank == 0)
+            fprintf(stderr, "myriops %s: %s\n", command->name, myr_error_detail());
+        code = exit_status(status);
+    }
+    myr_comm_free(&comm);
+    MPI_Finalize();
+    return code;
+}

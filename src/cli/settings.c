@@ -1,0 +1,38 @@
+/*
+ * Every setting of Myriops, once: the flags, the environment, the INI file, --help and
+ * --dump-config are all made from this table.
+ */
+#include "cli/cli.h"
+
+/* clang-format off */
+const myr_key myr_settings_table[] = {
+    /* name, type, default, least, most, choices, value name, help, commands, short flag */
+    {"out", MYR_KEY_TEXT, NULL, 0, 0, NULL, "PATH", "folder (embed, index) or file (query) to write", "embed index query", 'o'},
+    {"model", MYR_KEY_TEXT, "efficientnet-lite0", 0, 0, NULL, "CARD", "model card: a name in conf/models, or a path", "embed query", 'm'},
+    {"backend", MYR_KEY_TEXT, NULL, 0, 0, NULL, "NAME", "network backend: onednn, openblas or reference; default: the fastest built in", "embed query classify", 0},
+    {"label-from-folder", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "a picture's label is the folder it lies in", "embed classify info", 0},
+    {"chunk", MYR_KEY_INT, "0", 0, 1048576, NULL, "N", "items in one output file and unit of work; 0 = by the size of the corpus", "embed", 0},
+    {"dtype", MYR_KEY_CHOICE, "f32", 0, 0, "f32|f16", "TYPE", "how embeddings are stored", "embed", 0},
+    {"max-bad", MYR_KEY_REAL, "0.05", 0, 1, NULL, "SHARE", "share of unusable items above which the run fails", "embed", 0},
+    {"shards", MYR_KEY_INT, "0", 0, 1048576, NULL, "S", "shards of the index; 0 = one for each rank", "index", 's'},
+    {"partition", MYR_KEY_CHOICE, "kmeans", 0, 0, "kmeans|hash", "RULE", "how vectors find their shard", "index", 0},
+    {"metric", MYR_KEY_CHOICE, "l2", 0, 0, "l2|cosine", "NAME", "distance, for vector files; embeddings bring their own", "index", 0},
+    {"M", MYR_KEY_INT, "16", 2, 512, NULL, "N", "links of a node on the upper levels; twice that at level 0", "index", 'M'},
+    {"ef-construction", MYR_KEY_INT, "200", 1, 100000, NULL, "N", "candidates kept while building", "index", 0},
+    {"seed", MYR_KEY_INT, "1", 0, 9007199254740992.0, NULL, "N", "seed of levels and partition", "index", 0},
+    {"index", MYR_KEY_TEXT, NULL, 0, 0, NULL, "FOLDER", "the index to ask", "query eval", 'i'},
+    {"k", MYR_KEY_INT, "10", 1, 10000, NULL, "N", "nearest neighbours wanted", "query eval", 'k'},
+    {"ef-search", MYR_KEY_INT, "100", 1, 100000, NULL, "N", "candidates kept while searching a shard: more is slower and finds more", "query eval", 'e'},
+    {"probe", MYR_KEY_TEXT, "all", 0, 0, NULL, "all|N", "shards asked for each query, nearest first", "query eval", 'p'},
+    {"vectors", MYR_KEY_TEXT, NULL, 0, 0, NULL, "FILE", "queries as vectors: .fbin .u8bin .fvecs .bvecs .npy .hdf5", "query", 0},
+    {"sample", MYR_KEY_INT, "1000", 1, 1000000, NULL, "N", "items of the index used as queries", "eval", 0},
+    {"top", MYR_KEY_INT, "5", 1, 1000, NULL, "N", "classes named for each picture", "classify", 't'},
+    {"format", MYR_KEY_CHOICE, "table", 0, 0, "table|json|tsv|html", "NAME", "output: for people (table), scripts (json, tsv) or a browser (html, query only)", NULL, 'f'},
+    {"threads", MYR_KEY_INT, "0", 0, 4096, NULL, "N", "threads of each rank; 0 = the processors it may use, shared among the ranks of a host", NULL, 'j'},
+    {"conf", MYR_KEY_TEXT, NULL, 0, 0, NULL, "FILE", "settings file, in place of conf/myriops.conf", NULL, 'c'},
+    {"quiet", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "no progress line and no notes", NULL, 'q'},
+    {"dump-config", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "print the settings in force and where each came from, and stop", NULL, 0},
+    {"help", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "this text", NULL, 'h'},
+};
+/* clang-format on */
+const size_t myr_settings_count = sizeof myr_settings_table / sizeof *myr_settings_table;

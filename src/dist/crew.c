@@ -1,0 +1,334 @@
+/*
+ * Worker threads of a rank.
+ *
+ * One mutex guards the list of chunks and every counter; a batch is tens of
+ * milliseconds of work, so the lock is never hot.
+ */
+#include "dist/crew.h"
+
+#include "base/alloc.h"
+#include "base/file.h"
+#include "base/progress.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct job {
+    struct job *next;
+    int64_t chunk, n_items;
+    int64_t next_item;  /* first item no worker has begun */
+    int64_t items_left; /* not yet encoded */
+    myr_item_list *items;
+    float *vectors; /* (n_items, dim) */
+    char **reasons; /* (n_items) */
+    int64_t n_good, n_bad;
+} job;
+
+struct myr_crew {
+    myr_crew_options options;
+    pthread_mutex_t lock;
+    pthread_cond_t work;
+    pthread_t *threads;
+    int n_started;
+    job *waiting, *waiting_end; /* chunks with items no worker has begun, oldest first */
+    job *finished;
+    int64_t n_waiting_items, n_done;
+    job *running; /* all of those, to be released at the end */
+    bool stopping;
+    myr_status status;
+    char detail[1024];
+    myr_phases phases;
+};
+
+char *myr_chunk_path(const char *folder, int64_t chunk)
+{
+    char *path = NULL;
+    return asprintf(&path, "%s/chunk-%06lld.h5", folder, (long long)chunk) < 0 ? NULL : path;
+}
+
+static void free_job(job *done)
+{
+    if (!done)
+        return;
+    for (int64_t i = 0; done->reasons && i < done->n_items; i++)
+        free(done->reasons[i]);
+    free(done->reasons);
+    free(done->vectors);
+    myr_item_list_free(done->items);
+    free(done);
+}
+
+/* Fill a chunk's row and bad-item arrays, pointing at texts owned by the item list. */
+static void split_items(const job *done, size_t dim, myr_chunk *chunk)
+{
+    for (int64_t i = 0; i < done->n_items; i++) {
+        myr_item item;
+        myr_item_list_item(done->items, i, &item);
+        if (done->reasons[i]) {
+            chunk->bad_key[chunk->n_bad] = (char *)item.key;
+            chunk->bad_source[chunk->n_bad] = (char *)item.source;
+            chunk->bad_reason[chunk->n_bad] = done->reasons[i];
+            chunk->bad_ordinal[chunk->n_bad++] = item.ordinal;
+            continue;
+        }
+        if (chunk->n != i) /* rows close up over bad items */
+            memmove(done->vectors + (size_t)chunk->n * dim, done->vectors + (size_t)i * dim, dim * sizeof(float));
+        chunk->key[chunk->n] = (char *)item.key;
+        chunk->source[chunk->n] = (char *)item.source;
+        chunk->label[chunk->n] = item.label;
+        chunk->ordinal[chunk->n++] = item.ordinal;
+    }
+}
+
+static myr_status write_job(const myr_crew *crew, job *done)
+{
+    const myr_crew_options *options = &crew->options;
+    size_t n = (size_t)done->n_items;
+    myr_chunk chunk = {.dim = myr_encoder_dim(options->encoder),
+                       .embedding = done->vectors,
+                       .key = myr_alloc(n, sizeof(char *)),
+                       .source = myr_alloc(n, sizeof(char *)),
+                       .label = myr_alloc(n, sizeof(int32_t)),
+                       .ordinal = myr_alloc(n, sizeof(int64_t)),
+                       .bad_key = myr_alloc(n, sizeof(char *)),
+                       .bad_source = myr_alloc(n, sizeof(char *)),
+                       .bad_reason = myr_alloc(n, sizeof(char *)),
+                       .bad_ordinal = myr_alloc(n, sizeof(int64_t)),
+                       .contract = (char *)myr_encoder_contract(options->encoder),
+                       .model = (char *)options->model,
+                       .metric = (char *)options->metric};
+    char *path = myr_chunk_path(options->folder, done->chunk);
+    myr_status status;
+    if (path && chunk.key && chunk.source && chunk.label && chunk.ordinal && chunk.bad_key && chunk.bad_source &&
+        chunk.bad_reason && chunk.bad_ordinal) {
+        split_items(done, (size_t)chunk.dim, &chunk);
+        done->n_good = chunk.n;
+        done->n_bad = chunk.n_bad;
+        status = myr_chunk_write(path, &chunk, options->storage);
+    } else {
+        status = myr_fail(MYR_ERR_NOMEM, "no memory to write a chunk of %zu items; use a smaller --chunk", n);
+    }
+    free(path);
+    free(chunk.key);
+    free(chunk.source);
+    free(chunk.label);
+    free(chunk.ordinal);
+    free(chunk.bad_key);
+    free(chunk.bad_source);
+    free(chunk.bad_reason);
+    free(chunk.bad_ordinal);
+    return status;
+}
+
+/* Called with the lock held. */
+static void keep_failure(myr_crew *crew, myr_status status)
+{
+    if (crew->status != MYR_OK)
+        return;
+    crew->status = status;
+    snprintf(crew->detail, sizeof crew->detail, "%s", myr_error_detail());
+    crew->stopping = true;
+    pthread_cond_broadcast(&crew->work);
+}
+
+/* Take the next batch of the oldest chunk. Called with the lock held. */
+static job *take_batch(myr_crew *crew, int64_t *first, int *n)
+{
+    job *oldest = crew->waiting;
+    int64_t batch = myr_encoder_batch(crew->options.encoder), left = oldest->n_items - oldest->next_item;
+    *first = oldest->next_item;
+    *n = (int)(left < batch ? left : batch);
+    oldest->next_item += *n;
+    crew->n_waiting_items -= *n;
+    if (oldest->next_item == oldest->n_items) {
+        crew->waiting = oldest->next;
+        if (!crew->waiting)
+            crew->waiting_end = NULL;
+        oldest->next = crew->running;
+        crew->running = oldest;
+    }
+    return oldest;
+}
+
+/* Move a job from running to finished. Called with the lock held. */
+static void finish_job(myr_crew *crew, job *done)
+{
+    job **link = &crew->running;
+    while (*link != done)
+        link = &(*link)->next;
+    *link = done->next;
+    done->next = crew->finished;
+    crew->finished = done;
+}
+
+static void *work(void *context)
+{
+    myr_crew *crew = context;
+    myr_encode_tools tools;
+    size_t dim = (size_t)myr_encoder_dim(crew->options.encoder);
+    myr_status status = myr_encode_tools_create(crew->options.encoder, &tools);
+    pthread_mutex_lock(&crew->lock);
+    if (status != MYR_OK)
+        keep_failure(crew, status);
+    for (;;) {
+        while (!crew->stopping && !crew->waiting)
+            pthread_cond_wait(&crew->work, &crew->lock);
+        if (crew->stopping)
+            break;
+        int64_t first;
+        int n;
+        job *mine = take_batch(crew, &first, &n);
+        pthread_mutex_unlock(&crew->lock);
+        status = myr_encode_batch(&tools, crew->options.encoder, mine->items, first, n,
+                                  mine->vectors + (size_t)first * dim, mine->reasons + first);
+        pthread_mutex_lock(&crew->lock);
+        crew->n_done += n;
+        mine->items_left -= n;
+        if (status == MYR_OK && mine->items_left == 0 && !crew->stopping) {
+            pthread_mutex_unlock(&crew->lock);
+            double start_s = myr_now_s();
+            status = write_job(crew, mine);
+            tools.phases.write_s += myr_now_s() - start_s;
+            pthread_mutex_lock(&crew->lock);
+            if (status == MYR_OK)
+                finish_job(crew, mine);
+        }
+        if (status != MYR_OK)
+            keep_failure(crew, status);
+    }
+    crew->phases.read_s += tools.phases.read_s;
+    crew->phases.prepare_s += tools.phases.prepare_s;
+    crew->phases.infer_s += tools.phases.infer_s;
+    crew->phases.write_s += tools.phases.write_s;
+    pthread_mutex_unlock(&crew->lock);
+    myr_encode_tools_free(&tools);
+    return NULL;
+}
+
+myr_status myr_crew_create(const myr_crew_options *options, myr_crew **out)
+{
+    *out = NULL;
+    myr_crew *crew = myr_alloc(1, sizeof *crew);
+    if (!crew)
+        return myr_fail(MYR_ERR_NOMEM, "no memory for worker threads");
+    crew->options = *options;
+    pthread_mutex_init(&crew->lock, NULL);
+    pthread_cond_init(&crew->work, NULL);
+    crew->threads = myr_alloc((size_t)options->n_threads, sizeof *crew->threads);
+    for (int i = 0; crew->threads && i < options->n_threads; i++) {
+        if (pthread_create(&crew->threads[i], NULL, work, crew) != 0)
+            break;
+        crew->n_started++;
+    }
+    if (crew->n_started < options->n_threads) {
+        int n_started = crew->n_started;
+        myr_crew_free(crew, NULL);
+        return myr_fail(MYR_ERR_NOMEM, "only %d of %d worker threads could be started; use fewer --threads", n_started,
+                        options->n_threads);
+    }
+    *out = crew;
+    return MYR_OK;
+}
+
+static void free_jobs(job *list)
+{
+    while (list) {
+        job *next = list->next;
+        free_job(list);
+        list = next;
+    }
+}
+
+void myr_crew_free(myr_crew *crew, myr_phases *phases)
+{
+    if (!crew)
+        return;
+    pthread_mutex_lock(&crew->lock);
+    crew->stopping = true;
+    pthread_cond_broadcast(&crew->work);
+    pthread_mutex_unlock(&crew->lock);
+    for (int i = 0; i < crew->n_started; i++)
+        pthread_join(crew->threads[i], NULL);
+    if (phases)
+        *phases = crew->phases;
+    free_jobs(crew->waiting);
+    free_jobs(crew->running);
+    free_jobs(crew->finished);
+    pthread_cond_destroy(&crew->work);
+    pthread_mutex_destroy(&crew->lock);
+    free(crew->threads);
+    free(crew);
+}
+
+myr_status myr_crew_add(myr_crew *crew, int64_t chunk, myr_item_list *items)
+{
+    size_t n = (size_t)myr_item_list_n(items), n_values;
+    job *added = myr_alloc(1, sizeof *added);
+    if (!added) {
+        myr_item_list_free(items);
+        return myr_fail(MYR_ERR_NOMEM, "no memory for chunk %lld", (long long)chunk);
+    }
+    *added = (job){.chunk = chunk, .n_items = (int64_t)n, .items_left = (int64_t)n, .items = items};
+    if (n > 0 && myr_mul(n, (size_t)myr_encoder_dim(crew->options.encoder), &n_values)) {
+        added->vectors = myr_alloc(n_values, sizeof(float));
+        added->reasons = myr_alloc(n, sizeof(char *));
+    }
+    if (!added->vectors || !added->reasons) {
+        free_job(added);
+        return myr_fail(MYR_ERR_NOMEM, "no memory for chunk %lld of %zu items; use a smaller --chunk", (long long)chunk,
+                        n);
+    }
+    pthread_mutex_lock(&crew->lock);
+    if (crew->waiting_end)
+        crew->waiting_end->next = added;
+    else
+        crew->waiting = added;
+    crew->waiting_end = added;
+    crew->n_waiting_items += (int64_t)n;
+    pthread_cond_broadcast(&crew->work);
+    pthread_mutex_unlock(&crew->lock);
+    return MYR_OK;
+}
+
+int64_t myr_crew_waiting(myr_crew *crew)
+{
+    pthread_mutex_lock(&crew->lock);
+    int64_t batch = myr_encoder_batch(crew->options.encoder);
+    int64_t n = (crew->n_waiting_items + batch - 1) / batch;
+    pthread_mutex_unlock(&crew->lock);
+    return n;
+}
+
+int64_t myr_crew_done(myr_crew *crew)
+{
+    pthread_mutex_lock(&crew->lock);
+    int64_t n = crew->n_done;
+    pthread_mutex_unlock(&crew->lock);
+    return n;
+}
+
+bool myr_crew_take_finished(myr_crew *crew, myr_crew_finished *finished)
+{
+    pthread_mutex_lock(&crew->lock);
+    job *done = crew->finished;
+    if (done)
+        crew->finished = done->next;
+    pthread_mutex_unlock(&crew->lock);
+    if (!done)
+        return false;
+    *finished = (myr_crew_finished){.chunk = done->chunk, .n_good = done->n_good, .n_bad = done->n_bad};
+    free_job(done);
+    return true;
+}
+
+myr_status myr_crew_status(myr_crew *crew)
+{
+    pthread_mutex_lock(&crew->lock);
+    myr_status status = crew->status;
+    if (status != MYR_OK)
+        myr_fail(status, "%s", crew->detail);
+    pthread_mutex_unlock(&crew->lock);
+    return status;
+}

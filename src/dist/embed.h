@@ -1,0 +1,49 @@
+/*
+ * The embedding job: a corpus into a folder of chunk files, by all ranks, resumable.
+ */
+#ifndef MYR_DIST_EMBED_H
+#define MYR_DIST_EMBED_H
+
+#include "dist/comm.h"
+#include "dist/crew.h"
+
+typedef struct myr_embed_options {
+    const char *const *operands; /* [borrowed, root] what the user pointed at */
+    size_t n_operands;
+    myr_corpus_options corpus;
+    const char *folder;      /* output */
+    const myr_card *card;    /* [borrowed] */
+    const char *backend;     /* NULL = fastest */
+    myr_storage storage;
+    int n_threads;           /* of this rank */
+    int64_t chunk_items;     /* 0 = chosen from the size of the corpus */
+    double max_bad;          /* fraction of bad items above which the job fails */
+    bool progress;
+} myr_embed_options;
+
+typedef struct myr_embed_report {
+    int64_t n_items, n_embedded, n_bad;
+    int64_t n_before; /* done by earlier runs */
+    int64_t n_chunks;
+    int dim;
+    double wall_s;
+    myr_phases phases; /* summed over all threads of all ranks */
+} myr_embed_report;
+
+/*
+ * myr_embed - embed a corpus.
+ *
+ * Collective over comm. options must match on all ranks except those marked [root].
+ *
+ *  report  [out] the same on every rank
+ *
+ * The files do not depend on the number of ranks or threads. Chunks whose files exist are kept; a
+ * folder made from another corpus or contract is refused.
+ *
+ * Returns:  MYR_OK | MYR_ERR_STOPPED (finished chunks kept; call again to go on) | MYR_ERR_LIMIT (more
+ *           than max_bad failed; all files are in place) | MYR_ERR_CONTRACT | what the parts return
+ * Threads:  the calling thread talks MPI; n_threads more are started.
+ */
+myr_status myr_embed(const myr_comm *comm, const myr_embed_options *options, myr_embed_report *report);
+
+#endif

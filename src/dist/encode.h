@@ -1,0 +1,47 @@
+/*
+ * Encode items in batches formed by place, never by arrival, so that results do
+ * not depend on threads. Shared by the embedding crew, classify and query.
+ */
+#ifndef MYR_DIST_ENCODE_H
+#define MYR_DIST_ENCODE_H
+
+#include "corpus/pack.h"
+#include "myriops/corpus.h"
+#include "myriops/encoder.h"
+
+typedef struct myr_phases {
+    double read_s, prepare_s, infer_s, write_s;
+} myr_phases;
+
+/* One thread's tools. */
+typedef struct myr_encode_tools {
+    myr_encoder_worker *worker;
+    myr_item_reader *reader;
+    myr_phases phases;
+} myr_encode_tools;
+
+myr_status myr_encode_tools_create(const myr_encoder *encoder, myr_encode_tools *tools);
+void myr_encode_tools_free(myr_encode_tools *tools);
+
+/*
+ * myr_encode_batch - items [first, first + n) of a list, n <= the encoder's batch.
+ *
+ * Local.
+ *
+ *  vectors  [out] (n, dim) f32; rows of bad items are zeros
+ *  reasons  [out] (n) NULL where fine, else why the item could not be used; [owned by caller]
+ *
+ * Returns:  MYR_OK even when items are bad; else a failure of the machine
+ */
+myr_status myr_encode_batch(myr_encode_tools *tools, const myr_encoder *encoder, const myr_item_list *items,
+                            int64_t first, int n, float *vectors, char **reasons);
+
+/*
+ * myr_encode_list - a whole list on n_threads threads.
+ *
+ *  vectors, reasons  as above, for all items of the list
+ */
+myr_status myr_encode_list(const myr_encoder *encoder, const myr_item_list *items, int n_threads, float *vectors,
+                           char **reasons);
+
+#endif
