@@ -1,0 +1,45 @@
+/*
+ * Inside of a router, shared by the files of this folder.
+ */
+#ifndef MYR_PARTITION_ROUTER_H
+#define MYR_PARTITION_ROUTER_H
+
+#include "myriops/partition.h"
+
+#include "base/pool.h"
+
+struct myr_router {
+    size_t n_shards; /* 0 = not packed */
+    size_t n_clusters;
+    size_t dim;
+    size_t n_parts;
+    float *centroids;     /* [owned] (n_clusters, dim) */
+    float *norms;         /* [owned] (n_clusters) squared lengths of the centroids */
+    uint32_t *part_first; /* [owned] (n_clusters + 1) */
+    uint32_t *part_shard; /* [owned] (n_parts) */
+    uint64_t *part_bound; /* [owned] (n_parts) */
+};
+
+/* A hash router has no centroids. */
+static inline int router_is_hash(const myr_router *router)
+{
+    return router->n_clusters == 0;
+}
+
+/* One OpenBLAS thread a caller: the parallel loops are ours, and its own threads would change the sums. */
+void myr_partition_blas_init(void);
+
+/*
+ * Nearest of n_centroids for each of n vectors, by GEMM over blocks of fixed size.
+ * distance may be NULL. MYR_ERR_ARG names the first vector found with a value that is not finite.
+ */
+myr_status myr_partition_nearest(const float *centroids, const float *norms, size_t n_centroids, size_t dim,
+                                 const float *vectors, size_t n, myr_pool *pool, uint32_t *nearest, float *distance);
+
+/* Squared length, summed in one fixed order. */
+float myr_partition_norm(const float *vector, size_t dim);
+
+/* Squared distance, summed in one fixed order. */
+float myr_partition_distance(const float *a, const float *b, size_t dim);
+
+#endif
