@@ -1,0 +1,370 @@
+/*
+ * The index job.
+ *
+ *   1. survey     each rank reads every size-th block: range of the values, and a sample chosen by id
+ *   2. partition  rank 0 trains the router on the sample; all assign their blocks and pack alike
+ *   3. exchange   rows travel to their shard's rank in rounds of bounded size
+ *   4. graphs     each rank sorts, builds and writes its shards, one after the other
+ *   5. manifest   rank 0 writes index.json, which puts the new index in force
+ */
+#include "dist/build.h"
+
+#include "base/alloc.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "base/rng.h"
+#include "dist/exchange.h"
+#include "dist/router_file.h"
+#include "dist/shard.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_SAMPLE 262144
+
+typedef struct job {
+    const myr_comm *comm;
+    const myr_build_options *options;
+    myr_build_report *report;
+    myr_source source;
+    myr_pool *pool;
+    myr_router *router;
+    char build_id[9]; /* in the names of the files, so that an older index is not overwritten */
+    float code_min, code_max;
+    bool bytes; /* all values are whole numbers in 0..255: codes are the values */
+    myr_buffer sample; /* on rank 0: rows of {id, vector} */
+    myr_shard_plan plan;
+    myr_shard_rows *shards; /* (n_shards), those of this rank filled */
+    myr_index_manifest manifest;
+} job;
+
+/* Rows whose id hashes below this are in the sample: about MAX_SAMPLE of all. */
+static bool in_sample(const job *work, int64_t id)
+{
+    double share = (double)MAX_SAMPLE / (double)(work->source.n_ids > 0 ? work->source.n_ids : 1);
+    return share >= 1 || (double)(myr_hash64((uint64_t)id, (uint64_t)work->options->seed) >> 11) * 0x1p-53 < share;
+}
+
+static myr_status survey_rows(job *work, const myr_rows *rows, myr_buffer *sample)
+{
+    size_t dim = (size_t)work->source.dim;
+    for (int64_t i = 0; i < rows->n; i++) {
+        const float *vector = rows->vectors + (size_t)i * dim;
+        for (size_t d = 0; d < dim; d++) {
+            if (!isfinite(vector[d]))
+                return myr_fail(MYR_ERR_FORMAT, "item %s: value %zu is NaN or infinite", rows->key[i], d);
+            if (vector[d] < work->code_min)
+                work->code_min = vector[d];
+            if (vector[d] > work->code_max)
+                work->code_max = vector[d];
+            work->bytes = work->bytes && vector[d] == (float)(int)vector[d];
+        }
+        if (in_sample(work, rows->id[i])) {
+            myr_buffer_put_i64(sample, rows->id[i]);
+            myr_buffer_append(sample, vector, dim * sizeof *vector);
+        }
+    }
+    return sample->failed ? myr_fail(MYR_ERR_NOMEM, "no memory for the sample") : MYR_OK;
+}
+
+static myr_status survey(job *work)
+{
+    const myr_comm *comm = work->comm;
+    myr_buffer sample = {0};
+    myr_status status = MYR_OK;
+    work->code_min = INFINITY;
+    work->code_max = -INFINITY;
+    work->bytes = true;
+    for (int64_t block = comm->rank; block < work->source.n_blocks && status == MYR_OK; block += comm->size) {
+        myr_rows rows;
+        status = myr_source_read(&work->source, block, &rows);
+        if (status == MYR_OK)
+            status = survey_rows(work, &rows, &sample);
+        myr_rows_clear(&rows);
+    }
+    status = myr_comm_agree(comm, status);
+    if (status == MYR_OK) {
+        float range[3] = {-work->code_min, work->code_max, work->bytes ? 0.0f : 1.0f}, all[3];
+        MPI_Allreduce(range, all, 3, MPI_FLOAT, MPI_MAX, comm->mpi);
+        work->code_min = -all[0];
+        work->code_max = all[1];
+        work->bytes = all[2] == 0 && work->code_min >= 0 && work->code_max <= 255;
+        status = myr_gather_bytes(comm, &sample, &work->sample);
+    }
+    myr_buffer_free(&sample);
+    return status;
+}
+
+static size_t sample_row_bytes(const job *work)
+{
+    return sizeof(int64_t) + (size_t)work->source.dim * sizeof(float);
+}
+
+static int by_id(const void *a, const void *b)
+{
+    int64_t x, y;
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return (x > y) - (x < y);
+}
+
+/* Rank 0: centroids of the sample, taken in the order of ids so that ranks leave no trace. */
+static myr_status train(job *work)
+{
+    const myr_build_options *options = work->options;
+    size_t dim = (size_t)work->source.dim, row_bytes = sample_row_bytes(work), n = work->sample.size / row_bytes;
+    if (options->hash)
+        return myr_router_create_hash(options->n_shards, &work->router);
+    if (n == 0)
+        return myr_fail(MYR_ERR_NOT_FOUND, "there is nothing to index: no input has a usable vector");
+    qsort(work->sample.data, n, row_bytes, by_id);
+    float *vectors = myr_alloc(n, dim * sizeof *vectors);
+    if (!vectors)
+        return myr_fail(MYR_ERR_NOMEM, "no memory for a sample of %zu vectors", n);
+    for (size_t i = 0; i < n; i++)
+        memcpy(vectors + i * dim, work->sample.data + i * row_bytes + sizeof(int64_t), dim * sizeof *vectors);
+    myr_status status = myr_router_train(vectors, n, dim, myr_router_n_clusters(n, options->n_shards),
+                                         (uint64_t)options->seed, work->pool, &work->router);
+    free(vectors);
+    return status;
+}
+
+static myr_status partition(job *work)
+{
+    const myr_comm *comm = work->comm;
+    myr_status status = survey(work);
+    if (status != MYR_OK)
+        return status;
+    status = myr_comm_agree(comm, comm->rank == 0 ? train(work) : MYR_OK);
+    myr_buffer_free(&work->sample);
+    if (status == MYR_OK)
+        status = myr_router_share(comm, &work->router);
+    if (status == MYR_OK)
+        status = myr_plan_shards(comm, &work->source, work->router, work->options->n_shards, work->pool, &work->plan);
+    return status;
+}
+
+/* The folder's files that index.json does not name are left from older builds. */
+static void sweep_folder(const job *work)
+{
+    DIR *folder = opendir(work->options->folder);
+    if (!folder)
+        return;
+    for (struct dirent *entry; (entry = readdir(folder));) {
+        const char *name = entry->d_name;
+        bool ours = (strncmp(name, "shard-", 6) == 0 || strncmp(name, "router-", 7) == 0) && strstr(name, ".h5");
+        char *path = ours && !strstr(name, work->build_id) ? myr_path_join(work->options->folder, name) : NULL;
+        if (path)
+            remove(path);
+        free(path);
+    }
+    closedir(folder);
+}
+
+static myr_status build_shard(job *work, size_t s)
+{
+    const myr_build_options *options = work->options;
+    myr_shard_rows *rows = &work->shards[s];
+    myr_shard_entry *entry = &work->manifest.shards[s];
+    myr_hnsw *graph = NULL;
+    char *path = NULL;
+    double start_s = myr_now_s();
+    myr_status status = myr_shard_rows_sort(rows);
+    if (status != MYR_OK)
+        return status;
+    myr_hnsw_options settings = {.M = options->M,
+                                 .ef_construction = options->ef_construction,
+                                 .seed = (uint64_t)options->seed,
+                                 .metric = strcmp(work->source.metric, "cosine") == 0 ? MYR_METRIC_COSINE : MYR_METRIC_L2,
+                                 .code_min = work->bytes ? 0 : work->code_min,
+                                 .code_max = work->bytes ? 255 : work->code_max};
+    status = myr_hnsw_build(rows->vectors, (size_t)rows->n, (size_t)rows->dim, rows->id, &settings, work->pool, &graph);
+    if (status == MYR_OK)
+        status = myr_hnsw_check(graph);
+    double built_s = myr_now_s();
+    work->report->graph_s += built_s - start_s;
+    if (status == MYR_OK) {
+        snprintf(entry->file, sizeof entry->file, "shard-%05zu-%s.h5", s, work->build_id);
+        entry->n_items = rows->n;
+        myr_hnsw_digest(graph, entry->digest);
+        path = myr_path_join(options->folder, entry->file);
+        status = path ? myr_shard_write(path, graph, rows) : myr_fail(MYR_ERR_NOMEM, "no memory for a path");
+    }
+    if (status == MYR_OK)
+        status = myr_file_checksum(path, &entry->checksum);
+    work->report->write_s += myr_now_s() - built_s;
+    free(path);
+    myr_hnsw_free(graph);
+    myr_shard_rows_free(rows);
+    return status;
+}
+
+static myr_status build_graphs(job *work)
+{
+    const myr_comm *comm = work->comm;
+    size_t n_shards = work->options->n_shards;
+    myr_progress progress;
+    int64_t done = 0;
+    myr_status status = MYR_OK;
+    myr_progress_start(&progress, "building graphs", "items", work->report->n_items, 0, work->options->progress);
+    for (size_t s = (size_t)comm->rank; s < n_shards && status == MYR_OK; s += (size_t)comm->size) {
+        int64_t n = work->shards[s].n;
+        status = myr_stop_requested ? myr_fail(MYR_ERR_STOPPED, "stopped by a signal; run the same command again")
+                                    : build_shard(work, s);
+        done += n;
+        myr_progress_update(&progress, done * comm->size < work->report->n_items ? done * comm->size : work->report->n_items);
+    }
+    status = myr_comm_agree(comm, status);
+    if (status == MYR_OK)
+        myr_progress_finish(&progress, work->report->n_items);
+    return status;
+}
+
+/* Every shard's entry from its rank to rank 0. */
+static void gather_entries(job *work)
+{
+    const myr_comm *comm = work->comm;
+    for (size_t s = 0; s < work->options->n_shards; s++) {
+        int owner = (int)(s % (size_t)comm->size);
+        MPI_Bcast(&work->manifest.shards[s], sizeof work->manifest.shards[s], MPI_BYTE, owner, comm->mpi);
+    }
+}
+
+static void seal_digest(myr_index_manifest *manifest)
+{
+    myr_sha256 *hash = myr_sha256_create();
+    for (size_t s = 0; hash && s < manifest->n_shards; s++)
+        myr_sha256_update(hash, manifest->shards[s].digest, MYR_SHA256_TEXT - 1);
+    if (hash)
+        myr_sha256_finish(hash, manifest->digest);
+}
+
+/* Texts of the manifest are borrowed from the source and options here. */
+static void fill_manifest(job *work)
+{
+    const myr_build_options *options = work->options;
+    myr_index_manifest *manifest = &work->manifest;
+    manifest->n_items = work->report->n_items;
+    manifest->dim = work->source.dim;
+    manifest->M = options->M;
+    manifest->ef_construction = options->ef_construction;
+    manifest->seed = options->seed;
+    manifest->metric = work->source.metric;
+    manifest->contract = work->source.contract;
+    manifest->model = work->source.model;
+    manifest->partition = options->hash ? "hash" : "kmeans";
+    manifest->classes = work->source.classes;
+    manifest->n_classes = work->source.n_classes;
+    snprintf(manifest->router_file, sizeof manifest->router_file, "router-%s.h5", work->build_id);
+}
+
+/* Rank 0. */
+static myr_status put_in_force(job *work)
+{
+    myr_index_manifest *manifest = &work->manifest;
+    char *path = myr_path_join(work->options->folder, manifest->router_file);
+    myr_status status = path ? myr_router_write(path, work->router) : myr_fail(MYR_ERR_NOMEM, "no memory for a path");
+    if (status == MYR_OK)
+        status = myr_file_checksum(path, &manifest->router_checksum);
+    if (status == MYR_OK)
+        status = myr_index_manifest_write(work->options->folder, manifest);
+    if (status == MYR_OK)
+        sweep_folder(work);
+    free(path);
+    return status;
+}
+
+/* The same inputs and settings give the same id, others another. */
+static void name_build(job *work)
+{
+    const myr_build_options *options = work->options;
+    char text[512], hash[MYR_SHA256_TEXT];
+    snprintf(text, sizeof text, "%s %d %zu %d %d %lld", work->source.digest, options->hash, options->n_shards, options->M,
+             options->ef_construction, (long long)options->seed);
+    myr_sha256_text(text, strlen(text), hash);
+    memcpy(work->build_id, hash, 8);
+}
+
+static myr_status open_inputs(job *work)
+{
+    const myr_build_options *options = work->options;
+    myr_status status = myr_source_open(options->operands, options->n_operands, options->metric, &work->source);
+    if (status == MYR_OK && strcmp(work->source.metric, "ip") == 0)
+        status = myr_fail(MYR_ERR_UNSUPPORTED, "metric 'ip' cannot be indexed; embed with metric cosine or l2");
+    if (status == MYR_OK)
+        status = myr_pool_create(options->n_threads, &work->pool);
+    work->manifest.n_shards = options->n_shards;
+    work->manifest.shards = myr_alloc(options->n_shards, sizeof *work->manifest.shards);
+    work->shards = myr_alloc(options->n_shards, sizeof *work->shards);
+    if (status == MYR_OK && (!work->manifest.shards || !work->shards))
+        status = myr_fail(MYR_ERR_NOMEM, "no memory for %zu shards", options->n_shards);
+    if (status == MYR_OK && work->comm->rank == 0)
+        status = myr_folder_create(options->folder);
+    if (status == MYR_OK && work->comm->rank == 0)
+        status = myr_folder_sweep(options->folder);
+    return status;
+}
+
+static myr_status run(job *work)
+{
+    const myr_comm *comm = work->comm;
+    myr_build_report *report = work->report;
+    double start_s = myr_now_s();
+    myr_status status = myr_comm_agree(comm, open_inputs(work));
+    if (status != MYR_OK)
+        return status;
+    name_build(work);
+    status = partition(work);
+    double partitioned_s = myr_now_s();
+    if (status == MYR_OK)
+        status = myr_exchange_rows(comm, &work->source, &work->plan, work->options->n_shards, work->options->progress,
+                                   work->shards);
+    if (status != MYR_OK)
+        return status;
+    report->partition_s = partitioned_s - start_s;
+    report->exchange_s = myr_now_s() - partitioned_s;
+    report->n_items = 0;
+    for (size_t s = 0; s < work->options->n_shards; s++) {
+        report->n_items += work->plan.shard_items[s];
+        if (work->plan.shard_items[s] > report->largest_shard)
+            report->largest_shard = work->plan.shard_items[s];
+    }
+    status = build_graphs(work);
+    if (status != MYR_OK)
+        return status;
+    gather_entries(work);
+    fill_manifest(work);
+    seal_digest(&work->manifest);
+    status = myr_comm_agree(comm, comm->rank == 0 ? put_in_force(work) : MYR_OK);
+    double mine[5] = {report->partition_s, report->exchange_s, report->graph_s, report->write_s, myr_now_s() - start_s}, all[5];
+    MPI_Allreduce(mine, all, 5, MPI_DOUBLE, MPI_MAX, comm->mpi);
+    report->partition_s = all[0];
+    report->exchange_s = all[1];
+    report->graph_s = all[2];
+    report->write_s = all[3];
+    report->wall_s = all[4];
+    report->n_shards = work->options->n_shards;
+    memcpy(report->digest, work->manifest.digest, sizeof report->digest);
+    return status;
+}
+
+myr_status myr_build(const myr_comm *comm, const myr_build_options *options, myr_build_report *report)
+{
+    job work = {.comm = comm, .options = options, .report = report};
+    *report = (myr_build_report){0};
+    myr_status status = run(&work);
+    for (size_t s = 0; work.shards && s < options->n_shards; s++)
+        myr_shard_rows_free(&work.shards[s]);
+    free(work.shards);
+    free(work.manifest.shards);
+    myr_shard_plan_free(&work.plan);
+    myr_router_free(work.router);
+    myr_source_close(&work.source);
+    myr_buffer_free(&work.sample);
+    myr_pool_free(work.pool);
+    return status;
+}

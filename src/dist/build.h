@@ -1,0 +1,45 @@
+/*
+ * The index job: vectors partitioned into S shards, one HNSW graph a shard.
+ */
+#ifndef MYR_DIST_BUILD_H
+#define MYR_DIST_BUILD_H
+
+#include "dist/comm.h"
+#include "dist/index_manifest.h"
+
+typedef struct myr_build_options {
+    const char *const *operands; /* embedding folders, or one vector file; readable by every rank */
+    size_t n_operands;
+    const char *folder; /* output */
+    const char *metric; /* for a vector file: "l2" | "cosine" */
+    bool hash;          /* partition by id instead of k-means */
+    size_t n_shards;
+    int M, ef_construction;
+    int64_t seed;
+    int n_threads;
+    bool progress;
+} myr_build_options;
+
+typedef struct myr_build_report {
+    int64_t n_items;
+    size_t n_shards;
+    int64_t largest_shard;
+    char digest[MYR_SHA256_TEXT];
+    double partition_s, exchange_s, graph_s, write_s, wall_s; /* of the slowest rank */
+} myr_build_report;
+
+/*
+ * myr_build - build an index.
+ *
+ * Collective over comm. options must match on all ranks.
+ *
+ *  report  [out] the same on every rank
+ *
+ * Shard s is built by rank s modulo the number of ranks. The index is the same for any number of
+ * ranks and threads. An index already in the folder stays in force until the new one is whole.
+ *
+ * Returns:  MYR_OK | MYR_ERR_CONTRACT (inputs of different contracts) | what the parts return
+ */
+myr_status myr_build(const myr_comm *comm, const myr_build_options *options, myr_build_report *report);
+
+#endif

@@ -1,0 +1,306 @@
+/*
+ * Planning and exchange of rows.
+ */
+#include "dist/exchange.h"
+
+#include "base/alloc.h"
+#include "base/progress.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define ROUND_BYTES ((size_t)256 << 20)
+#define PIECE_BYTES ((size_t)1 << 28)
+#define TAG_GATHER 11
+
+/* Assign one block's rows: clusters now, shards once the router is packed. */
+static myr_status assign_block(const myr_source *source, const myr_router *router, int64_t block, myr_pool *pool,
+                               myr_buffer *clusters, myr_buffer *ids)
+{
+    myr_rows rows;
+    myr_status status = myr_source_read(source, block, &rows);
+    if (status != MYR_OK)
+        return status;
+    uint32_t *cluster = myr_alloc((size_t)rows.n, sizeof *cluster);
+    status = cluster ? myr_router_assign(router, rows.vectors, (size_t)rows.n, pool, cluster, NULL)
+                     : myr_fail(MYR_ERR_NOMEM, "no memory to assign %lld rows", (long long)rows.n);
+    if (status == MYR_OK) {
+        myr_buffer_append(clusters, cluster, (size_t)rows.n * sizeof *cluster);
+        myr_buffer_append(ids, rows.id, (size_t)rows.n * sizeof *rows.id);
+        if (clusters->failed || ids->failed)
+            status = myr_fail(MYR_ERR_NOMEM, "no memory for the plan of shards");
+    }
+    free(cluster);
+    myr_rows_clear(&rows);
+    return status;
+}
+
+static myr_status pack_router(const myr_comm *comm, myr_router *router, const myr_buffer *clusters, size_t n_shards)
+{
+    myr_router_view view;
+    myr_router_export(router, &view);
+    if (view.n_clusters == 0)
+        return MYR_OK; /* a hash router needs no packing */
+    int64_t *counts = myr_alloc(view.n_clusters, sizeof *counts);
+    myr_status status = counts ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for %u clusters", view.n_clusters);
+    status = myr_comm_agree(comm, status);
+    if (status == MYR_OK) {
+        const uint32_t *cluster = (const uint32_t *)clusters->data;
+        for (size_t i = 0; i < clusters->size / sizeof *cluster; i++)
+            counts[cluster[i]]++;
+        MPI_Allreduce(MPI_IN_PLACE, counts, (int)view.n_clusters, MPI_INT64_T, MPI_SUM, comm->mpi);
+        status = myr_comm_agree(comm, myr_router_pack(router, counts, n_shards));
+    }
+    free(counts);
+    return status;
+}
+
+myr_status myr_plan_shards(const myr_comm *comm, const myr_source *source, myr_router *router, size_t n_shards,
+                           myr_pool *pool, myr_shard_plan *plan)
+{
+    myr_buffer clusters = {0}, ids = {0};
+    myr_status status = MYR_OK;
+    for (int64_t block = comm->rank; block < source->n_blocks && status == MYR_OK; block += comm->size)
+        status = assign_block(source, router, block, pool, &clusters, &ids);
+    status = myr_comm_agree(comm, status);
+    if (status == MYR_OK)
+        status = pack_router(comm, router, &clusters, n_shards);
+    if (status != MYR_OK)
+        goto done;
+    plan->n_rows = (int64_t)(ids.size / sizeof(int64_t));
+    plan->shard = myr_alloc((size_t)plan->n_rows, sizeof *plan->shard);
+    plan->shard_items = myr_alloc(n_shards, sizeof *plan->shard_items);
+    if (!plan->shard || !plan->shard_items)
+        status = myr_fail(MYR_ERR_NOMEM, "no memory for the plan of %lld rows", (long long)plan->n_rows);
+    status = myr_comm_agree(comm, status);
+    if (status != MYR_OK)
+        goto done;
+    for (int64_t i = 0; i < plan->n_rows; i++) {
+        plan->shard[i] = myr_router_shard_of(router, ((const uint32_t *)clusters.data)[i], ((const int64_t *)ids.data)[i]);
+        plan->shard_items[plan->shard[i]]++;
+    }
+    MPI_Allreduce(MPI_IN_PLACE, plan->shard_items, (int)n_shards, MPI_INT64_T, MPI_SUM, comm->mpi);
+done:
+    myr_buffer_free(&clusters);
+    myr_buffer_free(&ids);
+    return status;
+}
+
+void myr_shard_plan_free(myr_shard_plan *plan)
+{
+    free(plan->shard);
+    free(plan->shard_items);
+    *plan = (myr_shard_plan){0};
+}
+
+/* A rank's place in its blocks, and the messages of the round. */
+typedef struct traffic {
+    const myr_comm *comm;
+    const myr_source *source;
+    const myr_shard_plan *plan;
+    int64_t block, row_in_block; /* next to send */
+    int64_t sent;                /* rows sent so far: the place in the plan */
+    myr_rows rows;               /* of the current block */
+    bool loaded;
+    int64_t rows_a_round;
+    myr_buffer *to; /* (size) */
+    int *send_bytes, *send_at, *receive_bytes, *receive_at;
+    myr_buffer sending, receiving;
+} traffic;
+
+static void put_row(traffic *way, int64_t i, uint32_t shard)
+{
+    const myr_rows *rows = &way->rows;
+    myr_buffer *message = &way->to[shard % (uint32_t)way->comm->size];
+    myr_buffer_put_i64(message, shard);
+    myr_buffer_put_i64(message, rows->id[i]);
+    myr_buffer_put_i64(message, rows->label[i]);
+    myr_buffer_put_text(message, rows->key[i]);
+    myr_buffer_put_text(message, rows->source[i]);
+    myr_buffer_append(message, rows->vectors + (size_t)i * (size_t)way->source->dim,
+                      (size_t)way->source->dim * sizeof(float));
+}
+
+/* Fill the messages of one round. */
+static myr_status fill_round(traffic *way)
+{
+    for (int64_t n = 0; n < way->rows_a_round && way->block < way->source->n_blocks;) {
+        if (!way->loaded) {
+            myr_status status = myr_source_read(way->source, way->block, &way->rows);
+            if (status != MYR_OK)
+                return status;
+            way->loaded = true;
+            way->row_in_block = 0;
+        }
+        for (; n < way->rows_a_round && way->row_in_block < way->rows.n; n++) {
+            if (way->sent >= way->plan->n_rows)
+                return myr_fail(MYR_ERR_FORMAT, "an input changed while it was being indexed; run the command again");
+            put_row(way, way->row_in_block++, way->plan->shard[way->sent++]);
+        }
+        if (way->row_in_block == way->rows.n) {
+            myr_rows_clear(&way->rows);
+            way->loaded = false;
+            way->block += way->comm->size;
+        }
+    }
+    for (int rank = 0; rank < way->comm->size; rank++)
+        if (way->to[rank].failed)
+            return myr_fail(MYR_ERR_NOMEM, "no memory for an exchange round");
+    return MYR_OK;
+}
+
+static myr_status make_room(myr_buffer *buffer, size_t n_bytes)
+{
+    if (n_bytes > INT32_MAX)
+        return myr_fail(MYR_ERR_LIMIT, "an exchange round is over 2 GiB: keys of %zu bytes?", n_bytes);
+    if (n_bytes <= buffer->capacity) {
+        buffer->size = n_bytes;
+        return MYR_OK;
+    }
+    myr_buffer_free(buffer);
+    char *data = malloc(n_bytes);
+    if (!data)
+        return myr_fail(MYR_ERR_NOMEM, "no memory for an exchange round of %zu bytes", n_bytes);
+    *buffer = (myr_buffer){.data = data, .size = n_bytes, .capacity = n_bytes};
+    return MYR_OK;
+}
+
+/* Collective: one MPI_Alltoallv. */
+static myr_status trade_round(traffic *way)
+{
+    int size = way->comm->size;
+    size_t n_send = 0, n_receive = 0;
+    for (int rank = 0; rank < size; rank++) {
+        way->send_at[rank] = (int)n_send;
+        way->send_bytes[rank] = (int)way->to[rank].size;
+        n_send += way->to[rank].size;
+    }
+    MPI_Alltoall(way->send_bytes, 1, MPI_INT, way->receive_bytes, 1, MPI_INT, way->comm->mpi);
+    for (int rank = 0; rank < size; rank++) {
+        way->receive_at[rank] = (int)n_receive;
+        n_receive += (size_t)way->receive_bytes[rank];
+    }
+    myr_status status = make_room(&way->sending, n_send);
+    if (status == MYR_OK)
+        status = make_room(&way->receiving, n_receive);
+    status = myr_comm_agree(way->comm, status);
+    if (status != MYR_OK)
+        return status;
+    for (int rank = 0; rank < size; rank++) {
+        if (way->to[rank].size)
+            memcpy(way->sending.data + way->send_at[rank], way->to[rank].data, way->to[rank].size);
+        myr_buffer_clear(&way->to[rank]);
+    }
+    MPI_Alltoallv(way->sending.data, way->send_bytes, way->send_at, MPI_BYTE, way->receiving.data, way->receive_bytes,
+                  way->receive_at, MPI_BYTE, way->comm->mpi);
+    return MYR_OK;
+}
+
+/* Rows of a received round into their shards. */
+static myr_status take_round(const traffic *way, size_t n_shards, myr_shard_rows *shards, float *vector)
+{
+    size_t vector_bytes = (size_t)way->source->dim * sizeof(float);
+    myr_cursor cursor = {.data = way->receiving.data, .size = way->receiving.size};
+    while (cursor.at < cursor.size) {
+        int64_t shard = myr_cursor_i64(&cursor), id = myr_cursor_i64(&cursor), label = myr_cursor_i64(&cursor);
+        const char *key = myr_cursor_text(&cursor), *from = myr_cursor_text(&cursor);
+        const void *bytes = myr_cursor_bytes(&cursor, vector_bytes);
+        if (cursor.failed || shard < 0 || (size_t)shard >= n_shards || !key || !from)
+            return myr_fail(MYR_ERR_INTERNAL, "a damaged message came in while exchanging vectors");
+        memcpy(vector, bytes, vector_bytes); /* the message is not aligned */
+        myr_status status = myr_shard_rows_add(&shards[shard], vector, id, (int32_t)label, key, from);
+        if (status != MYR_OK)
+            return status;
+    }
+    return MYR_OK;
+}
+
+static myr_status open_traffic(traffic *way, size_t n_shards, myr_shard_rows *shards)
+{
+    size_t size = (size_t)way->comm->size, row_bytes = (size_t)way->source->dim * sizeof(float) + 128;
+    way->block = way->comm->rank;
+    way->rows_a_round = (int64_t)(ROUND_BYTES / size / row_bytes);
+    if (way->rows_a_round < 16)
+        way->rows_a_round = 16;
+    way->to = myr_alloc(size, sizeof *way->to);
+    way->send_bytes = myr_alloc(4 * size, sizeof(int));
+    if (!way->to || !way->send_bytes)
+        return myr_fail(MYR_ERR_NOMEM, "no memory for an exchange among %zu ranks", size);
+    way->send_at = way->send_bytes + size;
+    way->receive_bytes = way->send_at + size;
+    way->receive_at = way->receive_bytes + size;
+    for (size_t s = (size_t)way->comm->rank; s < n_shards; s += size) {
+        myr_status status = myr_shard_rows_create(&shards[s], way->plan->shard_items[s], way->source->dim);
+        if (status != MYR_OK)
+            return status;
+    }
+    return MYR_OK;
+}
+
+static void close_traffic(traffic *way)
+{
+    for (int rank = 0; way->to && rank < way->comm->size; rank++)
+        myr_buffer_free(&way->to[rank]);
+    myr_rows_clear(&way->rows);
+    myr_buffer_free(&way->sending);
+    myr_buffer_free(&way->receiving);
+    free(way->to);
+    free(way->send_bytes);
+}
+
+myr_status myr_exchange_rows(const myr_comm *comm, const myr_source *source, const myr_shard_plan *plan,
+                             size_t n_shards, bool progress, myr_shard_rows *shards)
+{
+    traffic way = {.comm = comm, .source = source, .plan = plan};
+    myr_progress line;
+    float *vector = myr_alloc((size_t)source->dim, sizeof *vector);
+    myr_status status = vector ? open_traffic(&way, n_shards, shards) : myr_fail(MYR_ERR_NOMEM, "no memory for a vector");
+    status = myr_comm_agree(comm, status);
+    myr_progress_start(&line, "exchanging", "vectors of this rank", plan->n_rows, 0, progress);
+    for (bool more = true; more && status == MYR_OK;) {
+        int mine, any;
+        status = myr_comm_agree(comm, fill_round(&way));
+        if (status == MYR_OK)
+            status = trade_round(&way);
+        if (status != MYR_OK)
+            break;
+        status = myr_comm_agree(comm, take_round(&way, n_shards, shards, vector));
+        myr_progress_update(&line, way.sent);
+        mine = way.block < source->n_blocks;
+        MPI_Allreduce(&mine, &any, 1, MPI_INT, MPI_MAX, comm->mpi);
+        more = any;
+    }
+    if (status == MYR_OK)
+        myr_progress_finish(&line, way.sent);
+    close_traffic(&way);
+    free(vector);
+    return status;
+}
+
+/* Gather with counts past 2^31: lengths first, then pieces, rank by rank. */
+myr_status myr_gather_bytes(const myr_comm *comm, const myr_buffer *mine, myr_buffer *all)
+{
+    uint64_t n_bytes = mine->size;
+    if (comm->rank != 0) {
+        MPI_Send(&n_bytes, 1, MPI_UINT64_T, 0, TAG_GATHER, comm->mpi);
+        for (uint64_t at = 0; at < n_bytes; at += PIECE_BYTES) {
+            uint64_t piece = n_bytes - at < PIECE_BYTES ? n_bytes - at : PIECE_BYTES;
+            MPI_Send(mine->data + at, (int)piece, MPI_BYTE, 0, TAG_GATHER, comm->mpi);
+        }
+        return myr_comm_agree(comm, MYR_OK);
+    }
+    myr_buffer_append(all, mine->data, mine->size);
+    char *piece_room = malloc(PIECE_BYTES); /* touched only as far as it is used */
+    bool failed = !piece_room;
+    for (int rank = 1; rank < comm->size && !failed; rank++) {
+        MPI_Recv(&n_bytes, 1, MPI_UINT64_T, rank, TAG_GATHER, comm->mpi, MPI_STATUS_IGNORE);
+        for (uint64_t at = 0; at < n_bytes; at += PIECE_BYTES) {
+            uint64_t piece = n_bytes - at < PIECE_BYTES ? n_bytes - at : PIECE_BYTES;
+            MPI_Recv(piece_room, (int)piece, MPI_BYTE, rank, TAG_GATHER, comm->mpi, MPI_STATUS_IGNORE);
+            myr_buffer_append(all, piece_room, piece);
+        }
+    }
+    free(piece_room);
+    failed = failed || all->failed;
+    return myr_comm_agree(comm, failed ? myr_fail(MYR_ERR_NOMEM, "no memory to gather from the ranks") : MYR_OK);
+}

@@ -1,0 +1,36 @@
+/*
+ * Which row goes to which shard, and the journey there.
+ */
+#ifndef MYR_DIST_EXCHANGE_H
+#define MYR_DIST_EXCHANGE_H
+
+#include "dist/comm.h"
+#include "dist/shard.h"
+#include "myriops/partition.h"
+
+/* The shard of every row of this rank's blocks (block % size == rank), in the order they are read. */
+typedef struct myr_shard_plan {
+    int64_t n_rows;
+    uint32_t *shard;      /* (n_rows) */
+    int64_t *shard_items; /* (n_shards) over all ranks */
+} myr_shard_plan;
+
+/* myr_plan_shards - assign all rows, pack the router by the counts of all ranks. Collective. */
+myr_status myr_plan_shards(const myr_comm *comm, const myr_source *source, myr_router *router, size_t n_shards,
+                           myr_pool *pool, myr_shard_plan *plan);
+void myr_shard_plan_free(myr_shard_plan *plan);
+
+/*
+ * myr_exchange_rows - send every row to the rank of its shard (shard % size).
+ *
+ * Collective. Rounds are bounded: no rank receives more than about 256 MiB in one.
+ *
+ *  shards  [in, out] (n_shards) this rank's are created and filled; release with myr_shard_rows_free
+ */
+myr_status myr_exchange_rows(const myr_comm *comm, const myr_source *source, const myr_shard_plan *plan,
+                             size_t n_shards, bool progress, myr_shard_rows *shards);
+
+/* myr_gather_bytes - every rank's bytes, by rank, to rank 0. Collective. In pieces below 2^31. */
+myr_status myr_gather_bytes(const myr_comm *comm, const myr_buffer *mine, myr_buffer *all);
+
+#endif

@@ -1,0 +1,224 @@
+/*
+ * index.json, with jansson. 64-bit checksums are hex texts, since JSON numbers are doubles to many readers.
+ */
+#include "dist/index_manifest.h"
+
+#include "base/alloc.h"
+#include "base/file.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SCHEMA 1
+#define MAX_MANIFEST_BYTES ((size_t)256 << 20)
+#define MAX_SHARDS (1u << 20)
+
+static void hex64(uint64_t value, char text[17])
+{
+    snprintf(text, 17, "%016llx", (unsigned long long)value);
+}
+
+static json_t *shard_json(const myr_shard_entry *shard)
+{
+    char checksum[17];
+    hex64(shard->checksum, checksum);
+    return json_pack("{s:s, s:I, s:s, s:s}", "file", shard->file, "items", (json_int_t)shard->n_items, "digest",
+                     shard->digest, "checksum", checksum);
+}
+
+myr_status myr_index_manifest_write(const char *folder, const myr_index_manifest *manifest)
+{
+    char checksum[17];
+    hex64(manifest->router_checksum, checksum);
+    json_t *shards = json_array(), *classes = json_array();
+    for (size_t i = 0; i < manifest->n_shards; i++)
+        json_array_append_new(shards, shard_json(&manifest->shards[i]));
+    for (size_t i = 0; i < manifest->n_classes; i++)
+        json_array_append_new(classes, json_string(manifest->classes[i]));
+    json_t *document = json_pack(
+        "{s:i, s:I, s:i, s:s, s:s?, s:s?, s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:o, s:o}", "schema_version", SCHEMA,
+        "items", (json_int_t)manifest->n_items, "dim", manifest->dim, "metric", manifest->metric, "contract",
+        manifest->contract, "model", manifest->model, "partition", manifest->partition, "M", manifest->M,
+        "ef_construction", manifest->ef_construction, "seed", (json_int_t)manifest->seed, "digest", manifest->digest,
+        "router_file", manifest->router_file, "router_checksum", checksum, "classes", classes, "shards", shards);
+    char *text = document ? json_dumps(document, JSON_INDENT(2)) : NULL;
+    char *path = myr_path_join(folder, "index.json");
+    myr_status status = text && path ? myr_file_replace(path, text, strlen(text))
+                                     : myr_fail(MYR_ERR_NOMEM, "%s: no memory for index.json", folder);
+    free(path);
+    free(text);
+    json_decref(document);
+    return status;
+}
+
+/* A plain file name inside the folder: no way out of it. */
+static bool take_file(const json_t *value, char file[64])
+{
+    const char *text = json_string_value(value);
+    if (!text || !*text || strlen(text) >= 64 || strchr(text, '/') || text[0] == '.')
+        return false;
+    strcpy(file, text);
+    return true;
+}
+
+static bool take_hex(const json_t *value, size_t digits, char *text)
+{
+    const char *hex = json_string_value(value);
+    if (!hex || strlen(hex) != digits || strspn(hex, "0123456789abcdef") != digits)
+        return false;
+    strcpy(text, hex);
+    return true;
+}
+
+static bool take_checksum(const json_t *value, uint64_t *checksum)
+{
+    char hex[17];
+    if (!take_hex(value, 16, hex))
+        return false;
+    *checksum = strtoull(hex, NULL, 16);
+    return true;
+}
+
+static bool take_text(const json_t *value, bool may_be_null, char **text)
+{
+    if (json_is_null(value) && may_be_null)
+        return true;
+    if (!json_is_string(value))
+        return false;
+    *text = myr_strdup(json_string_value(value));
+    return *text != NULL;
+}
+
+static bool take_int(const json_t *value, int64_t least, int64_t most, int64_t *number)
+{
+    *number = json_integer_value(value);
+    return json_is_integer(value) && *number >= least && *number <= most;
+}
+
+static bool take_shards(const json_t *shards, myr_index_manifest *manifest)
+{
+    size_t n = json_array_size(shards);
+    int64_t n_items = 0;
+    if (!json_is_array(shards) || n == 0 || n > MAX_SHARDS)
+        return false;
+    manifest->shards = myr_alloc(n, sizeof *manifest->shards);
+    if (!manifest->shards)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        const json_t *entry = json_array_get(shards, i);
+        myr_shard_entry *shard = &manifest->shards[i];
+        if (!take_file(json_object_get(entry, "file"), shard->file) ||
+            !take_hex(json_object_get(entry, "digest"), 64, shard->digest) ||
+            !take_checksum(json_object_get(entry, "checksum"), &shard->checksum) ||
+            !take_int(json_object_get(entry, "items"), 0, INT32_MAX, &shard->n_items))
+            return false;
+        n_items += shard->n_items;
+    }
+    manifest->n_shards = n;
+    return n_items == manifest->n_items;
+}
+
+static bool take_classes(const json_t *classes, myr_index_manifest *manifest)
+{
+    size_t n = json_array_size(classes);
+    if (!json_is_array(classes))
+        return false;
+    manifest->classes = myr_alloc(n, sizeof *manifest->classes);
+    for (size_t i = 0; manifest->classes && i < n; i++) {
+        if (!take_text(json_array_get(classes, i), false, &manifest->classes[i]))
+            return false;
+        manifest->n_classes = i + 1;
+    }
+    return manifest->classes != NULL;
+}
+
+static const char *wrong_field(const json_t *root, myr_index_manifest *manifest)
+{
+    int64_t dim = 0, M = 0, ef_construction = 0;
+    if (!take_int(json_object_get(root, "items"), 0, INT64_MAX, &manifest->n_items))
+        return "items";
+    if (!take_int(json_object_get(root, "dim"), 1, 65536, &dim))
+        return "dim";
+    if (!take_int(json_object_get(root, "M"), 2, 512, &M))
+        return "M";
+    if (!take_int(json_object_get(root, "ef_construction"), 1, 100000, &ef_construction))
+        return "ef_construction";
+    if (!take_int(json_object_get(root, "seed"), INT64_MIN, INT64_MAX, &manifest->seed))
+        return "seed";
+    manifest->dim = (int)dim;
+    manifest->M = (int)M;
+    manifest->ef_construction = (int)ef_construction;
+    if (!take_text(json_object_get(root, "metric"), false, &manifest->metric) ||
+        (strcmp(manifest->metric, "l2") != 0 && strcmp(manifest->metric, "cosine") != 0))
+        return "metric";
+    if (!take_text(json_object_get(root, "contract"), true, &manifest->contract))
+        return "contract";
+    if (!take_text(json_object_get(root, "model"), true, &manifest->model))
+        return "model";
+    if (!take_text(json_object_get(root, "partition"), false, &manifest->partition))
+        return "partition";
+    if (!take_hex(json_object_get(root, "digest"), 64, manifest->digest))
+        return "digest";
+    if (!take_file(json_object_get(root, "router_file"), manifest->router_file))
+        return "router_file";
+    if (!take_checksum(json_object_get(root, "router_checksum"), &manifest->router_checksum))
+        return "router_checksum";
+    if (!take_classes(json_object_get(root, "classes"), manifest))
+        return "classes";
+    return take_shards(json_object_get(root, "shards"), manifest) ? NULL : "shards";
+}
+
+myr_status myr_index_manifest_parse(const char *path, const char *text, size_t n_bytes, myr_index_manifest *manifest)
+{
+    *manifest = (myr_index_manifest){0};
+    json_error_t error;
+    json_t *root = json_loadb(text, n_bytes, 0, &error);
+    myr_status status = MYR_OK;
+    if (!root)
+        return myr_fail(MYR_ERR_FORMAT, "%s: line %d: %s; the index is damaged, build it again", path, error.line,
+                        error.text);
+    int64_t schema = json_integer_value(json_object_get(root, "schema_version"));
+    const char *wrong = schema == SCHEMA ? wrong_field(root, manifest) : NULL;
+    if (schema != SCHEMA)
+        status = myr_fail(MYR_ERR_UNSUPPORTED, "%s: schema version %lld; this Myriops reads version %d", path,
+                          (long long)schema, SCHEMA);
+    else if (wrong)
+        status = myr_fail(MYR_ERR_FORMAT, "%s: '%s' is missing or makes no sense; the index is damaged, build it again",
+                          path, wrong);
+    if (status != MYR_OK)
+        myr_index_manifest_clear(manifest);
+    json_decref(root);
+    return status;
+}
+
+myr_status myr_index_manifest_read(const char *folder, myr_index_manifest *manifest)
+{
+    *manifest = (myr_index_manifest){0};
+    myr_buffer text = {0};
+    char *path = myr_path_join(folder, "index.json");
+    if (!path)
+        return myr_fail(MYR_ERR_NOMEM, "%s: no memory for a path", folder);
+    myr_status status = myr_path_exists(path)
+                            ? myr_file_read(path, MAX_MANIFEST_BYTES, &text)
+                            : myr_fail(MYR_ERR_NOT_FOUND, "%s: no index here (index.json is missing)", folder);
+    if (status == MYR_OK)
+        status = myr_index_manifest_parse(path, text.data ? text.data : "", text.size, manifest);
+    myr_buffer_free(&text);
+    free(path);
+    return status;
+}
+
+void myr_index_manifest_clear(myr_index_manifest *manifest)
+{
+    for (size_t i = 0; i < manifest->n_classes; i++)
+        free(manifest->classes[i]);
+    free(manifest->classes);
+    free(manifest->metric);
+    free(manifest->contract);
+    free(manifest->model);
+    free(manifest->partition);
+    free(manifest->shards);
+    *manifest = (myr_index_manifest){0};
+}

@@ -1,0 +1,238 @@
+/*
+ * Blocks of vectors from embedding folders and vector files.
+ */
+#include "dist/source.h"
+
+#include "base/alloc.h"
+#include "base/checksum.h"
+#include "base/file.h"
+#include "dist/crew.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FILE_BLOCK_ROWS 8192
+
+typedef struct myr_source_input {
+    char *path;
+    bool is_folder;
+    int64_t first_block, n_blocks;
+    int64_t first_id;
+    myr_vectors file; /* bare vectors */
+} myr_source_input;
+
+static myr_status no_memory(const char *path)
+{
+    return myr_fail(MYR_ERR_NOMEM, "%s: no memory to read it", path);
+}
+
+static myr_status take_classes(myr_source *source, const myr_manifest *manifest)
+{
+    source->classes = myr_alloc(manifest->n_classes, sizeof(char *));
+    for (size_t i = 0; source->classes && i < manifest->n_classes; i++) {
+        source->classes[i] = myr_strdup(manifest->classes[i]);
+        if (!source->classes[i])
+            return no_memory("manifest.json");
+        source->n_classes = i + 1;
+    }
+    return source->classes ? MYR_OK : no_memory("manifest.json");
+}
+
+static myr_status open_folder(myr_source *source, myr_source_input *input, myr_buffer *digests)
+{
+    myr_manifest manifest = {0};
+    char *path = myr_path_join(input->path, "manifest.json");
+    myr_status status = path ? myr_manifest_read(path, &manifest) : no_memory(input->path);
+    free(path);
+    if (status != MYR_OK)
+        goto done;
+    if (!manifest.complete)
+        status = myr_fail(MYR_ERR_FORMAT, "%s: the embedding run has not finished; run the same embed command again first",
+                          input->path);
+    else if (source->contract && strcmp(source->contract, manifest.contract) != 0)
+        status = myr_fail(MYR_ERR_CONTRACT, "%s: made by '%s' under contract %.12s..., the folder before it under %.12s...",
+                          input->path, manifest.model, manifest.contract, source->contract);
+    if (status != MYR_OK)
+        goto done;
+    input->is_folder = true;
+    input->n_blocks = manifest.n_chunks;
+    if (!source->contract) {
+        source->dim = manifest.dim;
+        source->contract = myr_strdup(manifest.contract);
+        source->model = myr_strdup(manifest.model);
+        source->metric = myr_strdup(manifest.metric);
+        status = source->contract && source->model && source->metric ? take_classes(source, &manifest)
+                                                                     : no_memory(input->path);
+    }
+    source->n_ids += manifest.n_items;
+    myr_buffer_printf(digests, "%s %s\n", manifest.contract, manifest.corpus_digest);
+done:
+    myr_manifest_clear(&manifest);
+    return status;
+}
+
+static myr_status open_vectors(myr_source *source, myr_source_input *input, const char *metric, myr_buffer *digests)
+{
+    myr_status status = myr_vectors_read(input->path, NULL, &input->file);
+    if (status != MYR_OK)
+        return status;
+    char hash[MYR_SHA256_TEXT];
+    status = myr_sha256_file(input->path, hash);
+    if (status != MYR_OK)
+        return status;
+    input->n_blocks = (int64_t)((input->file.n + FILE_BLOCK_ROWS - 1) / FILE_BLOCK_ROWS);
+    source->dim = (int)input->file.dim;
+    source->n_ids = (int64_t)input->file.n;
+    source->metric = myr_strdup(metric);
+    myr_buffer_printf(digests, "vectors %s %s\n", metric, hash);
+    return source->metric ? MYR_OK : no_memory(input->path);
+}
+
+myr_status myr_source_open(const char *const *operands, size_t n_operands, const char *metric, myr_source *source)
+{
+    *source = (myr_source){0};
+    myr_buffer digests = {0};
+    myr_status status = MYR_OK;
+    source->inputs = myr_alloc(n_operands, sizeof *source->inputs);
+    if (!source->inputs)
+        status = no_memory("the inputs");
+    for (size_t i = 0; i < n_operands && status == MYR_OK; i++) {
+        myr_source_input *input = &source->inputs[i];
+        source->n_inputs = i + 1;
+        input->path = myr_strdup(operands[i]);
+        input->first_block = source->n_blocks;
+        input->first_id = source->n_ids;
+        if (!input->path)
+            status = no_memory(operands[i]);
+        else if (!myr_path_exists(operands[i]))
+            status = myr_fail(MYR_ERR_NOT_FOUND, "%s: no such embedding folder or vector file", operands[i]);
+        else if (myr_path_is_folder(operands[i]))
+            status = open_folder(source, input, &digests);
+        else if (n_operands > 1)
+            status = myr_fail(MYR_ERR_ARG, "%s: a vector file must be the only input", operands[i]);
+        else
+            status = open_vectors(source, input, metric, &digests);
+        source->n_blocks += input->n_blocks;
+    }
+    if (status == MYR_OK) {
+        char hash[MYR_SHA256_TEXT];
+        myr_sha256_text(digests.data, digests.size, hash);
+        source->digest = myr_strdup(hash);
+        if (digests.failed || !source->digest)
+            status = no_memory("the inputs");
+    }
+    myr_buffer_free(&digests);
+    if (status != MYR_OK)
+        myr_source_close(source);
+    return status;
+}
+
+void myr_source_close(myr_source *source)
+{
+    for (size_t i = 0; i < source->n_inputs; i++) {
+        free(source->inputs[i].path);
+        myr_vectors_clear(&source->inputs[i].file);
+    }
+    for (size_t i = 0; i < source->n_classes; i++)
+        free(source->classes[i]);
+    free(source->classes);
+    free(source->inputs);
+    free(source->metric);
+    free(source->contract);
+    free(source->model);
+    free(source->digest);
+    *source = (myr_source){0};
+}
+
+static myr_status rows_create(myr_rows *rows, int64_t n, int dim)
+{
+    size_t n_values;
+    *rows = (myr_rows){.n = n};
+    if (myr_mul((size_t)n, (size_t)dim, &n_values))
+        rows->vectors = myr_alloc(n_values, sizeof(float));
+    rows->id = myr_alloc((size_t)n, sizeof *rows->id);
+    rows->label = myr_alloc((size_t)n, sizeof *rows->label);
+    rows->key = myr_alloc((size_t)n, sizeof *rows->key);
+    rows->source = myr_alloc((size_t)n, sizeof *rows->source);
+    if (rows->vectors && rows->id && rows->label && rows->key && rows->source)
+        return MYR_OK;
+    myr_rows_clear(rows);
+    return myr_fail(MYR_ERR_NOMEM, "no memory for a block of %lld vectors", (long long)n);
+}
+
+void myr_rows_clear(myr_rows *rows)
+{
+    for (int64_t i = 0; i < rows->n; i++) {
+        if (rows->key)
+            free(rows->key[i]);
+        if (rows->source)
+            free(rows->source[i]);
+    }
+    free(rows->vectors);
+    free(rows->id);
+    free(rows->label);
+    free(rows->key);
+    free(rows->source);
+    *rows = (myr_rows){0};
+}
+
+/* A chunk's arrays become the rows'; nothing is copied. */
+static myr_status read_chunk(const myr_source *source, const myr_source_input *input, int64_t place, myr_rows *rows)
+{
+    char *path = myr_chunk_path(input->path, place);
+    if (!path)
+        return no_memory(input->path);
+    myr_chunk chunk = {0};
+    myr_status status = myr_chunk_read(path, MYR_CHUNK_VECTORS | MYR_CHUNK_KEYS, &chunk);
+    if (status == MYR_OK && (chunk.dim != source->dim || strcmp(chunk.contract, source->contract) != 0))
+        status = myr_fail(MYR_ERR_CONTRACT, "%s: not of the same contract as the folder's manifest", path);
+    if (status == MYR_OK) {
+        *rows = (myr_rows){.n = chunk.n, .vectors = chunk.embedding, .id = chunk.ordinal, .label = chunk.label,
+                           .key = chunk.key, .source = chunk.source};
+        chunk.embedding = NULL;
+        chunk.ordinal = NULL;
+        chunk.label = NULL;
+        chunk.key = NULL;
+        chunk.source = NULL;
+        for (int64_t i = 0; i < rows->n; i++)
+            rows->id[i] += input->first_id;
+    }
+    myr_chunk_clear(&chunk);
+    free(path);
+    return status;
+}
+
+static myr_status read_slice(const myr_source *source, const myr_source_input *input, int64_t place, myr_rows *rows)
+{
+    int64_t first = place * FILE_BLOCK_ROWS, left = (int64_t)input->file.n - first;
+    int64_t n = left < FILE_BLOCK_ROWS ? left : FILE_BLOCK_ROWS;
+    myr_status status = rows_create(rows, n, source->dim);
+    if (status != MYR_OK)
+        return status;
+    status = myr_vectors_to_f32(&input->file, (size_t)first, (size_t)n, rows->vectors);
+    for (int64_t i = 0; i < n && status == MYR_OK; i++) {
+        char key[32];
+        snprintf(key, sizeof key, "%lld", (long long)(first + i));
+        rows->id[i] = first + i;
+        rows->label[i] = -1;
+        rows->key[i] = myr_strdup(key);
+        rows->source[i] = myr_strdup("");
+        if (!rows->key[i] || !rows->source[i])
+            status = no_memory(input->path);
+    }
+    if (status != MYR_OK)
+        myr_rows_clear(rows);
+    return status;
+}
+
+myr_status myr_source_read(const myr_source *source, int64_t block, myr_rows *rows)
+{
+    size_t i = source->n_inputs - 1;
+    *rows = (myr_rows){0};
+    while (i > 0 && block < source->inputs[i].first_block)
+        i--;
+    const myr_source_input *input = &source->inputs[i];
+    int64_t place = block - input->first_block;
+    return input->is_folder ? read_chunk(source, input, place, rows) : read_slice(source, input, place, rows);
+}
