@@ -1,0 +1,87 @@
+/*
+ * A cluster: the ranks that host an index's shards, and questions put to it.
+ *
+ * Shard s is hosted by rank s modulo the number of ranks; ranks beyond the number of shards only
+ * take part in the agreement.
+ */
+#ifndef MYR_DIST_CLUSTER_H
+#define MYR_DIST_CLUSTER_H
+
+#include "base/topk.h"
+#include "dist/comm.h"
+#include "dist/index_manifest.h"
+#include "dist/shard.h"
+#include "myriops/partition.h"
+
+typedef struct myr_cluster {
+    const myr_comm *comm; /* [borrowed] */
+    myr_index_manifest manifest;
+    myr_router *router;
+    myr_shard *shards;        /* (n_shards), those of this rank open */
+    myr_pool *pool;           /* this rank's threads */
+    struct myr_hnsw_searcher ***searchers; /* (n_shards)(n_threads), made on first use */
+} myr_cluster;
+
+/*
+ * myr_cluster_open - map the shards of an index on their ranks.
+ *
+ * Collective. Every rank opens only its own shards and checks their checksums.
+ */
+myr_status myr_cluster_open(const myr_comm *comm, const char *folder, int n_threads, myr_cluster *cluster);
+void myr_cluster_close(myr_cluster *cluster);
+
+typedef struct myr_search_options {
+    size_t k, ef;   /* 1 <= k <= ef */
+    size_t n_probe; /* shards a query visits; 0 = all */
+    bool exact;     /* scan all vectors instead of the graph */
+} myr_search_options;
+
+typedef struct myr_search_report {
+    double probes_per_query;
+    double wall_s;
+} myr_search_report;
+
+/*
+ * myr_cluster_search - k nearest items for a batch of queries.
+ *
+ * Collective. n_queries and options must match on all ranks.
+ *
+ *  queries  [in, root]   (n_queries, dim) f32 row-major, of length 1 where the metric is cosine
+ *  hits     [out, root]  (n_queries, k) ascending (distance, id); short rows end in id -1
+ *  report   [out, root]
+ *
+ * Units:    distance = 1 - cosine, or Euclidean (not squared)
+ * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM | MYR_ERR_STOPPED, the same on every rank.
+ *           Hits are the same for any number of ranks and threads.
+ */
+myr_status myr_cluster_search(myr_cluster *cluster, const float *queries, size_t n_queries,
+                              const myr_search_options *options, myr_hit *hits, myr_search_report *report);
+
+/* What is known of an item. Texts are borrowed from `texts`. */
+typedef struct myr_item_facts {
+    const char *key, *source;
+    int32_t label;
+} myr_item_facts;
+
+/*
+ * myr_cluster_describe - key, source and label of items.
+ *
+ * Collective. n must match on all ranks.
+ *
+ *  ids    [in, root]   (n); -1 and unknown ids give key NULL
+ *  texts  [out, root]  holds the texts; release with myr_buffer_free
+ *  facts  [out, root]  (n)
+ */
+myr_status myr_cluster_describe(myr_cluster *cluster, const int64_t *ids, size_t n, myr_buffer *texts,
+                                myr_item_facts *facts);
+
+/*
+ * myr_cluster_sample - vectors of items spread evenly over the shards, to be used as queries.
+ *
+ * Collective. Which items are taken does not depend on the number of ranks.
+ *
+ *  vectors  [out, root]  (n, dim) f32, ids (n); [owned by caller] release with free
+ */
+myr_status myr_cluster_sample(myr_cluster *cluster, size_t n_wanted, float **vectors, int64_t **ids, size_t *n);
+
+#endif
