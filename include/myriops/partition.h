@@ -120,7 +120,7 @@ MYR_API myr_status myr_router_pack(myr_router *router, const int64_t *cluster_co
  * Local. Only on a packed router; cluster < n_clusters.
  * Items of a cut cluster are spread by the fraction of id * golden ratio (Knuth, TAOCP 3, 6.4):
  * running ids meet the quota to a few items, arbitrary ids to within chance. Where the limit
- * must hold to the item, number a cluster's items 0, 1, 2... and give that as id.
+ * must hold for a few thousand items too, number a cluster's items 0, 1, 2... and give that as id.
  */
 MYR_API uint32_t myr_router_shard_of(const myr_router *router, uint32_t cluster, int64_t id);
 

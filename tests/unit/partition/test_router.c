@@ -1,0 +1,354 @@
+/*
+ * The router: caps that hold for any data, the same answer for any number of threads,
+ * nearest shards against plain exact distances, and files that lie.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "base/pool.h"
+#include "base/rng.h"
+#include "myriops/partition.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DIM = 19 };
+
+/* n vectors around n_blobs centres; the first `crowd` of them all around one. */
+static float *make_blobs(size_t n, size_t n_blobs, double crowd, double spread)
+{
+    float *vectors = malloc(n * DIM * sizeof(*vectors));
+    float *centres = malloc(n_blobs * DIM * sizeof(*centres));
+    myr_rng rng;
+
+    assert_true(vectors != NULL && centres != NULL);
+    myr_rng_seed(&rng, 7);
+    for (size_t i = 0; i < n_blobs * DIM; i++)
+        centres[i] = (float)(myr_rng_unit(&rng) * 10.0);
+    for (size_t i = 0; i < n; i++) {
+        size_t blob = myr_rng_unit(&rng) < crowd ? 0 : (size_t)myr_rng_below(&rng, n_blobs);
+
+        for (size_t d = 0; d < DIM; d++)
+            vectors[i * DIM + d] = centres[blob * DIM + d] + (float)(myr_rng_unit(&rng) * spread);
+    }
+    free(centres);
+    return vectors;
+}
+
+static int64_t *count_clusters(const uint32_t *cluster, size_t n, size_t n_clusters)
+{
+    int64_t *counts = calloc(n_clusters, sizeof(*counts));
+
+    assert_non_null(counts);
+    for (size_t i = 0; i < n; i++)
+        counts[cluster[i]]++;
+    return counts;
+}
+
+static size_t clusters_of(const myr_router *router)
+{
+    myr_router_view view;
+
+    myr_router_export(router, &view);
+    return view.n_clusters;
+}
+
+/* Items of the fullest shard. running: ids number the items of each cluster; else the whole set. */
+static int64_t fullest(const myr_router *router, const uint32_t *cluster, size_t n, bool running)
+{
+    int64_t *load = calloc(myr_router_n_shards(router), sizeof(*load));
+    int64_t *next = calloc(clusters_of(router) + 1, sizeof(*next));
+    int64_t most = 0;
+
+    assert_true(load != NULL && next != NULL);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t shard = myr_router_shard_of(router, cluster[i], running ? next[cluster[i]]++ : (int64_t)i);
+
+        assert_true(shard < myr_router_n_shards(router));
+        load[shard]++;
+        most = load[shard] > most ? load[shard] : most;
+    }
+    free(load);
+    free(next);
+    return most;
+}
+
+static void check_cap(const float *vectors, size_t n, size_t n_clusters, size_t n_shards)
+{
+    myr_router *router = NULL;
+    uint32_t *cluster = malloc(n * sizeof(*cluster));
+    int64_t *counts;
+    /* Of a handful of items the fraction of an id can misplace two. */
+    int64_t cap = (int64_t)ceil(1.05 * (double)n / (double)n_shards) + (n < 100 ? 2 : 0);
+
+    assert_int_equal(myr_router_train(vectors, n, DIM, n_clusters, 1, NULL, &router), MYR_OK);
+    assert_int_equal(myr_router_assign(router, vectors, n, NULL, cluster, NULL), MYR_OK);
+    counts = count_clusters(cluster, n, clusters_of(router));
+    assert_int_equal(myr_router_pack(router, counts, n_shards), MYR_OK);
+    assert_true(fullest(router, cluster, n, false) <= cap);
+    assert_true(fullest(router, cluster, n, true) <= cap);
+    free(counts);
+    free(cluster);
+    myr_router_free(router);
+}
+
+static void test_cap_blobs(void **state)
+{
+    float *vectors = make_blobs(20000, 30, 0.0, 1.0);
+
+    (void)state;
+    check_cap(vectors, 20000, 100, 1);
+    check_cap(vectors, 20000, 100, 4);
+    check_cap(vectors, 20000, 100, 7);
+    check_cap(vectors, 20000, 3, 8); /* fewer clusters than shards */
+    free(vectors);
+}
+
+static void test_cap_crowd(void **state)
+{
+    float *vectors = make_blobs(40000, 30, 0.6, 0.0); /* 60 % of all points in one place */
+
+    (void)state;
+    check_cap(vectors, 40000, 100, 4);
+    check_cap(vectors, 40000, 100, 8);
+    free(vectors);
+}
+
+static void test_cap_equal(void **state)
+{
+    float *vectors = make_blobs(10000, 1, 1.0, 0.0);
+
+    (void)state;
+    check_cap(vectors, 10000, 50, 8);
+    check_cap(vectors, 11, 50, 4); /* fewer vectors than clusters */
+    check_cap(vectors, 3, 50, 8);  /* fewer vectors than shards */
+    free(vectors);
+}
+
+static void test_hash_is_even(void **state)
+{
+    myr_router *router = NULL;
+    uint32_t *cluster = malloc(10000 * sizeof(*cluster));
+    uint32_t shards[7];
+    size_t n_found = 0;
+
+    (void)state;
+    assert_int_equal(myr_router_create_hash(7, &router), MYR_OK);
+    assert_int_equal(myr_router_assign(router, NULL, 10000, NULL, cluster, NULL), MYR_OK);
+    assert_true(fullest(router, cluster, 10000, false) <= 1440); /* an even share is 1429 */
+    assert_int_equal(myr_router_route(router, NULL, 1, 2, NULL, shards, NULL, &n_found), MYR_OK);
+    assert_int_equal(n_found, 7);
+    assert_int_equal(shards[6], 6);
+    free(cluster);
+    myr_router_free(router);
+    assert_int_equal(myr_router_create_hash(0, &router), MYR_ERR_ARG);
+}
+
+static void test_threads_agree(void **state)
+{
+    size_t n = 5003;
+    float *vectors = make_blobs(n, 30, 0.0, 3.0);
+    float *first_centroids = NULL;
+    uint32_t *first = malloc(n * sizeof(*first)), *again = malloc(n * sizeof(*again));
+
+    (void)state;
+    for (int n_threads = 1; n_threads <= 5; n_threads += 2) {
+        myr_pool *pool = NULL;
+        myr_router *router = NULL;
+        myr_router_view view;
+        size_t bytes;
+
+        assert_int_equal(myr_pool_create(n_threads, &pool), MYR_OK);
+        assert_int_equal(myr_router_train(vectors, n, DIM, 60, 3, pool, &router), MYR_OK);
+        assert_int_equal(myr_router_assign(router, vectors, n, pool, n_threads == 1 ? first : again, NULL), MYR_OK);
+        myr_router_export(router, &view);
+        bytes = (size_t)view.n_clusters * view.dim * sizeof(float);
+        if (n_threads == 1) {
+            first_centroids = malloc(bytes);
+            assert_non_null(first_centroids);
+            memcpy(first_centroids, view.centroids, bytes);
+        } else {
+            assert_memory_equal(view.centroids, first_centroids, bytes);
+            assert_memory_equal(first, again, n * sizeof(*first));
+        }
+        myr_router_free(router);
+        myr_pool_free(pool);
+    }
+    free(first_centroids);
+    free(first);
+    free(again);
+    free(vectors);
+}
+
+static double exact(const float *a, const float *b)
+{
+    double sum = 0.0;
+
+    for (size_t d = 0; d < DIM; d++)
+        sum += ((double)a[d] - b[d]) * ((double)a[d] - b[d]);
+    return sum;
+}
+
+/* Clusters and routes are right when plain double precision says so. */
+static void test_against_exact(void **state)
+{
+    size_t n = 3000, n_shards = 6;
+    float *vectors = make_blobs(n, 40, 0.0, 4.0);
+    uint32_t *cluster = malloc(n * sizeof(*cluster)), *shards = malloc(n * n_shards * sizeof(*shards));
+    float *distance = malloc(n * sizeof(*distance)), *away = malloc(n * n_shards * sizeof(*away));
+    size_t *n_found = malloc(n * sizeof(*n_found)), n_home = 0;
+    myr_router *router = NULL;
+    myr_router_view view;
+    int64_t *counts;
+
+    (void)state;
+    assert_int_equal(myr_router_train(vectors, n, DIM, 60, 3, NULL, &router), MYR_OK);
+    assert_int_equal(myr_router_assign(router, vectors, n, NULL, cluster, distance), MYR_OK);
+    counts = count_clusters(cluster, n, 60);
+    assert_int_equal(myr_router_route(router, vectors, n, 2, NULL, shards, away, n_found), MYR_ERR_ARG); /* not packed */
+    assert_int_equal(myr_router_pack(router, counts, n_shards), MYR_OK);
+    assert_int_equal(myr_router_route(router, vectors, n, 2, NULL, shards, away, n_found), MYR_OK);
+    myr_router_export(router, &view);
+    for (size_t i = 0; i < n; i++) {
+        double best = INFINITY;
+
+        for (size_t c = 0; c < 60; c++)
+            best = fmin(best, exact(vectors + i * DIM, view.centroids + c * DIM));
+        assert_true(exact(vectors + i * DIM, view.centroids + cluster[i] * DIM) <= best * 1.0001 + 1e-3);
+        assert_true(fabs(distance[i] - best) <= best * 1e-3 + 1e-2);
+        assert_int_equal(n_found[i], 2);
+        assert_true(away[i * n_shards] <= away[i * n_shards + 1]);
+        assert_true(shards[i * n_shards] != shards[i * n_shards + 1]);
+        assert_true(fabs(away[i * n_shards] - best) <= best * 1e-3 + 1e-2);
+        n_home += shards[i * n_shards] == myr_router_shard_of(router, cluster[i], (int64_t)i);
+    }
+    assert_true(n_home >= n * 8 / 10); /* the rest live in clusters that had to be cut */
+    free(counts);
+    free(n_found);
+    free(away);
+    free(distance);
+    free(shards);
+    free(cluster);
+    free(vectors);
+    myr_router_free(router);
+}
+
+/* Lloyd must do better than its random start: the mean distance to the centroid falls well below the blobs' spacing. */
+static void test_training_finds_blobs(void **state)
+{
+    size_t n = 4000;
+    float *vectors = make_blobs(n, 10, 0.0, 0.5), *distance = malloc(n * sizeof(*distance));
+    uint32_t *cluster = malloc(n * sizeof(*cluster));
+    myr_router *router = NULL;
+    double sum = 0.0;
+
+    (void)state;
+    assert_int_equal(myr_router_train(vectors, n, DIM, 40, 3, NULL, &router), MYR_OK);
+    assert_int_equal(myr_router_assign(router, vectors, n, NULL, cluster, distance), MYR_OK);
+    for (size_t i = 0; i < n; i++)
+        sum += distance[i];
+    assert_true(sum / (double)n < DIM * 0.5 * 0.5 / 12.0); /* variance of a blob: 40 clusters must beat 10 */
+    free(cluster);
+    free(distance);
+    free(vectors);
+    myr_router_free(router);
+}
+
+static void test_refuses_bad_values(void **state)
+{
+    float vectors[4 * DIM] = {0};
+    uint32_t cluster[4];
+    myr_router *router = NULL;
+    int64_t counts[2] = {5, -1};
+
+    (void)state;
+    vectors[2 * DIM + 3] = NAN;
+    assert_int_equal(myr_router_train(vectors, 4, DIM, 2, 1, NULL, &router), MYR_ERR_ARG);
+    vectors[2 * DIM + 3] = INFINITY;
+    assert_int_equal(myr_router_train(vectors, 4, DIM, 2, 1, NULL, &router), MYR_ERR_ARG);
+    vectors[2 * DIM + 3] = 1.0f;
+    assert_int_equal(myr_router_train(vectors, 0, DIM, 2, 1, NULL, &router), MYR_ERR_ARG);
+    assert_int_equal(myr_router_train(vectors, 4, DIM, 0, 1, NULL, &router), MYR_ERR_ARG);
+    assert_int_equal(myr_router_train(vectors, 4, DIM, 2, 1, NULL, &router), MYR_OK);
+    assert_int_equal(myr_router_pack(router, counts, 2), MYR_ERR_ARG);
+    counts[1] = INT64_MAX;
+    assert_int_equal(myr_router_pack(router, counts, 2), MYR_ERR_ARG);
+    vectors[0] = NAN;
+    assert_int_equal(myr_router_assign(router, vectors, 4, NULL, cluster, NULL), MYR_ERR_ARG);
+    myr_router_free(router);
+    myr_router_free(NULL);
+}
+
+static void test_import(void **state)
+{
+    float centroids[3 * 2] = {0, 0, 1, 1, 2, 2};
+    uint32_t first[4] = {0, 1, 3, 4}, shard[4] = {0, 0, 1, 1};
+    uint64_t bound[4] = {UINT64_MAX, UINT64_MAX / 2, UINT64_MAX, UINT64_MAX};
+    const myr_router_view good = {.n_shards = 2, .n_clusters = 3, .dim = 2, .n_parts = 4, .centroids = centroids,
+                                  .part_first = first, .part_shard = shard, .part_bound = bound};
+    myr_router_view bad = good, out;
+    myr_router *router = NULL;
+    float query[2] = {1.9f, 1.9f};
+    uint32_t shards[2];
+    size_t n_found;
+
+    (void)state;
+    assert_int_equal(myr_router_import(&good, &router), MYR_OK);
+    myr_router_export(router, &out);
+    assert_memory_equal(out.centroids, centroids, sizeof(centroids));
+    assert_memory_equal(out.part_bound, bound, sizeof(bound));
+    assert_int_equal(myr_router_route(router, query, 1, 9, NULL, shards, NULL, &n_found), MYR_OK);
+    assert_int_equal(n_found, 2);
+    assert_int_equal(shards[0], 1);
+    assert_int_equal(myr_router_shard_of(router, 1, 0), 0); /* fraction 0 */
+    assert_int_equal(myr_router_shard_of(router, 1, 1), 1); /* fraction 0.618 */
+    myr_router_free(router);
+
+    shard[3] = 2;
+    assert_int_equal(myr_router_import(&good, &router), MYR_ERR_FORMAT);
+    shard[3] = 1;
+    first[2] = 4;
+    assert_int_equal(myr_router_import(&good, &router), MYR_ERR_FORMAT);
+    first[2] = 900000000;
+    assert_int_equal(myr_router_import(&good, &router), MYR_ERR_FORMAT);
+    first[2] = 3;
+    bound[1] = UINT64_MAX;
+    assert_int_equal(myr_router_import(&good, &router), MYR_ERR_FORMAT);
+    bound[1] = UINT64_MAX / 2;
+    bound[3] = 5;
+    assert_int_equal(myr_router_import(&good, &router), MYR_ERR_FORMAT);
+    bound[3] = UINT64_MAX;
+    centroids[4] = NAN;
+    assert_int_equal(myr_router_import(&good, &router), MYR_ERR_FORMAT);
+    centroids[4] = 2;
+    bad.n_parts = 2;
+    assert_int_equal(myr_router_import(&bad, &router), MYR_ERR_FORMAT);
+    bad = good;
+    bad.dim = 1u << 31;
+    assert_int_equal(myr_router_import(&bad, &router), MYR_ERR_FORMAT);
+    bad = good;
+    bad.n_clusters = 0;
+    assert_int_equal(myr_router_import(&bad, &router), MYR_ERR_FORMAT);
+    bad = (myr_router_view){.n_shards = 5};
+    assert_int_equal(myr_router_import(&bad, &router), MYR_OK); /* a hash router */
+    assert_int_equal(myr_router_n_shards(router), 5);
+    myr_router_free(router);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cap_blobs),     cmocka_unit_test(test_cap_crowd),
+        cmocka_unit_test(test_cap_equal),     cmocka_unit_test(test_hash_is_even),
+        cmocka_unit_test(test_threads_agree), cmocka_unit_test(test_against_exact),
+        cmocka_unit_test(test_training_finds_blobs), cmocka_unit_test(test_refuses_bad_values),
+        cmocka_unit_test(test_import),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
