@@ -1,0 +1,54 @@
+# What every job script needs from its surroundings; sourced, not run: . jobs/env.sh
+# Safe under set -eu. A value that is already set stays.
+
+# Containers run as root and have fewer slots than ranks; Open MPI 4 reads OMPI_*, Open MPI 5 PRTE_* and PRTE_MCA_*.
+if [ "$(id -u)" = 0 ]; then
+    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+    export PRTE_ALLOW_RUN_AS_ROOT=1 PRTE_ALLOW_RUN_AS_ROOT_CONFIRM=1
+fi
+export OMPI_MCA_rmaps_base_oversubscribe="${OMPI_MCA_rmaps_base_oversubscribe:-1}"
+export PRTE_MCA_rmaps_default_mapping_policy="${PRTE_MCA_rmaps_default_mapping_policy:-:oversubscribe}"
+# Cross-memory attach is forbidden in most containers, and its warning would hide the output.
+export OMPI_MCA_btl_vader_single_copy_mechanism="${OMPI_MCA_btl_vader_single_copy_mechanism:-none}"
+export OMPI_MCA_btl_sm_single_copy_mechanism="${OMPI_MCA_btl_sm_single_copy_mechanism:-none}"
+# Threads are placed by the kernel: a rank bound to one core would run all its threads there.
+export OMPI_MCA_hwloc_base_binding_policy="${OMPI_MCA_hwloc_base_binding_policy:-none}"
+export PRTE_MCA_hwloc_default_binding_policy="${PRTE_MCA_hwloc_default_binding_policy:-none}"
+# The program runs its own threads; OpenBLAS adding some to each would fight with them.
+export OPENBLAS_NUM_THREADS=1
+
+# CPUs this process may use (affinity honoured).
+myr_cpus() {
+    nproc
+}
+
+# NUMA domains of this machine that have CPUs, at least 1.
+myr_numa_domains() {
+    local n=0 list
+    for list in /sys/devices/system/node/node[0-9]*/cpulist; do
+        if [ -r "$list" ] && [ -n "$(cat "$list")" ]; then n=$((n + 1)); fi
+    done
+    [ "$n" -gt 0 ] || n=1
+    echo "$n"
+}
+
+# Ranks this machine sensibly takes: one a NUMA domain, two at least where there are two CPUs, never more than CPUs.
+myr_ranks() {
+    local cpus ranks
+    cpus=$(myr_cpus)
+    ranks=$(myr_numa_domains)
+    if [ "$ranks" -lt 2 ]; then ranks=2; fi
+    if [ "$ranks" -gt "$cpus" ]; then ranks=$cpus; fi
+    echo "$ranks"
+}
+
+# myr_mpirun RANKS COMMAND...: mpirun with waiting ranks that yield where there are more ranks than CPUs.
+myr_mpirun() {
+    local ranks=$1
+    shift
+    if [ "$ranks" -gt "$(myr_cpus)" ]; then
+        OMPI_MCA_mpi_yield_when_idle=1 mpirun -n "$ranks" "$@"
+    else
+        mpirun -n "$ranks" "$@"
+    fi
+}
