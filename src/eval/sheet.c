@@ -39,6 +39,7 @@ static const char *const style =
     "@media(max-width:640px){.query{border:0;padding:0}}\n"
     ".query h2{font-size:.78rem;letter-spacing:.06em;text-transform:uppercase;color:var(--accent);margin:0 0 .5rem}\n"
     ".hits{list-style:none;margin:0;padding:0;display:grid;grid-template-columns:repeat(auto-fill,minmax(132px,1fr));gap:.9rem;align-content:start}\n"
+    "@media(min-width:1000px){.hits{grid-template-columns:repeat(5,1fr)}}\n"
     "img,.none{display:block;width:100%;aspect-ratio:1;object-fit:cover;border-radius:8px;background:var(--line)}\n"
     ".none{display:grid;place-items:center;color:var(--soft);font-size:.85rem;border:1px dashed var(--soft);background:none}\n"
     ".match img,.match .none{outline:3px solid var(--good);outline-offset:-3px}\n"
