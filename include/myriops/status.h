@@ -17,10 +17,10 @@ extern "C" {
 
 #if defined(__GNUC__)
 #define MYR_API __attribute__((visibility("default")))
-#define MYR_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define MYR_PRINTF(text, first) __attribute__((format(printf, text, first)))
 #else
 #define MYR_API
-#define MYR_PRINTF(format, first)
+#define MYR_PRINTF(text, first)
 #endif
 
 /* clang-format off */
