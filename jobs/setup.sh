@@ -77,4 +77,9 @@ switch=OFF
 [ "$tests" = 0 ] || switch=ON
 cmake -S "$root" -B "$build" "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DMYRIOPS_TESTS=$switch
 cmake --build "$build" --parallel "$(nproc)"
-echo "setup.sh: built $build/myriops"
+if [ -x "$build/myriops" ]; then
+    echo "setup.sh: built $build/myriops"
+elif [ "$tests" = 0 ]; then
+    echo "setup.sh: the build ended without $build/myriops" >&2
+    exit 1
+fi
