@@ -32,9 +32,8 @@ typedef struct myr_recall {
  * the k-th of them, so that any choice among equal distances is right. A repeated id counts once.
  *
  *  truth           [in]   (n_queries, k_truth) ids of the exact nearest, nearest first; -1 ends a short row
- *  truth_distance  [in]   (n_queries, k_truth) their distances, on the scale of the hits; or NULL: ids alone decide
- *  k_truth         >= k
- *  hits            [in]   (n_queries, k) ascending; id -1 ends a short row
+ *  truth_distance  [in]   (n_queries, k_truth) their distances, on the scale of the hits; or NULL: ids alone
+ * decide k_truth         >= k hits            [in]   (n_queries, k) ascending; id -1 ends a short row
  *  n_queries, k    >= 1
  *  result          [out]
  *
@@ -60,15 +59,15 @@ typedef struct myr_retrieval {
  * AP@k = 1/min(k, R) * sum over relevant ranks i of precision@i; R = items with the query's label.
  *
  *  query_label  [in]   (n_queries) label >= 0; -1 = none, not scored
- *  hit_label    [in]   (n_queries, k) labels in order of distance; -1 = none or no hit: never relevant, no vote
- *  n_relevant   [in]   (n_queries) R of each query in the whole set, or NULL: R counted among the k hits
+ *  hit_label    [in]   (n_queries, k) labels in order of distance; -1 = none or no hit: never relevant, no
+ * vote n_relevant   [in]   (n_queries) R of each query in the whole set, or NULL: R counted among the k hits
  *  result       [out]  all 0 where no query has a label
  *
  * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM
  * Source:   Manning, Raghavan and Schütze 2008, 8.4; Musgrave et al. 2020 for the normalisation.
  */
-MYR_API myr_status myr_eval_retrieval(const int32_t *query_label, const int32_t *hit_label, size_t n_queries, size_t k,
-                                      const int64_t *n_relevant, myr_retrieval *result);
+MYR_API myr_status myr_eval_retrieval(const int32_t *query_label, const int32_t *hit_label, size_t n_queries,
+                                      size_t k, const int64_t *n_relevant, myr_retrieval *result);
 
 /*
  * The contact sheet: one HTML page that needs no network and no other file. Each query
@@ -83,7 +82,8 @@ typedef struct myr_sheet myr_sheet;
 MYR_API myr_status myr_sheet_create(const char *title, myr_sheet **sheet);
 MYR_API void myr_sheet_free(myr_sheet *sheet); /* NULL is fine */
 
-/* myr_sheet_add_line - one line under the heading ("recall@10 0.981"); before the first query only, else MYR_ERR_ARG. */
+/* myr_sheet_add_line - one line under the heading ("recall@10 0.981"); before the first query only, else
+ * MYR_ERR_ARG. */
 MYR_API myr_status myr_sheet_add_line(myr_sheet *sheet, const char *text);
 
 /*
@@ -95,8 +95,8 @@ MYR_API myr_status myr_sheet_add_line(myr_sheet *sheet, const char *text);
  *
  * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM
  */
-MYR_API myr_status myr_sheet_add_query(myr_sheet *sheet, const char *caption, const char *label, const void *jpeg,
-                                       size_t jpeg_bytes);
+MYR_API myr_status myr_sheet_add_query(myr_sheet *sheet, const char *caption, const char *label,
+                                       const void *jpeg, size_t jpeg_bytes);
 
 /*
  * myr_sheet_add_hit - the next hit of the query opened last, nearest first. As myr_sheet_add_query.
@@ -105,7 +105,8 @@ MYR_API myr_status myr_sheet_add_query(myr_sheet *sheet, const char *caption, co
 MYR_API myr_status myr_sheet_add_hit(myr_sheet *sheet, const char *key, double distance, const char *label,
                                      const void *jpeg, size_t jpeg_bytes);
 
-/* myr_sheet_finish - append the whole page to html; no additions afterwards. Returns MYR_OK | MYR_ERR_NOMEM | MYR_ERR_ARG (called twice). */
+/* myr_sheet_finish - append the whole page to html; no additions afterwards. Returns MYR_OK | MYR_ERR_NOMEM |
+ * MYR_ERR_ARG (called twice). */
 MYR_API myr_status myr_sheet_finish(myr_sheet *sheet, myr_buffer *html);
 
 #ifdef __cplusplus

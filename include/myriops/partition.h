@@ -38,8 +38,8 @@ typedef struct myr_router myr_router;
  * A hash router has n_clusters = dim = n_parts = 0 and no arrays.
  */
 typedef struct myr_router_view {
-    uint32_t n_shards;          /* 0 = trained, but not packed yet (then n_parts = 0 and no parts) */
-    uint32_t n_clusters;        /* K */
+    uint32_t n_shards;   /* 0 = trained, but not packed yet (then n_parts = 0 and no parts) */
+    uint32_t n_clusters; /* K */
     uint32_t dim;
     uint32_t n_parts;           /* K at least once packed */
     const float *centroids;     /* (n_clusters, dim) f32 row-major */
@@ -70,8 +70,8 @@ MYR_API size_t myr_router_n_clusters(size_t n_sample, size_t n_shards);
  * Cost:     at most 20 passes, each 2 * n * n_clusters * dim flops in GEMM.
  * Source:   Lloyd 1982; empty clusters move to the vectors farthest from their centroids.
  */
-MYR_API myr_status myr_router_train(const float *sample, size_t n, size_t dim, size_t n_clusters, uint64_t seed,
-                                    myr_pool *pool, myr_router **router);
+MYR_API myr_status myr_router_train(const float *sample, size_t n, size_t dim, size_t n_clusters,
+                                    uint64_t seed, myr_pool *pool, myr_router **router);
 
 /*
  * myr_router_create_hash - a router that spreads items by id alone.
@@ -138,8 +138,9 @@ MYR_API uint32_t myr_router_shard_of(const myr_router *router, uint32_t cluster,
  *
  * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM
  */
-MYR_API myr_status myr_router_route(const myr_router *router, const float *queries, size_t n_queries, size_t n_probe,
-                                    myr_pool *pool, uint32_t *shards, float *distance, size_t *n_found);
+MYR_API myr_status myr_router_route(const myr_router *router, const float *queries, size_t n_queries,
+                                    size_t n_probe, myr_pool *pool, uint32_t *shards, float *distance,
+                                    size_t *n_found);
 
 /* myr_router_export - the router's arrays. [borrowed] until pack or free. */
 MYR_API void myr_router_export(const myr_router *router, myr_router_view *view);

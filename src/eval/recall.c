@@ -28,8 +28,8 @@ static bool holds(const int64_t *sorted, size_t n, int64_t id)
 }
 
 /* Recall of one query; room has space for k_truth + k ids. */
-static double recall_of(const int64_t *truth, const float *truth_distance, size_t k_truth, const myr_hit *hits, size_t k,
-                        int64_t *room)
+static double recall_of(const int64_t *truth, const float *truth_distance, size_t k_truth,
+                        const myr_hit *hits, size_t k, int64_t *room)
 {
     int64_t *found = room + k_truth;
     size_t n_truth = 0, n_right = 0, n_found = 0, wanted;
@@ -69,22 +69,25 @@ static void wilson(double p, double n, double *low, double *high)
     *high = fmax(fmin(middle + half, 1.0), p);
 }
 
-myr_status myr_eval_recall(const int64_t *truth, const float *truth_distance, size_t k_truth, const myr_hit *hits,
-                           size_t n_queries, size_t k, myr_recall *result)
+myr_status myr_eval_recall(const int64_t *truth, const float *truth_distance, size_t k_truth,
+                           const myr_hit *hits, size_t n_queries, size_t k, myr_recall *result)
 {
     double mean = 0.0, squares = 0.0, worst = 1.0, n_effective, spread;
     int64_t *room;
 
     if (truth == NULL || hits == NULL || result == NULL || n_queries == 0 || k == 0 || k_truth < k ||
         k_truth > SIZE_MAX / 2)
-        return myr_fail(MYR_ERR_ARG, "recall@%zu of %zu queries from %zu true neighbours: give at least one query and k neighbours",
-                        k, n_queries, k_truth);
+        return myr_fail(
+            MYR_ERR_ARG,
+            "recall@%zu of %zu queries from %zu true neighbours: give at least one query and k neighbours", k,
+            n_queries, k_truth);
     room = myr_alloc(k_truth + k, sizeof(*room));
     if (room == NULL)
         return myr_fail(MYR_ERR_NOMEM, "recall: no memory for %zu neighbours", k_truth);
     for (size_t q = 0; q < n_queries; q++) {
-        double one = recall_of(truth + q * k_truth, truth_distance == NULL ? NULL : truth_distance + q * k_truth, k_truth,
-                               hits + q * k, k, room);
+        double one =
+            recall_of(truth + q * k_truth, truth_distance == NULL ? NULL : truth_distance + q * k_truth,
+                      k_truth, hits + q * k, k, room);
         double step = one - mean; /* Welford 1962 */
 
         mean += step / (double)(q + 1);

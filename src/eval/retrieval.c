@@ -43,15 +43,17 @@ static int32_t winner_of(const int32_t *labels, size_t k, vote *votes)
     return best.label;
 }
 
-myr_status myr_eval_retrieval(const int32_t *query_label, const int32_t *hit_label, size_t n_queries, size_t k,
-                              const int64_t *n_relevant, myr_retrieval *result)
+myr_status myr_eval_retrieval(const int32_t *query_label, const int32_t *hit_label, size_t n_queries,
+                              size_t k, const int64_t *n_relevant, myr_retrieval *result)
 {
     myr_retrieval sum = {.k = k};
     vote *votes;
 
-    if (query_label == NULL || hit_label == NULL || result == NULL || n_queries == 0 || k == 0 || k > UINT32_MAX)
-        return myr_fail(MYR_ERR_ARG, "retrieval metrics: %zu queries with %zu hits each: give at least one of both", n_queries,
-                        k);
+    if (query_label == NULL || hit_label == NULL || result == NULL || n_queries == 0 || k == 0 ||
+        k > UINT32_MAX)
+        return myr_fail(MYR_ERR_ARG,
+                        "retrieval metrics: %zu queries with %zu hits each: give at least one of both",
+                        n_queries, k);
     votes = myr_alloc(k, sizeof(*votes));
     if (votes == NULL)
         return myr_fail(MYR_ERR_NOMEM, "retrieval metrics: no memory for %zu votes", k);

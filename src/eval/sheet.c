@@ -16,32 +16,42 @@
 #include <string.h>
 
 struct myr_sheet {
-    myr_buffer head;    /* [owned] up to and with the summary */
-    myr_buffer body;    /* [owned] the sections */
-    char *query_label;  /* [owned] of the section in hand, or NULL */
+    myr_buffer head;   /* [owned] up to and with the summary */
+    myr_buffer body;   /* [owned] the sections */
+    char *query_label; /* [owned] of the section in hand, or NULL */
     size_t n_queries;
-    size_t n_hits;      /* of the section in hand */
+    size_t n_hits; /* of the section in hand */
     bool finished;
 };
 
 static const char *const style =
-    ":root{color-scheme:light dark;--page:#f6f7f9;--card:#fff;--ink:#1b1f24;--soft:#5b6470;--line:#dfe3e8;--accent:#2457c5;--good:#16794a}\n"
-    "@media(prefers-color-scheme:dark){:root{--page:#14171b;--card:#1d2126;--ink:#e8eaed;--soft:#9aa4b0;--line:#30363d;--accent:#8ab0ff;--good:#5fd39a}}\n"
+    ":root{color-scheme:light "
+    "dark;--page:#f6f7f9;--card:#fff;--ink:#1b1f24;--soft:#5b6470;--line:#dfe3e8;--accent:#2457c5;--good:#"
+    "16794a}\n"
+    "@media(prefers-color-scheme:dark){:root{--page:#14171b;--card:#1d2126;--ink:#e8eaed;--soft:#9aa4b0;--"
+    "line:#30363d;--accent:#8ab0ff;--good:#5fd39a}}\n"
     "*{box-sizing:border-box}\n"
     "body{margin:0;background:var(--page);color:var(--ink);font:15px/1.45 system-ui,sans-serif}\n"
     "header,main,footer{max-width:1500px;margin:auto;padding:1.2rem clamp(.8rem,3vw,2rem)}\n"
     "h1{font-size:1.5rem;margin:0 0 .4rem}\n"
-    "header ul{list-style:none;margin:0;padding:0;display:flex;flex-wrap:wrap;gap:.2rem 1.4rem;color:var(--soft)}\n"
-    "section{display:grid;grid-template-columns:minmax(150px,230px) 1fr;gap:1.1rem;background:var(--card);border:1px solid var(--line);border-radius:12px;padding:1rem;margin:0 0 1.1rem}\n"
+    "header ul{list-style:none;margin:0;padding:0;display:flex;flex-wrap:wrap;gap:.2rem "
+    "1.4rem;color:var(--soft)}\n"
+    "section{display:grid;grid-template-columns:minmax(150px,230px) "
+    "1fr;gap:1.1rem;background:var(--card);border:1px solid "
+    "var(--line);border-radius:12px;padding:1rem;margin:0 0 1.1rem}\n"
     "@media(max-width:640px){section{grid-template-columns:1fr}}\n"
     "figure{margin:0;min-width:0}\n"
     ".query{border-right:1px solid var(--line);padding-right:1.1rem}\n"
     "@media(max-width:640px){.query{border:0;padding:0}}\n"
-    ".query h2{font-size:.78rem;letter-spacing:.06em;text-transform:uppercase;color:var(--accent);margin:0 0 .5rem}\n"
-    ".hits{list-style:none;margin:0;padding:0;display:grid;grid-template-columns:repeat(auto-fill,minmax(132px,1fr));gap:.9rem;align-content:start}\n"
+    ".query h2{font-size:.78rem;letter-spacing:.06em;text-transform:uppercase;color:var(--accent);margin:0 0 "
+    ".5rem}\n"
+    ".hits{list-style:none;margin:0;padding:0;display:grid;grid-template-columns:repeat(auto-fill,minmax("
+    "132px,1fr));gap:.9rem;align-content:start}\n"
     "@media(min-width:1000px){.hits{grid-template-columns:repeat(5,1fr)}}\n"
-    "img,.none{display:block;width:100%;aspect-ratio:1;object-fit:cover;border-radius:8px;background:var(--line)}\n"
-    ".none{display:grid;place-items:center;color:var(--soft);font-size:.85rem;border:1px dashed var(--soft);background:none}\n"
+    "img,.none{display:block;width:100%;aspect-ratio:1;object-fit:cover;border-radius:8px;background:var(--"
+    "line)}\n"
+    ".none{display:grid;place-items:center;color:var(--soft);font-size:.85rem;border:1px dashed "
+    "var(--soft);background:none}\n"
     ".match img,.match .none{outline:3px solid var(--good);outline-offset:-3px}\n"
     "figcaption{margin-top:.35rem;font-size:.8rem;overflow-wrap:anywhere}\n"
     "figcaption b{font-weight:600;font-variant-numeric:tabular-nums}\n"
@@ -49,7 +59,8 @@ static const char *const style =
     ".match .label{color:var(--good);font-weight:600}\n"
     "footer{color:var(--soft);font-size:.8rem;padding-top:0}\n";
 
-/* Length of the UTF-8 sequence at text, 0 where there is none (RFC 3629: no surrogates, no overlong forms). */
+/* Length of the UTF-8 sequence at text, 0 where there is none (RFC 3629: no surrogates, no overlong forms).
+ */
 static size_t utf8_length(const unsigned char *text)
 {
     unsigned char lead = text[0], second = text[1]; /* the NUL at the end stops every look ahead */
@@ -114,7 +125,8 @@ static void put_base64(myr_buffer *out, const unsigned char *bytes, size_t n_byt
 
     for (size_t i = 0; i < n_bytes; i += 3) {
         size_t rest = n_bytes - i;
-        uint32_t bits = (uint32_t)bytes[i] << 16 | (rest > 1 ? (uint32_t)bytes[i + 1] << 8 : 0) | (rest > 2 ? bytes[i + 2] : 0);
+        uint32_t bits = (uint32_t)bytes[i] << 16 | (rest > 1 ? (uint32_t)bytes[i + 1] << 8 : 0) |
+                        (rest > 2 ? bytes[i + 2] : 0);
 
         piece[n++] = digits[bits >> 18];
         piece[n++] = digits[bits >> 12 & 63];
@@ -153,13 +165,15 @@ static void put_label(myr_buffer *out, const char *label)
 static void close_section(myr_sheet *sheet)
 {
     if (sheet->n_queries > 0)
-        myr_buffer_puts(&sheet->body, sheet->n_hits > 0 ? "</ol>\n</section>\n" : "<li>nothing found</li></ol>\n</section>\n");
+        myr_buffer_puts(&sheet->body, sheet->n_hits > 0 ? "</ol>\n</section>\n"
+                                                        : "<li>nothing found</li></ol>\n</section>\n");
 }
 
 static myr_status check_memory(const myr_sheet *sheet)
 {
     if (sheet->head.failed || sheet->body.failed)
-        return myr_fail(MYR_ERR_NOMEM, "contact sheet: no memory beyond %zu queries; show fewer", sheet->n_queries);
+        return myr_fail(MYR_ERR_NOMEM, "contact sheet: no memory beyond %zu queries; show fewer",
+                        sheet->n_queries);
     return MYR_OK;
 }
 
@@ -174,9 +188,11 @@ myr_status myr_sheet_create(const char *title, myr_sheet **sheet)
     if (made == NULL)
         return myr_fail(MYR_ERR_NOMEM, "contact sheet: no memory");
     head = &made->head;
-    myr_buffer_puts(head, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-                          "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n"
-                          "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>");
+    myr_buffer_puts(head,
+                    "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+                    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src "
+                    "data:; style-src 'unsafe-inline'\">\n"
+                    "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>");
     put_escaped(head, title);
     myr_buffer_puts(head, "</title>\n<style>\n");
     myr_buffer_puts(head, style);
@@ -218,7 +234,8 @@ myr_status myr_sheet_add_query(myr_sheet *sheet, const char *caption, const char
     myr_buffer *body;
 
     if (sheet == NULL || caption == NULL || sheet->finished)
-        return myr_fail(MYR_ERR_ARG, "contact sheet: a query needs a caption, and a page that is not finished");
+        return myr_fail(MYR_ERR_ARG,
+                        "contact sheet: a query needs a caption, and a page that is not finished");
     if (label != NULL && (kept = myr_strdup(label)) == NULL)
         return myr_fail(MYR_ERR_NOMEM, "contact sheet: no memory for a label");
     free(sheet->query_label);
@@ -227,8 +244,8 @@ myr_status myr_sheet_add_query(myr_sheet *sheet, const char *caption, const char
     sheet->n_queries++;
     sheet->n_hits = 0;
     body = &sheet->body;
-    myr_buffer_printf(body, "<section aria-label=\"query %zu\">\n<figure class=\"query\"><h2>Query %zu</h2>", sheet->n_queries,
-                      sheet->n_queries);
+    myr_buffer_printf(body, "<section aria-label=\"query %zu\">\n<figure class=\"query\"><h2>Query %zu</h2>",
+                      sheet->n_queries, sheet->n_queries);
     put_picture(body, caption, jpeg, jpeg_bytes);
     myr_buffer_puts(body, "<figcaption>");
     put_escaped(body, caption);
@@ -237,8 +254,8 @@ myr_status myr_sheet_add_query(myr_sheet *sheet, const char *caption, const char
     return check_memory(sheet);
 }
 
-myr_status myr_sheet_add_hit(myr_sheet *sheet, const char *key, double distance, const char *label, const void *jpeg,
-                             size_t jpeg_bytes)
+myr_status myr_sheet_add_hit(myr_sheet *sheet, const char *key, double distance, const char *label,
+                             const void *jpeg, size_t jpeg_bytes)
 {
     myr_buffer *body;
     bool match;
@@ -273,6 +290,7 @@ myr_status myr_sheet_finish(myr_sheet *sheet, myr_buffer *html)
     myr_buffer_puts(html, "</main>\n<footer>Made by myriops " MYRIOPS_VERSION
                           ". A green frame marks a hit with the query's label.</footer>\n</body>\n</html>\n");
     if (html->failed)
-        return myr_fail(MYR_ERR_NOMEM, "contact sheet: no memory for a page of %zu queries", sheet->n_queries);
+        return myr_fail(MYR_ERR_NOMEM, "contact sheet: no memory for a page of %zu queries",
+                        sheet->n_queries);
     return check_memory(sheet);
 }

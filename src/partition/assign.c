@@ -93,7 +93,8 @@ static myr_status check_finite(const blocks *job, size_t row, float *norm)
 {
     *norm = myr_partition_norm(job->vectors + row * job->dim, job->dim);
     if (!(*norm <= FLT_MAX / 8))
-        return myr_fail(MYR_ERR_ARG, "partition: vector %zu holds a value that is not finite or too large", row);
+        return myr_fail(MYR_ERR_ARG, "partition: vector %zu holds a value that is not finite or too large",
+                        row);
     return MYR_OK;
 }
 
@@ -146,10 +147,16 @@ static size_t n_threads_of(myr_pool *pool)
 }
 
 myr_status myr_partition_nearest(const float *centroids, const float *norms, size_t n_centroids, size_t dim,
-                                 const float *vectors, size_t n, myr_pool *pool, uint32_t *nearest, float *distance)
+                                 const float *vectors, size_t n, myr_pool *pool, uint32_t *nearest,
+                                 float *distance)
 {
-    blocks job = {.centroids = centroids, .norms = norms, .n_centroids = n_centroids, .dim = dim, .vectors = vectors,
-                  .nearest = nearest, .distance = distance};
+    blocks job = {.centroids = centroids,
+                  .norms = norms,
+                  .n_centroids = n_centroids,
+                  .dim = dim,
+                  .vectors = vectors,
+                  .nearest = nearest,
+                  .distance = distance};
     myr_status status;
 
     myr_partition_blas_init();
@@ -174,8 +181,8 @@ myr_status myr_router_assign(const myr_router *router, const float *vectors, siz
             memset(distance, 0, n * sizeof(*distance));
         return MYR_OK;
     }
-    return myr_partition_nearest(router->centroids, router->norms, router->n_clusters, router->dim, vectors, n, pool,
-                                 cluster, distance);
+    return myr_partition_nearest(router->centroids, router->norms, router->n_clusters, router->dim, vectors,
+                                 n, pool, cluster, distance);
 }
 
 /* The n_probe nearest of n_shards by insertion: probes are few. Returns how many were found. */
@@ -246,14 +253,16 @@ static myr_status route_task(void *context, size_t first, size_t last, int threa
 myr_status myr_router_route(const myr_router *router, const float *queries, size_t n_queries, size_t n_probe,
                             myr_pool *pool, uint32_t *shards, float *distance, size_t *n_found)
 {
-    blocks job = {.router = router, .vectors = queries, .shards = shards, .distance = distance, .n_found = n_found};
+    blocks job = {
+        .router = router, .vectors = queries, .shards = shards, .distance = distance, .n_found = n_found};
     myr_status status;
     size_t row_size;
 
     if (router == NULL || router->n_shards == 0)
         return myr_fail(MYR_ERR_ARG, "partition: route: the router is not packed into shards yet");
     if (n_probe == 0 || (n_queries > 0 && (shards == NULL || n_found == NULL)))
-        return myr_fail(MYR_ERR_ARG, "partition: route: at least one probe and room for the answer are needed");
+        return myr_fail(MYR_ERR_ARG,
+                        "partition: route: at least one probe and room for the answer are needed");
     if (n_queries == 0)
         return MYR_OK;
     if (router_is_hash(router)) {
@@ -276,8 +285,9 @@ myr_status myr_router_route(const myr_router *router, const float *queries, size
     job.n_centroids = router->n_clusters;
     job.dim = router->dim;
     job.products = myr_alloc(n_threads_of(pool), sizeof(float) * BLOCK * TILE);
-    job.shard_distance =
-        myr_mul(BLOCK * sizeof(float), router->n_shards, &row_size) ? myr_alloc(n_threads_of(pool), row_size) : NULL;
+    job.shard_distance = myr_mul(BLOCK * sizeof(float), router->n_shards, &row_size)
+                             ? myr_alloc(n_threads_of(pool), row_size)
+                             : NULL;
     if (job.products == NULL || job.shard_distance == NULL)
         status = myr_fail(MYR_ERR_NOMEM, "partition: route: no memory for a block of %d queries", BLOCK);
     else

@@ -25,12 +25,12 @@ typedef struct training {
     size_t n;
     myr_router *router;
     myr_pool *pool;
-    uint32_t *nearest;  /* (n) */
-    uint32_t *earlier;  /* (n) nearest of the iteration before */
-    float *distance;    /* (n) */
-    size_t *first;      /* (K + 1) where each cluster starts in members */
-    uint32_t *members;  /* (n) */
-    double *sums;       /* (n_threads, dim) */
+    uint32_t *nearest; /* (n) */
+    uint32_t *earlier; /* (n) nearest of the iteration before */
+    float *distance;   /* (n) */
+    size_t *first;     /* (K + 1) where each cluster starts in members */
+    uint32_t *members; /* (n) */
+    double *sums;      /* (n_threads, dim) */
 } training;
 
 /* K different indices of the sample, by Floyd's method (Bentley and Floyd 1987), into members. */
@@ -121,7 +121,8 @@ static int farthest_first(const void *left, const void *right)
     return a->index < b->index ? -1 : a->index > b->index;
 }
 
-/* Gives each empty cluster the farthest vector not given yet; vectors that lie on their centroid are no use. */
+/* Gives each empty cluster the farthest vector not given yet; vectors that lie on their centroid are no use.
+ */
 static myr_status move_empty(training *job, size_t *n_moved)
 {
     size_t dim = job->router->dim, next = 0, n_empty = 0;
@@ -141,7 +142,8 @@ static myr_status move_empty(training *job, size_t *n_moved)
     for (size_t c = 0; c < job->router->n_clusters && next < job->n && far[next].distance > 0.0f; c++) {
         if (job->first[c] != job->first[c + 1])
             continue;
-        memcpy(job->router->centroids + c * dim, job->sample + (size_t)far[next++].index * dim, dim * sizeof(float));
+        memcpy(job->router->centroids + c * dim, job->sample + (size_t)far[next++].index * dim,
+               dim * sizeof(float));
         (*n_moved)++;
     }
     free(far);
@@ -160,8 +162,8 @@ static myr_status iterate(training *job)
         myr_status status;
 
         measure_centroids(router);
-        status = myr_partition_nearest(router->centroids, router->norms, router->n_clusters, router->dim, job->sample,
-                                       job->n, job->pool, job->nearest, job->distance);
+        status = myr_partition_nearest(router->centroids, router->norms, router->n_clusters, router->dim,
+                                       job->sample, job->n, job->pool, job->nearest, job->distance);
         if (status != MYR_OK)
             return status;
         still = count_moves(job) <= job->n / STILL;
@@ -190,12 +192,15 @@ myr_status myr_router_train(const float *sample, size_t n, size_t dim, size_t n_
     myr_status status = MYR_OK;
 
     if (sample == NULL || router == NULL || n == 0 || dim == 0 || n_clusters == 0)
-        return myr_fail(MYR_ERR_ARG, "partition: train: %zu vectors of dim %zu into %zu clusters: none may be 0", n,
-                        dim, n_clusters);
+        return myr_fail(MYR_ERR_ARG,
+                        "partition: train: %zu vectors of dim %zu into %zu clusters: none may be 0", n, dim,
+                        n_clusters);
     n_clusters = n_clusters < n ? n_clusters : n;
     if (n >= UINT32_MAX || dim > MYR_ROUTER_MAX_DIM || n_clusters > MYR_ROUTER_MAX_CLUSTERS)
-        return myr_fail(MYR_ERR_LIMIT, "partition: train: %zu vectors of dim %zu into %zu clusters: too many; take a smaller sample",
-                        n, dim, n_clusters);
+        return myr_fail(
+            MYR_ERR_LIMIT,
+            "partition: train: %zu vectors of dim %zu into %zu clusters: too many; take a smaller sample", n,
+            dim, n_clusters);
     job.router = myr_alloc(1, sizeof(*job.router));
     job.nearest = myr_alloc(n, sizeof(*job.nearest));
     job.earlier = myr_alloc(n, sizeof(*job.earlier));
@@ -209,10 +214,12 @@ myr_status myr_router_train(const float *sample, size_t n, size_t dim, size_t n_
         job.router->centroids = myr_alloc(n_values, sizeof(float));
         job.router->norms = myr_alloc(n_clusters, sizeof(float));
     }
-    if (job.router == NULL || job.nearest == NULL || job.earlier == NULL || job.distance == NULL || job.first == NULL ||
-        job.members == NULL || job.sums == NULL || job.router->centroids == NULL || job.router->norms == NULL) {
-        status = myr_fail(MYR_ERR_NOMEM, "partition: train: no memory for %zu vectors and %zu clusters of dim %zu", n,
-                          n_clusters, dim);
+    if (job.router == NULL || job.nearest == NULL || job.earlier == NULL || job.distance == NULL ||
+        job.first == NULL || job.members == NULL || job.sums == NULL || job.router->centroids == NULL ||
+        job.router->norms == NULL) {
+        status =
+            myr_fail(MYR_ERR_NOMEM, "partition: train: no memory for %zu vectors and %zu clusters of dim %zu",
+                     n, n_clusters, dim);
         goto done;
     }
     choose_first_centroids(&job, seed);

@@ -30,17 +30,17 @@ typedef struct packing {
     const myr_router *router;
     const int64_t *counts;
     size_t n_shards;
-    int64_t share;    /* an even share, rounded up */
-    int64_t limit;    /* 1.05 of it */
-    float *centres;   /* (n_shards, dim) */
-    double *weights;  /* (n_shards) */
-    double *sums;     /* (n_shards, dim) */
-    uint32_t *home;   /* (K) nearest centre */
-    float *regret;    /* (K) */
-    uint32_t *order;  /* (K) clusters in order of placing */
-    float *away;      /* (n_shards) distance of the cluster in hand */
-    int64_t *load;    /* (n_shards) items placed */
-    int64_t *cut;     /* (n_shards) of these, items of cut clusters */
+    int64_t share;   /* an even share, rounded up */
+    int64_t limit;   /* 1.05 of it */
+    float *centres;  /* (n_shards, dim) */
+    double *weights; /* (n_shards) */
+    double *sums;    /* (n_shards, dim) */
+    uint32_t *home;  /* (K) nearest centre */
+    float *regret;   /* (K) */
+    uint32_t *order; /* (K) clusters in order of placing */
+    float *away;     /* (n_shards) distance of the cluster in hand */
+    int64_t *load;   /* (n_shards) items placed */
+    int64_t *cut;    /* (n_shards) of these, items of cut clusters */
     part *parts;
     size_t n_parts, room;
 } packing;
@@ -56,7 +56,8 @@ static double weight_of(const packing *job, size_t c)
     return (double)job->counts[c] + 1e-3;
 }
 
-/* First centres: the heaviest cluster, then whichever has the most weight * distance to the nearest chosen (k-means++, greedy). */
+/* First centres: the heaviest cluster, then whichever has the most weight * distance to the nearest chosen
+ * (k-means++, greedy). */
 static void seed_centres(packing *job)
 {
     size_t n_clusters = job->router->n_clusters, dim = job->router->dim;
@@ -261,7 +262,8 @@ static myr_status write_map(packing *job, myr_router *router)
 
         before += one->n_items;
         shard[p] = one->shard;
-        bound[p] = last ? UINT64_MAX : (uint64_t)ldexp((double)before / (double)job->counts[one->cluster], 64);
+        bound[p] =
+            last ? UINT64_MAX : (uint64_t)ldexp((double)before / (double)job->counts[one->cluster], 64);
         if (last) {
             before = 0;
             first[one->cluster + 1] = (uint32_t)(p + 1);
@@ -301,7 +303,8 @@ static int64_t total_of(const int64_t *counts, size_t n_clusters)
 
     for (size_t c = 0; c < n_clusters; c++) {
         if (counts[c] < 0 || counts[c] > (INT64_MAX >> 10) - total) {
-            myr_fail(MYR_ERR_ARG, "partition: pack: cluster %zu is said to have %lld items", c, (long long)counts[c]);
+            myr_fail(MYR_ERR_ARG, "partition: pack: cluster %zu is said to have %lld items", c,
+                     (long long)counts[c]);
             return -1;
         }
         total += counts[c];
@@ -319,9 +322,10 @@ myr_status myr_router_pack(myr_router *router, const int64_t *cluster_counts, si
     if (router == NULL || n_shards == 0)
         return myr_fail(MYR_ERR_ARG, "partition: pack: a router and at least one shard are needed");
     if (router_is_hash(router))
-        return n_shards == router->n_shards ? MYR_OK
-                                            : myr_fail(MYR_ERR_ARG, "partition: pack: this hash router has %zu shards, not %zu",
-                                                       router->n_shards, n_shards);
+        return n_shards == router->n_shards
+                   ? MYR_OK
+                   : myr_fail(MYR_ERR_ARG, "partition: pack: this hash router has %zu shards, not %zu",
+                              router->n_shards, n_shards);
     if (cluster_counts == NULL)
         return myr_fail(MYR_ERR_ARG, "partition: pack: the counts of the clusters are missing");
     if (n_shards > MYR_ROUTER_MAX_SHARDS || !myr_mul(n_shards, router->dim, &n_values))
@@ -344,8 +348,9 @@ myr_status myr_router_pack(myr_router *router, const int64_t *cluster_counts, si
     job.load = myr_alloc(n_shards, sizeof(*job.load));
     job.cut = myr_alloc(n_shards, sizeof(*job.cut));
     job.parts = myr_alloc(job.room, sizeof(*job.parts));
-    if (job.centres == NULL || job.weights == NULL || job.sums == NULL || job.home == NULL || job.regret == NULL ||
-        job.order == NULL || job.away == NULL || job.load == NULL || job.cut == NULL || job.parts == NULL)
+    if (job.centres == NULL || job.weights == NULL || job.sums == NULL || job.home == NULL ||
+        job.regret == NULL || job.order == NULL || job.away == NULL || job.load == NULL || job.cut == NULL ||
+        job.parts == NULL)
         status = myr_fail(MYR_ERR_NOMEM, "partition: pack: no memory for %zu shards", n_shards);
     else
         status = pack(&job, router);

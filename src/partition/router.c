@@ -35,7 +35,8 @@ size_t myr_router_n_clusters(size_t n_sample, size_t n_shards)
 myr_status myr_router_create_hash(size_t n_shards, myr_router **router)
 {
     if (router == NULL || n_shards == 0 || n_shards > MYR_ROUTER_MAX_SHARDS)
-        return myr_fail(MYR_ERR_ARG, "partition: %zu shards: 1 to %u are possible", n_shards, MYR_ROUTER_MAX_SHARDS);
+        return myr_fail(MYR_ERR_ARG, "partition: %zu shards: 1 to %u are possible", n_shards,
+                        MYR_ROUTER_MAX_SHARDS);
     *router = myr_alloc(1, sizeof(**router));
     if (*router == NULL)
         return myr_fail(MYR_ERR_NOMEM, "partition: no memory for a router");
@@ -98,7 +99,8 @@ static myr_status check_sizes(const myr_router_view *view)
 {
     if (view->n_shards > MYR_ROUTER_MAX_SHARDS || view->n_clusters > MYR_ROUTER_MAX_CLUSTERS ||
         view->dim > MYR_ROUTER_MAX_DIM || view->n_parts > INT_MAX)
-        return myr_fail(MYR_ERR_FORMAT, "router: corrupted: %u shards, %u clusters, dim %u, %u parts are too many",
+        return myr_fail(MYR_ERR_FORMAT,
+                        "router: corrupted: %u shards, %u clusters, dim %u, %u parts are too many",
                         view->n_shards, view->n_clusters, view->dim, view->n_parts);
     if (view->n_clusters == 0) {
         if (view->n_shards == 0 || view->dim != 0 || view->n_parts != 0)
@@ -107,9 +109,12 @@ static myr_status check_sizes(const myr_router_view *view)
     }
     if (view->dim == 0 || view->centroids == NULL)
         return myr_fail(MYR_ERR_FORMAT, "router: corrupted: the centroids are missing");
-    if ((view->n_shards == 0) != (view->n_parts == 0) || (view->n_shards > 0 && view->n_parts < view->n_clusters))
-        return myr_fail(MYR_ERR_FORMAT, "router: corrupted: %u parts for %u clusters", view->n_parts, view->n_clusters);
-    if (view->n_shards > 0 && (view->part_first == NULL || view->part_shard == NULL || view->part_bound == NULL))
+    if ((view->n_shards == 0) != (view->n_parts == 0) ||
+        (view->n_shards > 0 && view->n_parts < view->n_clusters))
+        return myr_fail(MYR_ERR_FORMAT, "router: corrupted: %u parts for %u clusters", view->n_parts,
+                        view->n_clusters);
+    if (view->n_shards > 0 &&
+        (view->part_first == NULL || view->part_shard == NULL || view->part_bound == NULL))
         return myr_fail(MYR_ERR_FORMAT, "router: corrupted: the map of clusters to shards is missing");
     return MYR_OK;
 }
@@ -122,8 +127,8 @@ static myr_status check_parts(const myr_router_view *view)
         uint32_t first = view->part_first[c], last = view->part_first[c + 1];
 
         if (first >= last || last > view->n_parts)
-            return myr_fail(MYR_ERR_FORMAT, "router: corrupted: cluster %u has parts %u to %u of %u", c, first, last,
-                            view->n_parts);
+            return myr_fail(MYR_ERR_FORMAT, "router: corrupted: cluster %u has parts %u to %u of %u", c,
+                            first, last, view->n_parts);
         if (view->part_bound[last - 1] != UINT64_MAX)
             return myr_fail(MYR_ERR_FORMAT, "router: corrupted: the parts of cluster %u do not add up", c);
         for (uint32_t p = first; p < last; p++) {
@@ -154,15 +159,17 @@ static myr_status copy_view(const myr_router_view *view, myr_router *made)
     made->dim = view->dim;
     made->n_parts = view->n_parts;
     if (!myr_mul(view->n_clusters, view->dim, &n_values))
-        return myr_fail(MYR_ERR_FORMAT, "router: corrupted: %u centroids of dim %u", view->n_clusters, view->dim);
+        return myr_fail(MYR_ERR_FORMAT, "router: corrupted: %u centroids of dim %u", view->n_clusters,
+                        view->dim);
     made->centroids = myr_alloc(n_values, sizeof(float));
     made->norms = myr_alloc(view->n_clusters, sizeof(float));
     made->part_first = myr_alloc(n_first, sizeof(uint32_t));
     made->part_shard = myr_alloc(view->n_parts, sizeof(uint32_t));
     made->part_bound = myr_alloc(view->n_parts, sizeof(uint64_t));
-    if (made->centroids == NULL || made->norms == NULL || made->part_first == NULL || made->part_shard == NULL ||
-        made->part_bound == NULL)
-        return myr_fail(MYR_ERR_NOMEM, "router: no memory for %u centroids of dim %u", view->n_clusters, view->dim);
+    if (made->centroids == NULL || made->norms == NULL || made->part_first == NULL ||
+        made->part_shard == NULL || made->part_bound == NULL)
+        return myr_fail(MYR_ERR_NOMEM, "router: no memory for %u centroids of dim %u", view->n_clusters,
+                        view->dim);
     copy(made->centroids, view->centroids, n_values * sizeof(float));
     copy(made->part_first, view->part_first, n_first * sizeof(uint32_t));
     copy(made->part_shard, view->part_shard, view->n_parts * sizeof(uint32_t));

@@ -34,7 +34,8 @@ void myr_partition_blas_init(void);
  * distance may be NULL. MYR_ERR_ARG names the first vector found with a value that is not finite.
  */
 myr_status myr_partition_nearest(const float *centroids, const float *norms, size_t n_centroids, size_t dim,
-                                 const float *vectors, size_t n, myr_pool *pool, uint32_t *nearest, float *distance);
+                                 const float *vectors, size_t n, myr_pool *pool, uint32_t *nearest,
+                                 float *distance);
 
 /* Squared length, summed in one fixed order. */
 float myr_partition_norm(const float *vector, size_t dim);

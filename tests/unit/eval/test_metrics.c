@@ -23,7 +23,8 @@ static void test_recall_counts(void **state)
 {
     const int64_t truth[2 * 4] = {1, 2, 3, 4, 10, 11, 12, 13};
     const float distance[2 * 4] = {0, 1, 2, 2, 0, 1, 2, 3};
-    /* Query 0: 4 ties with 3 at the k-th place; 9 is as near by its distance. Query 1: one of three, and 10 twice. */
+    /* Query 0: 4 ties with 3 at the k-th place; 9 is as near by its distance. Query 1: one of three, and 10
+     * twice. */
     const myr_hit hits[2 * 3] = {{1, 0}, {4, 2}, {9, 2}, {10, 0}, {10, 0}, {99, 7}};
     myr_recall result;
 
@@ -56,7 +57,8 @@ static void test_interval_is_wilson(void **state)
     static const struct {
         size_t right, n;
         double low, high;
-    } rows[] = {{81, 263, 0.2553, 0.3662}, {15, 148, 0.0624, 0.1605}, {0, 20, 0.0, 0.1611}, {1, 29, 0.0061, 0.1718}};
+    } rows[] = {
+        {81, 263, 0.2553, 0.3662}, {15, 148, 0.0624, 0.1605}, {0, 20, 0.0, 0.1611}, {1, 29, 0.0061, 0.1718}};
 
     (void)state;
     for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {

@@ -30,9 +30,12 @@ static void test_page(void **state)
     assert_int_equal(myr_sheet_create("Photos & <more>", &sheet), MYR_OK);
     assert_int_equal(myr_sheet_add_hit(sheet, "early", 0.1, NULL, NULL, 0), MYR_ERR_ARG);
     assert_int_equal(myr_sheet_add_line(sheet, "recall@10 0.98"), MYR_OK);
-    assert_int_equal(myr_sheet_add_query(sheet, "a\"><script>alert('x')</script>.jpg", "cat", "foobar", 6), MYR_OK);
+    assert_int_equal(myr_sheet_add_query(sheet, "a\"><script>alert('x')</script>.jpg", "cat", "foobar", 6),
+                     MYR_OK);
     assert_int_equal(myr_sheet_add_line(sheet, "too late"), MYR_ERR_ARG);
-    assert_int_equal(myr_sheet_add_hit(sheet, "caf\xC3\xA9 \xFF\xC0\x80\xED\xA0\x80.jpg", 0.25, "cat", "fooba", 5), MYR_OK);
+    assert_int_equal(
+        myr_sheet_add_hit(sheet, "caf\xC3\xA9 \xFF\xC0\x80\xED\xA0\x80.jpg", 0.25, "cat", "fooba", 5),
+        MYR_OK);
     assert_int_equal(myr_sheet_add_hit(sheet, "gone.jpg", 1234567.0, "dog", NULL, 0), MYR_OK);
     assert_int_equal(myr_sheet_add_query(sheet, "alone", NULL, NULL, 0), MYR_OK);
     assert_int_equal(myr_sheet_finish(sheet, &html), MYR_OK);
@@ -46,7 +49,9 @@ static void test_page(void **state)
     assert_non_null(strstr(html.data, "base64,Zm9vYmFy\">"));
     assert_non_null(strstr(html.data, "base64,Zm9vYmE=\">"));
     /* one U+FFFD for each byte that is no part of a sequence */
-    assert_non_null(strstr(html.data, "caf\xC3\xA9 \xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD.jpg"));
+    assert_non_null(
+        strstr(html.data,
+               "caf\xC3\xA9 \xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD.jpg"));
     assert_non_null(strstr(html.data, "0.2500"));
     assert_non_null(strstr(html.data, "1.23457e+06"));
     assert_int_equal(count(html.data, "<li class=\"match\">"), 1);

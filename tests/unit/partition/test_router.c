@@ -165,7 +165,8 @@ static void test_threads_agree(void **state)
 
         assert_int_equal(myr_pool_create(n_threads, &pool), MYR_OK);
         assert_int_equal(myr_router_train(vectors, n, DIM, 60, 3, pool, &router), MYR_OK);
-        assert_int_equal(myr_router_assign(router, vectors, n, pool, n_threads == 1 ? first : again, NULL), MYR_OK);
+        assert_int_equal(myr_router_assign(router, vectors, n, pool, n_threads == 1 ? first : again, NULL),
+                         MYR_OK);
         myr_router_export(router, &view);
         bytes = (size_t)view.n_clusters * view.dim * sizeof(float);
         if (n_threads == 1) {
@@ -210,7 +211,8 @@ static void test_against_exact(void **state)
     assert_int_equal(myr_router_train(vectors, n, DIM, 60, 3, NULL, &router), MYR_OK);
     assert_int_equal(myr_router_assign(router, vectors, n, NULL, cluster, distance), MYR_OK);
     counts = count_clusters(cluster, n, 60);
-    assert_int_equal(myr_router_route(router, vectors, n, 2, NULL, shards, away, n_found), MYR_ERR_ARG); /* not packed */
+    assert_int_equal(myr_router_route(router, vectors, n, 2, NULL, shards, away, n_found),
+                     MYR_ERR_ARG); /* not packed */
     assert_int_equal(myr_router_pack(router, counts, n_shards), MYR_OK);
     assert_int_equal(myr_router_route(router, vectors, n, 2, NULL, shards, away, n_found), MYR_OK);
     myr_router_export(router, &view);
@@ -238,7 +240,8 @@ static void test_against_exact(void **state)
     myr_router_free(router);
 }
 
-/* Lloyd must do better than its random start: the mean distance to the centroid falls well below the blobs' spacing. */
+/* Lloyd must do better than its random start: the mean distance to the centroid falls well below the blobs'
+ * spacing. */
 static void test_training_finds_blobs(void **state)
 {
     size_t n = 4000;
@@ -289,8 +292,14 @@ static void test_import(void **state)
     float centroids[3 * 2] = {0, 0, 1, 1, 2, 2};
     uint32_t first[4] = {0, 1, 3, 4}, shard[4] = {0, 0, 1, 1};
     uint64_t bound[4] = {UINT64_MAX, UINT64_MAX / 2, UINT64_MAX, UINT64_MAX};
-    const myr_router_view good = {.n_shards = 2, .n_clusters = 3, .dim = 2, .n_parts = 4, .centroids = centroids,
-                                  .part_first = first, .part_shard = shard, .part_bound = bound};
+    const myr_router_view good = {.n_shards = 2,
+                                  .n_clusters = 3,
+                                  .dim = 2,
+                                  .n_parts = 4,
+                                  .centroids = centroids,
+                                  .part_first = first,
+                                  .part_shard = shard,
+                                  .part_bound = bound};
     myr_router_view bad = good, out;
     myr_router *router = NULL;
     float query[2] = {1.9f, 1.9f};
@@ -343,10 +352,14 @@ static void test_import(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cap_blobs),     cmocka_unit_test(test_cap_crowd),
-        cmocka_unit_test(test_cap_equal),     cmocka_unit_test(test_hash_is_even),
-        cmocka_unit_test(test_threads_agree), cmocka_unit_test(test_against_exact),
-        cmocka_unit_test(test_training_finds_blobs), cmocka_unit_test(test_refuses_bad_values),
+        cmocka_unit_test(test_cap_blobs),
+        cmocka_unit_test(test_cap_crowd),
+        cmocka_unit_test(test_cap_equal),
+        cmocka_unit_test(test_hash_is_even),
+        cmocka_unit_test(test_threads_agree),
+        cmocka_unit_test(test_against_exact),
+        cmocka_unit_test(test_training_finds_blobs),
+        cmocka_unit_test(test_refuses_bad_values),
         cmocka_unit_test(test_import),
     };
 
