@@ -1,0 +1,134 @@
+/*
+ * Bytes of items. The last file stays open, since the next item is mostly in the same tar;
+ * the buffer is kept and only grows.
+ */
+#include "base/alloc.h"
+#include "myriops/corpus.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct myr_item_reader {
+    char *source; /* of fd */
+    int fd;       /* -1 = none */
+    char *bytes;
+    size_t capacity, max_bytes;
+};
+
+myr_status myr_item_reader_create(myr_item_reader **out)
+{
+    myr_item_reader *reader = myr_alloc(1, sizeof *reader);
+    *out = reader;
+    if (reader == NULL)
+        return myr_fail(MYR_ERR_NOMEM, "not enough memory for a reader");
+    reader->fd = -1;
+    reader->max_bytes = MYR_CORPUS_MAX_FILE_BYTES;
+    return MYR_OK;
+}
+
+static void close_source(myr_item_reader *reader)
+{
+    if (reader->fd >= 0)
+        close(reader->fd);
+    reader->fd = -1;
+    free(reader->source);
+    reader->source = NULL;
+}
+
+void myr_item_reader_free(myr_item_reader *reader)
+{
+    if (reader == NULL)
+        return;
+    close_source(reader);
+    free(reader->bytes);
+    free(reader);
+}
+
+void myr_item_reader_limit(myr_item_reader *reader, size_t max_file_bytes)
+{
+    reader->max_bytes = max_file_bytes == 0 ? MYR_CORPUS_MAX_FILE_BYTES : max_file_bytes;
+}
+
+static bool is_open(const myr_item_reader *reader, const myr_item *item)
+{
+    return reader->source != NULL && strcmp(reader->source, item->source) == 0;
+}
+
+static myr_status open_source(myr_item_reader *reader, const myr_item *item)
+{
+    if (is_open(reader, item) && item->in_tar)
+        return MYR_OK;
+    close_source(reader);
+    /* O_NONBLOCK: a path that became a pipe must not hang a rank. */
+    reader->fd = open(item->source, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (reader->fd < 0)
+        return myr_fail(errno == ENOENT ? MYR_ERR_NOT_FOUND : MYR_ERR_IO, "%s: %s", item->source, strerror(errno));
+    reader->source = myr_strdup(item->source);
+    if (reader->source == NULL) {
+        close_source(reader);
+        return myr_fail(MYR_ERR_NOMEM, "%s: not enough memory", item->source);
+    }
+    return MYR_OK;
+}
+
+myr_status myr_item_reader_read(myr_item_reader *reader, const myr_item *item, const void **bytes, size_t *n_bytes)
+{
+    struct stat st;
+    *bytes = NULL;
+    *n_bytes = 0;
+    if (item->n_bytes > reader->max_bytes)
+        return myr_fail(MYR_ERR_LIMIT, "%s: %s: %llu bytes, above the limit of %zu", item->source, item->key,
+                        (unsigned long long)item->n_bytes, reader->max_bytes);
+    if (item->problem != NULL)
+        return myr_fail(MYR_ERR_FORMAT, "%s: %s: %s", item->source, item->key, item->problem);
+    myr_status status = open_source(reader, item);
+    if (status != MYR_OK)
+        return status;
+    if (fstat(reader->fd, &st) != 0)
+        return myr_fail(MYR_ERR_IO, "%s: %s", item->source, strerror(errno));
+    uint64_t size = S_ISREG(st.st_mode) && st.st_size > 0 ? (uint64_t)st.st_size : 0;
+    if (item->offset > size || item->n_bytes > size - item->offset || (!item->in_tar && size != item->n_bytes))
+        return myr_fail(MYR_ERR_FORMAT, "%s: %s: the file changed since it was listed; start again", item->source,
+                        item->key);
+    size_t n = (size_t)item->n_bytes;
+    if (n + 1 > reader->capacity) {
+        size_t capacity = n + n / 4 + 4096;
+        char *room = myr_alloc(capacity, 1);
+        if (room == NULL)
+            return myr_fail(MYR_ERR_NOMEM, "%s: %s: no memory for %zu bytes", item->source, item->key, n);
+        free(reader->bytes);
+        reader->bytes = room;
+        reader->capacity = capacity;
+    }
+    for (size_t done = 0; done < n;) {
+        ssize_t got = pread(reader->fd, reader->bytes + done, n - done, (off_t)(item->offset + done));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return myr_fail(MYR_ERR_IO, "%s: %s: %s", item->source, item->key, strerror(errno));
+        if (got == 0)
+            return myr_fail(MYR_ERR_FORMAT, "%s: %s: the file became shorter while it was read", item->source,
+                            item->key);
+        done += (size_t)got;
+    }
+    *bytes = reader->bytes;
+    *n_bytes = n;
+    return MYR_OK;
+}
+
+void myr_item_reader_prefetch(myr_item_reader *reader, const myr_item *item)
+{
+    if (item->problem != NULL || item->n_bytes > reader->max_bytes)
+        return;
+    bool own = !is_open(reader, item);
+    int fd = own ? open(item->source, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : reader->fd;
+    if (fd < 0)
+        return;
+    (void)posix_fadvise(fd, (off_t)item->offset, (off_t)item->n_bytes, POSIX_FADV_WILLNEED);
+    if (own)
+        close(fd);
+}
