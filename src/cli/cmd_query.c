@@ -1,0 +1,302 @@
+/*
+ * myriops query: the nearest neighbours of pictures or vectors.
+ */
+#include "base/alloc.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "cli/cli.h"
+#include "cli/pictures.h"
+#include "cli/sheet.h"
+#include "dist/cluster.h"
+#include "myriops/vectors.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The questions, on rank 0. */
+typedef struct questions {
+    size_t n;
+    const float *vectors; /* (n, dim) */
+    const char **names;   /* (n) [borrowed] NULL for bare vectors */
+    const char **sources; /* (n) [borrowed] picture files */
+    myr_pictures pictures;
+    float *read;          /* [owned] where vectors come from a file */
+    double encode_s;
+} questions;
+
+static void clear_questions(questions *ask)
+{
+    myr_pictures_clear(&ask->pictures);
+    free(ask->names);
+    free(ask->sources);
+    free(ask->read);
+}
+
+/* Pictures through the index's own contract. Bad ones close up. */
+static myr_status ask_pictures(const myr_cli *cli, const myr_index_manifest *index, questions *ask)
+{
+    myr_card *card = NULL;
+    myr_encoder *encoder = NULL;
+    if (!index->contract)
+        return myr_fail(MYR_ERR_CONTRACT, "this index holds bare vectors; ask it with --vectors FILE");
+    const char *model = myr_config_is_set(cli->config, "model") ? myr_config_text(cli->config, "model") : index->model;
+    myr_encoder_options options = {.backend = myr_config_text(cli->config, "backend")};
+    myr_status status = myr_card_load(model, &card);
+    if (status == MYR_OK)
+        status = myr_encoder_open(card, &options, &encoder);
+    if (status == MYR_OK && strcmp(myr_encoder_contract(encoder), index->contract) != 0)
+        status = myr_fail(MYR_ERR_CONTRACT,
+                          "the index was made by '%s' under contract %.12s..., model card '%s' here has %.12s...; distances "
+                          "between them mean nothing: give the same card with --model",
+                          index->model, index->contract, card->name, myr_encoder_contract(encoder));
+    if (status == MYR_OK)
+        status = myr_pictures_encode(cli->operands, cli->n_operands, &(myr_corpus_options){0}, encoder, cli->n_threads,
+                                     &ask->pictures);
+    myr_encoder_free(encoder);
+    myr_card_free(card);
+    if (status != MYR_OK)
+        return status;
+    myr_pictures *pictures = &ask->pictures;
+    ask->names = myr_alloc((size_t)pictures->n, sizeof *ask->names);
+    ask->sources = myr_alloc((size_t)pictures->n, sizeof *ask->sources);
+    if (!ask->names || !ask->sources)
+        return myr_fail(MYR_ERR_NOMEM, "no memory for %lld questions", (long long)pictures->n);
+    for (int64_t i = 0; i < pictures->n; i++) {
+        myr_item item;
+        if (pictures->reasons[i])
+            continue;
+        myr_item_list_item(pictures->items, i, &item);
+        ask->names[ask->n] = item.key;
+        ask->sources[ask->n] = item.in_tar ? "" : item.source;
+        memmove(pictures->vectors + ask->n * (size_t)pictures->dim, pictures->vectors + (size_t)i * (size_t)pictures->dim,
+                (size_t)pictures->dim * sizeof(float));
+        ask->n++;
+    }
+    ask->vectors = pictures->vectors;
+    ask->encode_s = pictures->wall_s;
+    return MYR_OK;
+}
+
+static void normalise(float *vector, size_t dim)
+{
+    double square = 0;
+    for (size_t i = 0; i < dim; i++)
+        square += (double)vector[i] * (double)vector[i];
+    double scale = square > 0 ? 1 / sqrt(square) : 1;
+    for (size_t i = 0; i < dim; i++)
+        vector[i] = (float)(vector[i] * scale);
+}
+
+static myr_status ask_vectors(const char *path, const myr_index_manifest *index, questions *ask)
+{
+    myr_vectors file = {0};
+    myr_status status = myr_vectors_read(path, "test", &file);
+    if (status != MYR_OK)
+        return status;
+    size_t dim = (size_t)index->dim;
+    if (file.dim != dim)
+        status = myr_fail(MYR_ERR_CONTRACT, "%s: vectors of %zu values, the index has %zu", path, file.dim, dim);
+    else if (!(ask->read = myr_alloc(file.n, dim * sizeof(float))))
+        status = myr_fail(MYR_ERR_NOMEM, "%s: no memory for %zu vectors", path, file.n);
+    else
+        status = myr_vectors_to_f32(&file, 0, file.n, ask->read);
+    for (size_t i = 0; i < file.n && status == MYR_OK && strcmp(index->metric, "cosine") == 0; i++)
+        normalise(ask->read + i * dim, dim);
+    ask->n = file.n;
+    ask->vectors = ask->read;
+    myr_vectors_clear(&file);
+    return status;
+}
+
+typedef struct answers {
+    size_t k;
+    myr_hit *hits;         /* (n, k) */
+    myr_item_facts *facts; /* (n, k) */
+    myr_buffer texts;
+    myr_search_report search;
+} answers;
+
+static json_t *answer_json(const questions *ask, const answers *found, size_t q)
+{
+    json_t *hits = json_array();
+    for (size_t i = 0; i < found->k; i++) {
+        myr_hit hit = found->hits[q * found->k + i];
+        myr_item_facts facts = found->facts[q * found->k + i];
+        if (hit.id < 0)
+            break;
+        json_array_append_new(hits, json_pack("{s:I, s:f, s:s?, s:s?, s:i}", "id", (json_int_t)hit.id, "distance",
+                                              (double)hit.distance, "key", facts.key, "source", facts.source, "label",
+                                              (int)facts.label));
+    }
+    return json_pack("{s:s?, s:o}", "query", ask->names ? ask->names[q] : NULL, "hits", hits);
+}
+
+static void write_table(const questions *ask, const answers *found, bool tsv, myr_buffer *out)
+{
+    for (size_t q = 0; q < ask->n; q++) {
+        char number[32];
+        snprintf(number, sizeof number, "%zu", q);
+        const char *name = ask->names ? ask->names[q] : number;
+        if (!tsv)
+            myr_buffer_printf(out, "%s\n", name);
+        for (size_t i = 0; i < found->k; i++) {
+            myr_hit hit = found->hits[q * found->k + i];
+            const char *key = found->facts[q * found->k + i].key;
+            if (hit.id < 0)
+                break;
+            if (tsv)
+                myr_buffer_printf(out, "%s\t%zu\t%lld\t%.7g\t%s\n", name, i + 1, (long long)hit.id, (double)hit.distance,
+                                  key ? key : "");
+            else
+                myr_buffer_printf(out, "%4zu  %.5f  %s\n", i + 1, (double)hit.distance, key ? key : "");
+        }
+    }
+}
+
+static myr_status write_json(const myr_cli *cli, const questions *ask, const answers *found, myr_buffer *out)
+{
+    json_t *queries = json_array();
+    for (size_t q = 0; queries && q < ask->n; q++)
+        json_array_append_new(queries, answer_json(ask, found, q));
+    json_t *document = json_pack("{s:o, s:i, s:i, s:i, s:f, s:f, s:f}", "queries", queries, "k", (int)found->k, "ranks",
+                                 cli->comm->size, "threads", cli->n_threads, "encode_s", ask->encode_s, "search_s",
+                                 found->search.wall_s, "probes_per_query", found->search.probes_per_query);
+    char *text = document ? json_dumps(document, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(document);
+    if (!text)
+        return myr_fail(MYR_ERR_NOMEM, "no memory for the JSON answer");
+    myr_buffer_puts(out, text);
+    myr_buffer_puts(out, "\n");
+    free(text);
+    return MYR_OK;
+}
+
+static myr_status write_hdf5(const char *path, const questions *ask, const answers *found)
+{
+    size_t n = ask->n * found->k;
+    int64_t *ids = myr_alloc(n, sizeof *ids);
+    float *distances = myr_alloc(n, sizeof *distances);
+    myr_status status = ids && distances ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for %zu hits", n);
+    for (size_t i = 0; i < n && status == MYR_OK; i++) {
+        ids[i] = found->hits[i].id;
+        distances[i] = found->hits[i].distance;
+    }
+    if (status == MYR_OK)
+        status = myr_hits_write_hdf5(path, ask->n, found->k, ids, distances);
+    free(ids);
+    free(distances);
+    return status;
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+static myr_status write_answers(const myr_cli *cli, const questions *ask, const answers *found)
+{
+    const char *format = myr_config_text(cli->config, "format"), *path = myr_config_text(cli->config, "out");
+    myr_buffer out = {0};
+    myr_status status = MYR_OK;
+    if (path && (ends_with(path, ".hdf5") || ends_with(path, ".h5")))
+        return write_hdf5(path, ask, found);
+    if (strcmp(format, "json") == 0)
+        status = write_json(cli, ask, found, &out);
+    else if (strcmp(format, "html") == 0)
+        status = myr_sheet_of_hits(ask->names, ask->sources, ask->n, found->hits, found->facts, found->k, &out);
+    else
+        write_table(ask, found, strcmp(format, "tsv") == 0, &out);
+    if (status == MYR_OK && out.failed)
+        status = myr_fail(MYR_ERR_NOMEM, "no memory for the answer");
+    if (status == MYR_OK && path)
+        status = myr_file_replace(path, out.data ? out.data : "", out.size);
+    else if (status == MYR_OK) {
+        fwrite(out.data, 1, out.size, stdout);
+        status = myr_flush_output();
+    }
+    myr_buffer_free(&out);
+    return status;
+}
+
+/* Collective. */
+static myr_status answer(const myr_cli *cli, myr_cluster *cluster, questions *ask, answers *found)
+{
+    const myr_config *config = cli->config;
+    const char *probe = myr_config_text(config, "probe");
+    int64_t n = (int64_t)ask->n;
+    MPI_Bcast(&n, 1, MPI_INT64_T, 0, cli->comm->mpi);
+    found->k = (size_t)myr_config_int(config, "k");
+    size_t ef = (size_t)myr_config_int(config, "ef-search"), n_hits = (size_t)n * found->k;
+    myr_status status = MYR_OK;
+    if (cli->speaks) {
+        found->hits = myr_alloc(n_hits, sizeof *found->hits);
+        found->facts = myr_alloc(n_hits, sizeof *found->facts);
+        if (!found->hits || !found->facts)
+            status = myr_fail(MYR_ERR_NOMEM, "no memory for %zu hits", n_hits);
+    }
+    myr_search_options options = {.k = found->k,
+                                  .ef = ef > found->k ? ef : found->k,
+                                  .n_probe = strcmp(probe, "all") == 0 ? 0 : strtoul(probe, NULL, 10)};
+    status = myr_comm_agree(cli->comm, status);
+    if (status == MYR_OK)
+        status = myr_cluster_search(cluster, ask->vectors, (size_t)n, &options, found->hits, &found->search);
+    if (status != MYR_OK)
+        return status;
+    int64_t *ids = myr_alloc(cli->speaks ? n_hits : 0, sizeof *ids);
+    for (size_t i = 0; ids && cli->speaks && i < n_hits; i++)
+        ids[i] = found->hits[i].id;
+    status = myr_comm_agree(cli->comm, ids ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for %zu ids", n_hits));
+    if (status == MYR_OK)
+        status = myr_cluster_describe(cluster, ids, n_hits, &found->texts, found->facts);
+    free(ids);
+    return status;
+}
+
+static myr_status check_usage(const myr_cli *cli)
+{
+    const char *probe = myr_config_text(cli->config, "probe"), *vectors = myr_config_text(cli->config, "vectors");
+    char *end;
+    if (!myr_config_text(cli->config, "index"))
+        return myr_fail(MYR_ERR_ARG, "--index FOLDER is missing: which index shall be asked?");
+    if ((cli->n_operands == 0) == (vectors == NULL))
+        return myr_fail(MYR_ERR_ARG, "name pictures, or give --vectors FILE, one of the two");
+    if (strcmp(probe, "all") != 0 && (strtol(probe, &end, 10) < 1 || *end))
+        return myr_fail(MYR_ERR_ARG, "probe = %s: it is 'all' or a number of shards", probe);
+    if (vectors && strcmp(myr_config_text(cli->config, "format"), "html") == 0)
+        return myr_fail(MYR_ERR_ARG, "--format html shows pictures; --vectors has none");
+    return MYR_OK;
+}
+
+myr_status myr_cmd_query(const myr_cli *cli)
+{
+    myr_status status = check_usage(cli);
+    if (status != MYR_OK)
+        return status;
+    myr_cluster cluster;
+    questions ask = {0};
+    answers found = {0};
+    const char *vectors = myr_config_text(cli->config, "vectors");
+    status = myr_cluster_open(cli->comm, myr_config_text(cli->config, "index"), cli->n_threads, &cluster);
+    if (status != MYR_OK)
+        return status;
+    if (cli->speaks)
+        status = vectors ? ask_vectors(vectors, &cluster.manifest, &ask) : ask_pictures(cli, &cluster.manifest, &ask);
+    status = myr_comm_agree(cli->comm, status);
+    if (status == MYR_OK)
+        status = answer(cli, &cluster, &ask, &found);
+    if (status == MYR_OK && cli->speaks) {
+        status = write_answers(cli, &ask, &found);
+        myr_note("%zu quer%s: %.2f s to encode, %.3f ms each to search, %.2f shards probed", ask.n, ask.n == 1 ? "y" : "ies",
+                 ask.encode_s, ask.n ? 1e3 * found.search.wall_s / (double)ask.n : 0, found.search.probes_per_query);
+    }
+    clear_questions(&ask);
+    free(found.hits);
+    free(found.facts);
+    myr_buffer_free(&found.texts);
+    myr_cluster_close(&cluster);
+    return status;
+}
