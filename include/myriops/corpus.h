@@ -79,7 +79,8 @@ MYR_API myr_status myr_corpus_open(const char *const *operands, size_t n, const 
 MYR_API void myr_corpus_free(myr_corpus *corpus);
 
 MYR_API int64_t myr_corpus_n_items(const myr_corpus *corpus);
-/* SHA-256 as text over key, source, offset, size and label of all items in order. [borrowed] */
+/* SHA-256 as text over key, offset, size and label of all items in order; not over source, so that the
+ * same data under another mount point is the same corpus. [borrowed] */
 MYR_API const char *myr_corpus_digest(const myr_corpus *corpus);
 MYR_API size_t myr_corpus_n_classes(const myr_corpus *corpus);
 /* Name of label i, NULL out of range. [borrowed] */

@@ -265,13 +265,12 @@ static myr_status finish(myr_corpus *corpus)
         return no_memory();
     for (size_t i = 0; i < corpus->n; i++) {
         const myr_record *record = &corpus->records[i];
-        const char *key = myr_corpus_at(corpus, record->key), *source = myr_corpus_at(corpus, record->source);
+        const char *key = myr_corpus_at(corpus, record->key);
         uint64_t numbers[3] = {record->offset, record->n_bytes, (uint64_t)(int64_t)record->label};
         unsigned char bytes[24];
         for (size_t j = 0; j < sizeof bytes; j++)
             bytes[j] = (unsigned char)(numbers[j / 8] >> (8 * (j % 8)));
         myr_sha256_update(hash, key, strlen(key) + 1);
-        myr_sha256_update(hash, source, strlen(source) + 1);
         myr_sha256_update(hash, bytes, sizeof bytes);
         facts->n_problems += record->problem != 0;
         facts->n_labelled += record->label >= 0;
