@@ -1,0 +1,164 @@
+/*
+ * Sections: what is written comes back, the same content is the same bytes, and no damage is taken for data.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "myriops/store.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PATH "sections.h5"
+#define OTHER "other.h5"
+
+static char place[64];
+static const uint32_t links[6] = {1, 2, 3, 4, 5, 4000000000u};
+static const float vectors[4] = {0.5f, -1, 3e30f, 0};
+
+static int set_up(void **state)
+{
+    (void)state;
+    strcpy(place, "/tmp/myriops-store-XXXXXX");
+    return mkdtemp(place) && chdir(place) == 0 ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    char command[96];
+    snprintf(command, sizeof command, "rm -rf %s", place);
+    return chdir("/") == 0 && system(command) == 0 ? 0 : -1;
+}
+
+static void write_file(const char *path)
+{
+    myr_sections_writer *writer = NULL;
+    assert_int_equal(myr_sections_create(path, &writer), MYR_OK);
+    assert_int_equal(myr_sections_add(writer, "links", MYR_SECTION_U32, 2, (size_t[]){2, 3}, links), MYR_OK);
+    assert_int_equal(myr_sections_add(writer, "vectors", MYR_SECTION_F32, 1, (size_t[]){4}, vectors), MYR_OK);
+    assert_int_equal(myr_sections_add(writer, "none", MYR_SECTION_U8, 1, (size_t[]){0}, NULL), MYR_OK);
+    assert_int_equal(myr_sections_set_text(writer, "metric", "cosine"), MYR_OK);
+    assert_int_equal(myr_sections_set_i64(writer, "seed", -7), MYR_OK);
+    assert_false(myr_path_exists(path));
+    assert_int_equal(myr_sections_commit(writer), MYR_OK);
+    assert_true(myr_path_exists(path));
+}
+
+/* Everything equal to what was written, or an error; true when it was equal. */
+static bool read_file(const char *path)
+{
+    myr_sections *file = NULL;
+    size_t dims[2];
+    const void *data;
+    const char *metric;
+    int64_t seed;
+    if (myr_sections_open(path, &file) != MYR_OK)
+        return false;
+    bool fine = myr_sections_get(file, "links", MYR_SECTION_U32, 2, dims, &data) == MYR_OK;
+    if (fine) {
+        assert_true(dims[0] == 2 && dims[1] == 3 && (uintptr_t)data % 4096 == 0);
+        assert_memory_equal(data, links, sizeof links);
+    }
+    bool got = myr_sections_get(file, "vectors", MYR_SECTION_F32, 1, dims, &data) == MYR_OK;
+    if (got)
+        assert_memory_equal(data, vectors, sizeof vectors);
+    fine = fine && got;
+    got = myr_sections_get(file, "none", MYR_SECTION_U8, 1, dims, &data) == MYR_OK;
+    if (got)
+        assert_int_equal(dims[0], 0);
+    fine = fine && got;
+    got = myr_sections_get_text(file, "metric", &metric) == MYR_OK;
+    if (got)
+        assert_string_equal(metric, "cosine");
+    fine = fine && got;
+    got = myr_sections_get_i64(file, "seed", &seed) == MYR_OK;
+    if (got)
+        assert_int_equal(seed, -7);
+    myr_sections_close(file);
+    return fine && got;
+}
+
+static void what_is_written_comes_back(void **state)
+{
+    (void)state;
+    write_file(PATH);
+    assert_true(read_file(PATH));
+    myr_sections *file = NULL;
+    size_t dims[2];
+    const void *data;
+    assert_int_equal(myr_sections_open(PATH, &file), MYR_OK);
+    assert_int_equal(myr_sections_get(file, "links", MYR_SECTION_I32, 2, dims, &data), MYR_ERR_FORMAT);
+    assert_int_equal(myr_sections_get(file, "absent", MYR_SECTION_U32, 2, dims, &data), MYR_ERR_FORMAT);
+    assert_non_null(strstr(myr_error_detail(), "absent"));
+    myr_sections_close(file);
+    assert_int_equal(myr_sections_open("missing.h5", &file), MYR_ERR_NOT_FOUND);
+}
+
+static void equal_content_is_equal_bytes(void **state)
+{
+    (void)state;
+    uint64_t a = 0, b = 1;
+    write_file(PATH);
+    sleep(1); /* a time stamp inside would show */
+    write_file(OTHER);
+    assert_int_equal(myr_file_checksum(PATH, &a), MYR_OK);
+    assert_int_equal(myr_file_checksum(OTHER, &b), MYR_OK);
+    assert_true(a == b);
+}
+
+static void an_abandoned_file_leaves_the_old_one(void **state)
+{
+    (void)state;
+    write_file(PATH);
+    myr_sections_writer *writer = NULL;
+    assert_int_equal(myr_sections_create(PATH, &writer), MYR_OK);
+    assert_int_equal(myr_sections_add(writer, "links", MYR_SECTION_U32, 1, (size_t[]){1}, links), MYR_OK);
+    myr_sections_abandon(writer);
+    assert_true(read_file(PATH));
+    assert_false(myr_path_exists(PATH ".partial"));
+    assert_int_equal(myr_sections_create("no/such/folder.h5", &writer), MYR_ERR_IO);
+}
+
+static void damage_is_never_data(void **state)
+{
+    (void)state;
+    myr_buffer whole = {0};
+    write_file(PATH);
+    assert_int_equal(myr_file_read(PATH, SIZE_MAX / 2, &whole), MYR_OK);
+    size_t n_found = 0;
+    uint64_t sound = 0, flipped = 0;
+    assert_int_equal(myr_file_checksum(PATH, &sound), MYR_OK);
+    for (size_t i = 0; i < whole.size; i += i < 4096 ? 1 : 7) { /* the head holds most of the structure */
+        whole.data[i] ^= 0x21;
+        assert_int_equal(myr_file_replace(OTHER, whole.data, whole.size), MYR_OK);
+        n_found += !read_file(OTHER);
+        assert_int_equal(myr_file_checksum(OTHER, &flipped), MYR_OK);
+        assert_true(flipped != sound);
+        whole.data[i] ^= 0x21;
+    }
+    assert_true(n_found > 100);
+    for (size_t cut = 0; cut < whole.size; cut += 61) {
+        assert_int_equal(myr_file_replace(OTHER, whole.data, cut), MYR_OK);
+        assert_false(read_file(OTHER));
+    }
+    myr_buffer_free(&whole);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(what_is_written_comes_back, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(equal_content_is_equal_bytes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_abandoned_file_leaves_the_old_one, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(damage_is_never_data, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
