@@ -5,6 +5,7 @@
 #ifndef MYRIOPS_EVAL_H
 #define MYRIOPS_EVAL_H
 
+#include "myriops/hit.h"
 #include "myriops/status.h"
 
 #include <stddef.h>
@@ -14,7 +15,6 @@
 extern "C" {
 #endif
 
-typedef struct myr_hit myr_hit;
 typedef struct myr_buffer myr_buffer;
 
 typedef struct myr_recall {

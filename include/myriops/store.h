@@ -67,6 +67,86 @@ MYR_API myr_status myr_sections_get(const myr_sections *sections, const char *na
 MYR_API myr_status myr_sections_get_text(const myr_sections *sections, const char *name, const char **value);
 MYR_API myr_status myr_sections_get_i64(const myr_sections *sections, const char *name, int64_t *value);
 
+/*
+ * Text tables: n texts in two sections, <name>_offset (n + 1) u64 and <name>_bytes u8, each text with its NUL.
+ */
+typedef struct myr_text_table {
+    const uint64_t *offset; /* [borrowed] (n + 1), checked to ascend within bytes */
+    const char *bytes;      /* [borrowed] */
+    size_t n;
+} myr_text_table;
+
+/* texts: (n); NULL is stored as "". */
+MYR_API myr_status myr_text_table_add(myr_sections_writer *writer, const char *name, const char *const *texts, size_t n);
+/* MYR_ERR_FORMAT where offsets do not ascend, or a text does not end in its NUL. */
+MYR_API myr_status myr_text_table_open(const myr_sections *sections, const char *name, myr_text_table *table);
+/* Text of a row. [borrowed] until the sections are closed; row < n. */
+MYR_API const char *myr_text_table_get(const myr_text_table *table, size_t row);
+
+/*
+ * An embedding chunk: the vectors of a range of ordinals, and the items that could not be used.
+ *
+ * chunk-NNNNNN.h5, readable with h5py:
+ *   /embedding [n, dim] f32 | f16     /key, /source [n] vlen string   /ordinal [n] i64   /label [n] i32, -1 none
+ *   /bad/{key, source, reason} [n_bad] vlen string, /bad/ordinal [n_bad] i64
+ *   attributes of /: schema_version i64 = 1, contract, model, metric (strings), dim i64, checksum u64
+ * The checksum is XXH3-64 over all values in the order above, texts with their NUL.
+ * The same contents give the same bytes.
+ */
+typedef struct myr_chunk {
+    int64_t n;
+    int dim;
+    float *embedding; /* (n, dim) */
+    char **key;       /* (n) unique in the corpus */
+    int64_t *ordinal; /* (n) ascending */
+    int32_t *label;   /* (n) */
+    char **source;    /* (n) path of the file or tar */
+    int64_t n_bad;
+    char **bad_key, **bad_source, **bad_reason; /* (n_bad) */
+    int64_t *bad_ordinal;
+    char *contract, *model, *metric;
+} myr_chunk;
+
+typedef enum myr_storage { MYR_STORAGE_F32, MYR_STORAGE_F16 } myr_storage;
+
+/* Parts to read; attributes and counts always come along. */
+#define MYR_CHUNK_VECTORS 1u /* embedding, ordinal, label */
+#define MYR_CHUNK_KEYS 2u    /* key, source */
+#define MYR_CHUNK_BAD 4u     /* bad_* */
+
+/* myr_chunk_write - whole or not at all; the chunk's arrays stay the caller's. Any number of threads may call it. */
+MYR_API myr_status myr_chunk_write(const char *path, const myr_chunk *chunk, myr_storage storage);
+/*
+ * myr_chunk_read - parts of a chunk; arrays not asked for stay NULL.
+ *
+ *  chunk  [out]  every array owned by it: release with myr_chunk_clear
+ *
+ * Returns:  MYR_OK | MYR_ERR_NOT_FOUND | MYR_ERR_FORMAT (checked when all three parts are read: checksum; always:
+ *           shapes, types, versions) | MYR_ERR_UNSUPPORTED | MYR_ERR_IO | MYR_ERR_NOMEM
+ */
+MYR_API myr_status myr_chunk_read(const char *path, unsigned parts, myr_chunk *chunk);
+MYR_API void myr_chunk_clear(myr_chunk *chunk);
+
+/* manifest.json of an embedding folder: what it was made from, and whether it is whole. */
+typedef struct myr_manifest {
+    char *corpus_digest, *contract, *model, *metric;
+    char *storage; /* "f32" | "f16" */
+    int dim;
+    int64_t n_items, chunk_items, n_chunks;
+    char **classes; /* (n_classes) label names */
+    size_t n_classes;
+    char **operands; /* (n_operands) as typed */
+    size_t n_operands;
+    bool complete; /* every chunk is in place */
+    int64_t n_embedded, n_bad;
+} myr_manifest;
+
+/* Atomically. */
+MYR_API myr_status myr_manifest_write(const char *path, const myr_manifest *manifest);
+/* Every field is checked; MYR_ERR_FORMAT names the one that is wrong. */
+MYR_API myr_status myr_manifest_read(const char *path, myr_manifest *manifest);
+MYR_API void myr_manifest_clear(myr_manifest *manifest);
+
 /* myr_file_checksum - XXH3-64 of a whole file. */
 MYR_API myr_status myr_file_checksum(const char *path, uint64_t *checksum);
 

@@ -5,14 +5,11 @@
 #ifndef MYR_BASE_TOPK_H
 #define MYR_BASE_TOPK_H
 
+#include "myriops/hit.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-typedef struct myr_hit {
-    int64_t id; /* global id; -1 fills short rows, with distance +infinity */
-    float distance;
-} myr_hit;
 
 static inline bool myr_hit_before(myr_hit a, myr_hit b)
 {

@@ -1,0 +1,128 @@
+/*
+ * HNSW: a graph in which the nearest neighbours of a vector are found in few steps.
+ *
+ * Distances along the way are integers on 8-bit codes, so that the same graph and
+ * the same hits come out for any number of threads and any instruction set; the
+ * best are measured again on the full vectors.
+ */
+#ifndef MYRIOPS_HNSW_H
+#define MYRIOPS_HNSW_H
+
+#include "myriops/hit.h"
+#include "myriops/status.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct myr_pool myr_pool;
+typedef struct myr_sections myr_sections;
+typedef struct myr_sections_writer myr_sections_writer;
+typedef struct myr_hnsw myr_hnsw;                   /* a graph; read only, shared by threads */
+typedef struct myr_hnsw_searcher myr_hnsw_searcher; /* one thread's memory for searching it */
+
+typedef enum myr_metric { MYR_METRIC_L2, MYR_METRIC_COSINE } myr_metric;
+
+typedef struct myr_hnsw_options {
+    int M;               /* links of a node on the upper levels, twice that at level 0; 2..512; 0 = 16 */
+    int ef_construction; /* candidates kept while a node is linked; 0 = 200 */
+    uint64_t seed;       /* of the levels */
+    myr_metric metric;   /* COSINE: vectors must be of length 1 */
+    /* The values that codes 0 and 255 stand for; values outside are clamped. code_max > code_min, or both equal when
+     * all values are. */
+    float code_min, code_max;
+} myr_hnsw_options;
+
+/*
+ * myr_hnsw_build - a graph over n vectors.
+ *
+ * Local. Deterministic: vectors, ids and options decide every link.
+ *
+ *  vectors  [in]         (n, dim) f32, finite; copied
+ *  ids      [in]         (n) ascending, distinct, >= 0; copied
+ *  pool     [borrowed]   NULL = this thread alone
+ *  graph    [out, owned] release with myr_hnsw_free; rows keep the order given
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_LIMIT (n >= 2^31, dim > 65536) | MYR_ERR_NOMEM. n = 0 is fine.
+ * Cost:     O(n log n) distances; n * (5 * dim + 8 * M) bytes and a few more.
+ * Source:   Malkov & Yashunin 2018, Algorithms 1 to 5.
+ */
+MYR_API myr_status myr_hnsw_build(const float *vectors, size_t n, size_t dim, const int64_t *ids,
+                                  const myr_hnsw_options *options, myr_pool *pool, myr_hnsw **graph);
+MYR_API void myr_hnsw_free(myr_hnsw *graph); /* NULL is fine */
+
+/*
+ * myr_hnsw_check - the invariants: link bounds, no self link, no link twice, levels, entry point, every node
+ * reachable from the entry point along level 0, aliases well formed, ids ascending.
+ *
+ * Returns:  MYR_OK | MYR_ERR_FORMAT (says which node and what) | MYR_ERR_NOMEM
+ */
+MYR_API myr_status myr_hnsw_check(const myr_hnsw *graph);
+
+/* myr_hnsw_digest - SHA-256 over codes, ids, links and options, as text. */
+MYR_API void myr_hnsw_digest(const myr_hnsw *graph, char text[65]);
+
+typedef struct myr_hnsw_facts {
+    size_t n, dim;
+    int M, ef_construction, n_levels;
+    uint64_t seed;
+    myr_metric metric;
+    size_t n_nodes;   /* distinct code rows; n - n_nodes rows are aliases of them */
+    double mean_links; /* a node at level 0 */
+} myr_hnsw_facts;
+MYR_API void myr_hnsw_describe(const myr_hnsw *graph, myr_hnsw_facts *facts);
+
+/* Full vector of a row, (dim) f32. [borrowed] row < n. */
+MYR_API const float *myr_hnsw_vector(const myr_hnsw *graph, size_t row);
+
+MYR_API myr_status myr_hnsw_searcher_create(const myr_hnsw *graph, myr_hnsw_searcher **searcher);
+MYR_API void myr_hnsw_searcher_free(myr_hnsw_searcher *searcher);
+
+typedef struct myr_hnsw_stats {
+    uint64_t n_hops;      /* nodes whose links were followed */
+    uint64_t n_distances; /* code distances */
+} myr_hnsw_stats;
+
+/*
+ * myr_hnsw_search - k nearest rows of a vector.
+ *
+ *  query    [in]   (dim) f32, finite; of length 1 where the metric is cosine
+ *  k, ef    1 <= k <= ef: ef candidates are kept along the way
+ *  hits     [out]  (k) ascending (distance, id); short rows end in id -1
+ *  stats    [in, out]  counts are added; NULL = not wanted
+ *
+ * Units:    distance is Euclidean (not squared), or 1 - cosine in [0, 2]; from the full vectors, in double, summed
+ *           in a fixed order
+ * Returns:  MYR_OK | MYR_ERR_ARG
+ * Source:   Malkov & Yashunin 2018, Algorithms 2 and 5.
+ */
+MYR_API myr_status myr_hnsw_search(myr_hnsw_searcher *searcher, const float *query, size_t k, size_t ef, myr_hit *hits,
+                                   myr_hnsw_stats *stats);
+
+/*
+ * myr_hnsw_search_exact - the true k nearest, by scanning all full vectors.
+ *
+ *  queries  [in]   (n_queries, dim) f32
+ *  hits     [out]  (n_queries, k), as myr_hnsw_search gives them, distance for distance
+ */
+MYR_API myr_status myr_hnsw_search_exact(const myr_hnsw *graph, myr_pool *pool, const float *queries, size_t n_queries,
+                                         size_t k, myr_hit *hits);
+
+/*
+ * myr_hnsw_save, myr_hnsw_open - the graph as sections of a file that may hold others too.
+ *
+ * Names of its sections, texts and numbers begin with "hnsw_". The opened graph borrows the mapped bytes: close the
+ * sections after freeing it. open checks every bound as myr_hnsw_check does, since the file may be hostile.
+ *
+ * Returns:  MYR_OK | MYR_ERR_FORMAT | MYR_ERR_UNSUPPORTED (a later version) | MYR_ERR_IO | MYR_ERR_NOMEM
+ */
+MYR_API myr_status myr_hnsw_save(const myr_hnsw *graph, myr_sections_writer *writer);
+MYR_API myr_status myr_hnsw_open(const myr_sections *sections, myr_hnsw **graph);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

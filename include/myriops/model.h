@@ -1,0 +1,99 @@
+/*
+ * Networks: an ONNX file, compiled for a batch, run by threads.
+ *
+ * A model is what the file says. A network is the model made ready for one
+ * backend and batch size: constants folded, layers fused, memory laid out. A session is one
+ * thread's memory for running it.
+ */
+#ifndef MYRIOPS_MODEL_H
+#define MYRIOPS_MODEL_H
+
+#include "myriops/status.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define MYR_TENSOR_MAX_RANK 8
+
+/* An input or output as the file declares it. */
+typedef struct myr_tensor_info {
+    const char *name; /* [borrowed] from the model */
+    int rank;
+    int64_t dims[MYR_TENSOR_MAX_RANK]; /* -1 = named or not given, such as the batch */
+} myr_tensor_info;
+
+typedef struct myr_model myr_model;
+typedef struct myr_network myr_network;
+typedef struct myr_session myr_session;
+
+/*
+ * myr_model_load - read an ONNX file.
+ *
+ * Local. Reads the file whole (at most 2 GiB, protobuf's limit).
+ *
+ *  model  [out, owned]  release with myr_model_free
+ *
+ * Returns:  MYR_OK | MYR_ERR_NOT_FOUND | MYR_ERR_IO | MYR_ERR_FORMAT (damaged) | MYR_ERR_UNSUPPORTED (names every
+ *           operator, attribute and element type that is not supported, at once) | MYR_ERR_NOMEM
+ * Source:   ONNX IR specification, version 3 to 9; operator sets 7 to 19 of the default domain.
+ */
+MYR_API myr_status myr_model_load(const char *path, myr_model **model);
+MYR_API void myr_model_free(myr_model *model); /* NULL is fine */
+
+MYR_API size_t myr_model_n_inputs(const myr_model *model);  /* weights are no inputs */
+MYR_API size_t myr_model_n_outputs(const myr_model *model);
+MYR_API const myr_tensor_info *myr_model_input(const myr_model *model, size_t i);   /* NULL out of range */
+MYR_API const myr_tensor_info *myr_model_output(const myr_model *model, size_t i);  /* NULL out of range */
+MYR_API int64_t myr_model_opset(const myr_model *model);
+MYR_API const char *myr_model_producer(const myr_model *model); /* "" where the file names none */
+MYR_API uint64_t myr_model_n_parameters(const myr_model *model);
+/* Multiply-adds of one picture, times two; 0 where a shape is not known. */
+MYR_API uint64_t myr_model_flops(const myr_model *model);
+/* Operators by name, sorted: the i-th name and how often it occurs; NULL out of range. */
+MYR_API const char *myr_model_operator(const myr_model *model, size_t i, size_t *n);
+
+/* Names of the backends built in, the fastest first; NULL ends. */
+MYR_API const char *const *myr_backend_names(void);
+
+/*
+ * myr_network_create - compile a model.
+ *
+ * Local. The model may be freed afterwards.
+ *
+ *  backend    one of myr_backend_names, NULL = the first
+ *  batch      >= 1 pictures a run
+ *  outputs    [in]  n_outputs names of outputs or inner tensors; the rest of the graph is dropped
+ *  network    [out, owned]
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG (no such backend) | MYR_ERR_NOT_FOUND (no such output; lists them)
+ *           | MYR_ERR_UNSUPPORTED | MYR_ERR_FORMAT (shapes that do not fit) | MYR_ERR_NOMEM
+ */
+MYR_API myr_status myr_network_create(const myr_model *model, const char *backend, int batch, const char *const *outputs,
+                                      size_t n_outputs, myr_network **network);
+MYR_API void myr_network_free(myr_network *network); /* after its sessions */
+MYR_API const char *myr_network_backend(const myr_network *network);
+MYR_API size_t myr_network_n_nodes(const myr_network *network);     /* after fusing */
+MYR_API size_t myr_network_arena_bytes(const myr_network *network); /* memory of one session */
+
+/* myr_session_create - one thread's memory. Any number of sessions run at once, each on one core. */
+MYR_API myr_status myr_session_create(const myr_network *network, myr_session **session);
+MYR_API void myr_session_free(myr_session *session); /* NULL is fine */
+
+/* The input to fill before each run: (batch, ...) f32 as the model declares. [borrowed] */
+MYR_API float *myr_session_input(myr_session *session);
+
+/* myr_session_run - all outputs from the input. A slot's result does not depend on the other slots. */
+MYR_API myr_status myr_session_run(myr_session *session);
+
+/* The i-th output asked for: (batch, n_per_image) f32, valid until the next run; its length is known before the first.
+ * [borrowed] NULL out of range. */
+MYR_API const float *myr_session_output(const myr_session *session, size_t i, size_t *n_per_image);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
