@@ -1,0 +1,77 @@
+/*
+ * Kernels: the innermost loops of vector search, one table for each kind of CPU.
+ *
+ * Every variant gives the same bits. Code distances are sums of integers, exact in any
+ * order. Float distances are summed in double, 16 lanes and one tree, multiplied and
+ * then added, never fused; a variant that reorders them is wrong.
+ */
+#ifndef MYR_KERNEL_KERNEL_H
+#define MYR_KERNEL_KERNEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Code rows are padded with zeros to a multiple of this, and aligned to it. */
+#define MYR_CODE_ALIGNMENT 64
+/* The longest row: 65536 * 255^2 still fits 32 bits. */
+#define MYR_CODE_MAX_DIM 65536
+
+typedef struct myr_kernel {
+    const char *name;
+    /* Squared Euclidean distance of two code rows of n_bytes, a multiple of MYR_CODE_ALIGNMENT. */
+    uint32_t (*code_distance)(const uint8_t *a, const uint8_t *b, size_t n_bytes);
+    /* The same from one row to each of n_rows. */
+    void (*code_distances)(const uint8_t *a, const uint8_t *const *rows, size_t n_rows, size_t n_bytes,
+                           uint32_t *distances);
+    /* Squared Euclidean distance and dot product of float rows, no alignment needed. */
+    double (*squared_l2)(const float *a, const float *b, size_t dim);
+    double (*dot)(const float *a, const float *b, size_t dim);
+} myr_kernel;
+
+/*
+ * myr_kernel_get - the fastest table for this CPU, chosen on the first call.
+ *
+ * The environment variable MYRIOPS_DISABLE_CPU, a list such as "avx512,avx2", leaves variants out; without avx2
+ * there is no avx512 either.
+ */
+const myr_kernel *myr_kernel_get(void);
+
+/* Every table this CPU can run, whatever the environment says, reference first; NULL past the last. For tests. */
+const myr_kernel *myr_kernel_variant(size_t i);
+
+/* myr_cpu_name - the table in use: "avx512vnni", "avx2" or "reference". */
+const char *myr_cpu_name(void);
+
+/* The variants, for the table only. */
+extern const myr_kernel myr_kernel_ref;
+#if defined(__x86_64__)
+extern const myr_kernel myr_kernel_avx2;
+extern const myr_kernel myr_kernel_avx512;
+#endif
+
+/* Bytes of a code row: dim rounded up. */
+static inline size_t myr_code_bytes(size_t dim)
+{
+    return (dim + MYR_CODE_ALIGNMENT - 1) / MYR_CODE_ALIGNMENT * MYR_CODE_ALIGNMENT;
+}
+
+/* The straight line between values and codes: code = (value - least) * per_value, value = least + code * step. */
+typedef struct myr_scale {
+    double least, per_value, step;
+} myr_scale;
+
+/* myr_scale_of - codes 0 and 255 stand for least and most; least == most puts every value on code 0. */
+myr_scale myr_scale_of(float least, float most);
+
+/*
+ * myr_quantise - a row of codes: rounded to nearest, ties to even, clamped to 0..255.
+ *
+ *  codes     [out]  (myr_code_bytes(dim)) zeros behind dim
+ *  residual  [out]  no less than the Euclidean distance of the vector to the values its codes stand for
+ *
+ * Returns:  false where a value is not finite; codes are unspecified then.
+ */
+bool myr_quantise(const myr_scale *scale, const float *vector, size_t dim, uint8_t *codes, float *residual);
+
+#endif
