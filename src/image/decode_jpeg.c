@@ -1,0 +1,188 @@
+/*
+ * JPEG, through libjpeg-turbo: the exact transform (ISLOW) and smooth chroma upsampling, as Pillow has them.
+ *
+ * libjpeg leaves by longjmp on errors. All that changes between setjmp and longjmp lives in `reading`,
+ * which belongs to the caller of the function with the setjmp, so that none of it is lost.
+ *
+ * Damage: data that ends early (end of file, or a marker where pixels should be) is an error at once;
+ * other complaints of the library are tolerated, as they are in browsers and Pillow.
+ */
+#include "image/internal.h"
+
+#include <setjmp.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <jpeglib.h>
+#include <jerror.h>
+
+#define MAX_SCANS 500 /* a progressive file needs about ten; each costs a walk over the whole picture */
+#define MARKER_EXIF (JPEG_APP0 + 1)
+
+typedef struct reading {
+    struct jpeg_error_mgr errors; /* first: libjpeg's pointer to it is a pointer to this */
+    struct jpeg_progress_mgr progress;
+    struct jpeg_decompress_struct library;
+    jmp_buf escape;
+    myr_status status;
+    myr_decoder *decoder;
+    const uint8_t *bytes;
+    size_t n_bytes;
+    int orientation;
+} reading;
+
+static reading *reading_of(j_common_ptr library)
+{
+    return (reading *)(void *)library->err;
+}
+
+static myr_status status_of(int code)
+{
+    switch (code) {
+    case JERR_OUT_OF_MEMORY:
+        return MYR_ERR_NOMEM;
+    case JERR_IMAGE_TOO_BIG:
+        return MYR_ERR_LIMIT;
+    case JERR_ARITH_NOTIMPL:
+    case JERR_BAD_PRECISION:
+    case JERR_CONVERSION_NOTIMPL:
+    case JERR_SOF_UNSUPPORTED:
+        return MYR_ERR_UNSUPPORTED;
+    default:
+        return MYR_ERR_FORMAT;
+    }
+}
+
+static void leave(j_common_ptr library)
+{
+    reading *jpeg = reading_of(library);
+    char text[JMSG_LENGTH_MAX];
+    jpeg->errors.format_message(library, text);
+    jpeg->status = myr_fail(status_of(jpeg->errors.msg_code), "JPEG: %s", text);
+    longjmp(jpeg->escape, 1);
+}
+
+/* Warnings (level -1) and traces. */
+static void judge_warning(j_common_ptr library, int level)
+{
+    reading *jpeg = reading_of(library);
+    int code = jpeg->errors.msg_code;
+    if (level >= 0)
+        return;
+    if (code == JWRN_JPEG_EOF || code == JWRN_HIT_MARKER) {
+        jpeg->status = myr_fail(MYR_ERR_FORMAT, "JPEG ends early%s",
+                                code == JWRN_HIT_MARKER ? ": a marker stands where pixels are missing" : "");
+        longjmp(jpeg->escape, 1);
+    }
+    jpeg->errors.num_warnings++;
+}
+
+static void stay_silent(j_common_ptr library)
+{
+    (void)library;
+}
+
+static void count_scans(j_common_ptr library)
+{
+    reading *jpeg = reading_of(library);
+    if (jpeg->library.input_scan_number <= MAX_SCANS)
+        return;
+    jpeg->status = myr_fail(MYR_ERR_LIMIT, "JPEG of more than %d scans", MAX_SCANS);
+    longjmp(jpeg->escape, 1);
+}
+
+static int find_orientation(const struct jpeg_decompress_struct *library)
+{
+    for (jpeg_saved_marker_ptr marker = library->marker_list; marker != NULL; marker = marker->next) {
+        if (marker->marker == MARKER_EXIF && marker->data_length >= 6 && memcmp(marker->data, "Exif\0\0", 6) == 0)
+            return myr_exif_orientation(marker->data, marker->data_length);
+    }
+    return 1;
+}
+
+static void read_header(reading *jpeg)
+{
+    struct jpeg_decompress_struct *library = &jpeg->library;
+    jpeg_create_decompress(library);
+    library->progress = &jpeg->progress;
+    jpeg_mem_src(library, jpeg->bytes, (unsigned long)jpeg->n_bytes);
+    jpeg_save_markers(library, MARKER_EXIF, 0xffff);
+    jpeg_read_header(library, TRUE);
+    jpeg->orientation = find_orientation(library);
+    if (library->num_components != 1 && library->num_components != 3 && library->num_components != 4) {
+        jpeg->status = myr_fail(MYR_ERR_UNSUPPORTED, "JPEG of %d components", library->num_components);
+        longjmp(jpeg->escape, 1);
+    }
+    library->out_color_space = library->num_components == 4 ? JCS_CMYK : JCS_RGB;
+    library->dct_method = JDCT_ISLOW;
+    library->do_fancy_upsampling = TRUE;
+}
+
+static uint32_t divide_by_255(uint32_t product)
+{
+    uint32_t rounded = product + 128;
+    return ((rounded >> 8) + rounded) >> 8;
+}
+
+/* Inks are stored inverted, 255 = none, as Adobe does; Pillow takes every file to be so. */
+static void inks_to_levels(const uint8_t *inks, uint8_t *levels, size_t n_pixels)
+{
+    for (size_t i = 0; i < n_pixels; i++) {
+        uint32_t light = inks[4 * i + 3];
+        for (size_t j = 0; j < 3; j++)
+            levels[3 * i + j] = (uint8_t)(light - divide_by_255((255u - inks[4 * i + j]) * light));
+    }
+}
+
+static void read_pixels(reading *jpeg)
+{
+    struct jpeg_decompress_struct *library = &jpeg->library;
+    myr_decoder *decoder = jpeg->decoder;
+    size_t width = library->image_width;
+    bool inks = library->out_color_space == JCS_CMYK;
+    jpeg->status = myr_decoder_reserve(decoder, "JPEG", width, library->image_height, 3);
+    if (jpeg->status != MYR_OK)
+        return;
+    uint8_t *line = inks ? myr_room_reserve(&decoder->line, width * 4) : NULL;
+    if (inks && line == NULL) {
+        jpeg->status = myr_fail(MYR_ERR_NOMEM, "no memory for a row of %zu pixels", width);
+        return;
+    }
+    jpeg_start_decompress(library);
+    while (library->output_scanline < library->output_height) {
+        uint8_t *out = decoder->pixels.bytes + (size_t)library->output_scanline * width * 3;
+        JSAMPROW row = inks ? line : out;
+        jpeg_read_scanlines(library, &row, 1);
+        if (inks)
+            inks_to_levels(line, out, width);
+    }
+    jpeg_finish_decompress(library); /* reads on to the end marker: a file without one ends early */
+}
+
+static void read_picture(reading *jpeg)
+{
+    if (setjmp(jpeg->escape) != 0)
+        return;
+    read_header(jpeg);
+    read_pixels(jpeg);
+}
+
+myr_status myr_decode_jpeg(myr_decoder *decoder, const uint8_t *bytes, size_t n_bytes, myr_image *image,
+                           int *orientation)
+{
+    reading jpeg = {.decoder = decoder, .bytes = bytes, .n_bytes = n_bytes, .orientation = 1};
+    jpeg.library.err = jpeg_std_error(&jpeg.errors);
+    jpeg.errors.error_exit = leave;
+    jpeg.errors.emit_message = judge_warning;
+    jpeg.errors.output_message = stay_silent;
+    jpeg.progress.progress_monitor = count_scans;
+    read_picture(&jpeg);
+    if (jpeg.status == MYR_OK) {
+        *image = (myr_image){.width = (int)jpeg.library.image_width,
+                             .height = (int)jpeg.library.image_height,
+                             .pixels = decoder->pixels.bytes};
+        *orientation = jpeg.orientation;
+    }
+    jpeg_destroy_decompress(&jpeg.library);
+    return jpeg.status;
+}
