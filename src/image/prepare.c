@@ -1,0 +1,147 @@
+/*
+ * From a picture to the numbers a network takes.
+ *
+ * The rule says how large the whole picture would become and which window of that the network sees;
+ * only the window is resampled. Then each level goes through a table of its channel's 256 values into
+ * the channel's plane. What the picture does not cover is white.
+ */
+#include "image/internal.h"
+
+#include <limits.h>
+#include <math.h>
+
+#define LEVELS 256
+#define MAX_SIDE (INT_MAX / 8) /* of a resized picture of which only a window is made */
+
+typedef struct table {
+    float values[3][LEVELS];
+} table;
+
+/* Where the window of the resized picture lies in the network's input. */
+typedef struct layout {
+    int width, height; /* of the whole picture, resized */
+    myr_window window;
+    int left, top; /* of the window, in the input */
+} layout;
+
+static myr_status check(const myr_preprocess *preprocess)
+{
+    if (preprocess->width < 1 || preprocess->height < 1)
+        return myr_fail(MYR_ERR_ARG, "a network's input of %d x %d pixels", preprocess->width, preprocess->height);
+    if (preprocess->filter != MYR_FILTER_BILINEAR && preprocess->filter != MYR_FILTER_BICUBIC)
+        return myr_fail(MYR_ERR_ARG, "no filter has the number %d", (int)preprocess->filter);
+    if (preprocess->rule == MYR_RESIZE_SHORTER && preprocess->resize_to < 1)
+        return myr_fail(MYR_ERR_ARG, "the shorter side cannot become %d pixels", preprocess->resize_to);
+    if (preprocess->rule != MYR_RESIZE_SHORTER && preprocess->rule != MYR_RESIZE_STRETCH &&
+        preprocess->rule != MYR_RESIZE_LONGER)
+        return myr_fail(MYR_ERR_ARG, "no resize rule has the number %d", (int)preprocess->rule);
+    for (int i = 0; i < 3; i++) {
+        if (!isfinite(preprocess->mean[i]) || !isfinite(preprocess->std[i]) || preprocess->std[i] == 0)
+            return myr_fail(MYR_ERR_ARG, "channel %d: mean %g and std %g", i, (double)preprocess->mean[i],
+                            (double)preprocess->std[i]);
+    }
+    return MYR_OK;
+}
+
+/* side * numerator / denominator, half to even; at least 1. nearbyint: the default rounding is half to even. */
+static int scale_side(int side, int numerator, int denominator)
+{
+    double scaled = nearbyint((double)side * numerator / denominator);
+    return scaled < 1 ? 1 : scaled > MAX_SIDE ? MAX_SIDE + 1 : (int)scaled;
+}
+
+static void find_size(const myr_image *image, const myr_preprocess *preprocess, layout *place)
+{
+    bool wide = image->width > image->height;
+    /* Does the width of the input bind first? */
+    bool by_width = (int64_t)preprocess->width * image->height <= (int64_t)preprocess->height * image->width;
+    place->width = preprocess->width;
+    place->height = preprocess->height;
+    if (preprocess->rule == MYR_RESIZE_SHORTER) {
+        int side = preprocess->resize_to;
+        place->width = wide ? scale_side(image->width, side, image->height) : side;
+        place->height = wide ? side : scale_side(image->height, side, image->width);
+    } else if (preprocess->rule == MYR_RESIZE_LONGER && by_width) {
+        place->height = scale_side(image->height, preprocess->width, image->width);
+    } else if (preprocess->rule == MYR_RESIZE_LONGER) {
+        place->width = scale_side(image->width, preprocess->height, image->height);
+    }
+}
+
+/* Centres `whole` behind `input`: what shows of it, and where. */
+static void centre(int whole, int input, int *from, int *n, int *at)
+{
+    *from = whole > input ? (whole - input) / 2 : 0;
+    *n = whole > input ? input : whole;
+    *at = whole > input ? 0 : (input - whole) / 2;
+}
+
+static void fill_table(const myr_preprocess *preprocess, table *values)
+{
+    for (int channel = 0; channel < 3; channel++) {
+        for (int level = 0; level < LEVELS; level++)
+            values->values[channel][level] = ((float)level - preprocess->mean[channel]) / preprocess->std[channel];
+    }
+}
+
+static void fill(float *out, size_t n, float value)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = value;
+}
+
+/* One row of one channel, white left and right of the window. levels: 3 bytes apart. */
+static void lay_out_row(const uint8_t *levels, const layout *place, const float values[LEVELS], int width, float *out)
+{
+    float white = values[LEVELS - 1];
+    int right = place->left + place->window.width;
+    fill(out, (size_t)place->left, white);
+    for (int x = 0; x < place->window.width; x++)
+        out[place->left + x] = values[levels[3 * x]];
+    fill(out + right, (size_t)(width - right), white);
+}
+
+static void lay_out(const uint8_t *pixels, const layout *place, const myr_preprocess *preprocess, float *out)
+{
+    size_t width = (size_t)preprocess->width, height = (size_t)preprocess->height;
+    size_t top = (size_t)place->top, bottom = top + (size_t)place->window.height;
+    table values;
+    fill_table(preprocess, &values);
+    for (int channel = 0; channel < 3; channel++) {
+        float *plane = out + (size_t)channel * width * height;
+        const float *of_levels = values.values[channel];
+        const uint8_t *levels = pixels + (preprocess->bgr ? 2 - channel : channel);
+        fill(plane, top * width, of_levels[LEVELS - 1]);
+        for (size_t y = top; y < bottom; y++)
+            lay_out_row(levels + (y - top) * (size_t)place->window.width * 3, place, of_levels, preprocess->width,
+                        plane + y * width);
+        fill(plane + bottom * width, (height - bottom) * width, of_levels[LEVELS - 1]);
+    }
+}
+
+myr_status myr_decoder_prepare(myr_decoder *decoder, const myr_image *image, const myr_preprocess *preprocess,
+                               float *out)
+{
+    layout place = {0};
+    myr_status status = myr_image_check(image);
+    if (status != MYR_OK)
+        return status;
+    if (decoder == NULL || preprocess == NULL || out == NULL)
+        return myr_fail(MYR_ERR_ARG, "no decoder, no preprocessing or no place for the network's input");
+    status = check(preprocess);
+    if (status != MYR_OK)
+        return status;
+    find_size(image, preprocess, &place);
+    if (place.width > MAX_SIDE || place.height > MAX_SIDE)
+        return myr_fail(MYR_ERR_LIMIT,
+                        "a picture of %d x %d pixels is too narrow: its longer side would become more than %d",
+                        image->width, image->height, MAX_SIDE);
+    centre(place.width, preprocess->width, &place.window.x, &place.window.width, &place.left);
+    centre(place.height, preprocess->height, &place.window.y, &place.window.height, &place.top);
+    status =
+        myr_resample(decoder, image, place.width, place.height, &place.window, preprocess->filter, &decoder->window);
+    if (status != MYR_OK)
+        return status;
+    lay_out(decoder->window.bytes, &place, preprocess, out);
+    return MYR_OK;
+}
