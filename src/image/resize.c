@@ -112,27 +112,59 @@ static myr_status compute_taps(myr_taps *taps, const pass *wanted, myr_filter fi
     return MYR_OK;
 }
 
+/*
+ * Two pixels of two rows above each other: R G B and a lane to spare, twice. The spare lanes' results are
+ * overwritten or never read. Where vectors are narrower, compilers split these.
+ */
+typedef int32_t pair __attribute__((vector_size(32), aligned(4)));
+typedef uint64_t pair_words __attribute__((vector_size(32)));
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "a word's low half is a pair's earlier lane");
+
+static inline void widen_pixel(const uint8_t *levels, int32_t *lanes)
+{
+    lanes[0] = levels[0];
+    lanes[1] = levels[1];
+    lanes[2] = levels[2];
+    lanes[3] = 0;
+}
+
+/* Pixels [first, end) of two rows, as pairs: 8 lanes each. */
+WIDER static void pair_rows(const uint8_t *restrict upper, const uint8_t *restrict lower, int first, int end,
+                            int32_t *restrict lanes)
+{
+    for (int x = first; x < end; x++, lanes += 8) {
+        widen_pixel(upper + (size_t)x * CHANNELS, lanes);
+        widen_pixel(lower + (size_t)x * CHANNELS, lanes + 4);
+    }
+}
+
+/* Two rows of the horizontal pass. in[0] is input `first`. Each output row has a byte to spare at its end. */
+WIDER static void narrow_pair(const pair *restrict in, int first, const myr_taps *restrict taps,
+                              uint8_t *restrict upper, uint8_t *restrict lower)
+{
+    for (int i = 0; i < taps->n; i++) {
+        const pair *pixel = in + (taps->first[i] - first);
+        const int32_t *weights = taps->weights + (size_t)i * (size_t)taps->width;
+        pair sum = {HALF, HALF, HALF, HALF, HALF, HALF, HALF, HALF};
+        for (int j = 0; j < taps->count[i]; j++)
+            sum += pixel[j] * weights[j];
+        sum >>= FRACTION_BITS;
+        sum &= ~(sum >> 31);                   /* below 0: 0 */
+        sum = (sum | (255 - sum) >> 31) & 255; /* above 255: all bits, of which 8 stay */
+        pair_words words = (pair_words)sum;    /* R and G, B and nothing, twice */
+        words |= words >> 24;
+        uint32_t above = (uint32_t)(words[0] & 0xffff) | (uint32_t)words[1] << 16;
+        uint32_t below = (uint32_t)(words[2] & 0xffff) | (uint32_t)words[3] << 16;
+        memcpy(upper + (size_t)i * CHANNELS, &above, sizeof above);
+        memcpy(lower + (size_t)i * CHANNELS, &below, sizeof below);
+    }
+}
+
 static inline uint8_t to_level(int32_t sum)
 {
     int32_t level = sum >> FRACTION_BITS;
     return (uint8_t)(level < 0 ? 0 : level > 255 ? 255 : level);
-}
-
-WIDER static void narrow_row(const uint8_t *restrict in, const myr_taps *restrict taps, uint8_t *restrict out)
-{
-    for (int i = 0; i < taps->n; i++) {
-        const uint8_t *pixel = in + (size_t)taps->first[i] * CHANNELS;
-        const int32_t *weights = taps->weights + (size_t)i * (size_t)taps->width;
-        int32_t red = HALF, green = HALF, blue = HALF;
-        for (int j = 0; j < taps->count[i]; j++) {
-            red += pixel[CHANNELS * j] * weights[j];
-            green += pixel[CHANNELS * j + 1] * weights[j];
-            blue += pixel[CHANNELS * j + 2] * weights[j];
-        }
-        out[CHANNELS * i] = to_level(red);
-        out[CHANNELS * i + 1] = to_level(green);
-        out[CHANNELS * i + 2] = to_level(blue);
-    }
 }
 
 /* sums += four rows; fewer where weights are 0. */
@@ -180,18 +212,26 @@ static myr_status narrow(myr_decoder *decoder, const myr_image *in, int width, c
                          myr_filter filter, int first, int n, rows *out)
 {
     const pass across = {.n_in = in->width, .n_out = width, .first = window->x, .n = window->width};
-    size_t stride = (size_t)window->width * CHANNELS, in_stride = (size_t)in->width * CHANNELS, n_bytes;
+    const myr_taps *taps = &decoder->across;
+    size_t in_stride = (size_t)in->width * CHANNELS, stride = (size_t)window->width * CHANNELS + 1, n_bytes;
     if ((uint64_t)window->width * (uint64_t)n > decoder->limits.max_pixels || !myr_mul(stride, (size_t)n, &n_bytes))
         return myr_fail(MYR_ERR_LIMIT, "a resize by way of %d x %d pixels, above the limit of %llu in all",
                         window->width, n, (unsigned long long)decoder->limits.max_pixels);
-    uint8_t *narrowed = myr_room_reserve(&decoder->narrowed, n_bytes);
-    if (narrowed == NULL)
-        return myr_fail(MYR_ERR_NOMEM, "no memory for %d x %d pixels between two passes", window->width, n);
     myr_status status = compute_taps(&decoder->across, &across, filter);
     if (status != MYR_OK)
         return status;
-    for (int y = 0; y < n; y++)
-        narrow_row(in->pixels + (size_t)(first + y) * in_stride, &decoder->across, narrowed + (size_t)y * stride);
+    int left = taps->first[0], right = taps->first[taps->n - 1] + taps->count[taps->n - 1];
+    pair *pairs = myr_room_reserve(&decoder->line, (size_t)(right - left) * sizeof *pairs);
+    uint8_t *narrowed = myr_room_reserve(&decoder->narrowed, n_bytes);
+    if (narrowed == NULL || pairs == NULL)
+        return myr_fail(MYR_ERR_NOMEM, "no memory for %d x %d pixels between two passes", window->width, n);
+    for (int y = 0; y < n; y += 2) {
+        int other = y + 1 < n ? y + 1 : y; /* the last row of an odd number is paired with itself */
+        const uint8_t *upper = in->pixels + (size_t)(first + y) * in_stride;
+        const uint8_t *lower = in->pixels + (size_t)(first + other) * in_stride;
+        pair_rows(upper, lower, left, right, (int32_t *)pairs);
+        narrow_pair(pairs, left, taps, narrowed + (size_t)y * stride, narrowed + (size_t)other * stride);
+    }
     *out = (rows){.first = narrowed, .stride = stride};
     return MYR_OK;
 }
