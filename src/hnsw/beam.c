@@ -1,0 +1,187 @@
+/*
+ * The walk: Algorithm 2 with one sorted, bounded pool in place of two heaps.
+ *
+ * The pool holds the ef nearest nodes so far, those whose links were followed marked in
+ * the low bit of their keys. A step takes the nearest unmarked one and goes over its links
+ * twice: first the unseen ones are listed and their codes asked for, then they are
+ * measured, four at a time. The order is (distance, node), so a walk has one outcome.
+ */
+#include "hnsw/graph.h"
+
+#include "base/alloc.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { LINE = 64, MAX_LINES = 4 }; /* the hardware follows where rows are longer */
+
+myr_status hnsw_beam_init(hnsw_beam *beam, const myr_hnsw *graph, size_t room)
+{
+    *beam = (hnsw_beam){0};
+    beam->visited = myr_alloc_huge(graph->n_nodes, sizeof *beam->visited);
+    beam->codes = myr_alloc(1, graph->n_code_bytes);
+    if (!beam->visited || !beam->codes || hnsw_beam_reserve(beam, room) != MYR_OK) {
+        hnsw_beam_fini(beam);
+        return myr_fail(MYR_ERR_NOMEM, "hnsw: no memory to search %zu nodes", graph->n_nodes);
+    }
+    return MYR_OK;
+}
+
+void hnsw_beam_fini(hnsw_beam *beam)
+{
+    free(beam->visited);
+    free(beam->codes);
+    free(beam->pool);
+    *beam = (hnsw_beam){0};
+}
+
+myr_status hnsw_beam_reserve(hnsw_beam *beam, size_t room)
+{
+    if (room <= beam->room)
+        return MYR_OK;
+    uint64_t *pool = myr_alloc(room, sizeof *pool);
+    if (!pool)
+        return myr_fail(MYR_ERR_NOMEM, "hnsw: no memory for %zu candidates", room);
+    free(beam->pool);
+    beam->pool = pool;
+    beam->room = room;
+    return MYR_OK;
+}
+
+static void next_epoch(hnsw_beam *beam, size_t n_nodes)
+{
+    if (++beam->epoch != 0)
+        return;
+    memset(beam->visited, 0, n_nodes * sizeof *beam->visited);
+    beam->epoch = 1;
+}
+
+static inline void fetch(const myr_hnsw *graph, const uint8_t *row)
+{
+    size_t n_lines = graph->n_code_bytes / LINE < MAX_LINES ? graph->n_code_bytes / LINE : MAX_LINES;
+    for (size_t i = 0; i < n_lines; i++)
+        __builtin_prefetch(row + i * LINE);
+}
+
+/* Into the pool, the farthest falling out. Returns the place. */
+static inline size_t keep(hnsw_beam *beam, uint64_t key, size_t ef)
+{
+    size_t low = 0, high = beam->n;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (beam->pool[middle] < key)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    size_t n_behind = beam->n - low;
+    if (beam->n == ef)
+        n_behind--;
+    else
+        beam->n++;
+    memmove(beam->pool + low + 1, beam->pool + low, n_behind * sizeof *beam->pool);
+    beam->pool[low] = key;
+    return low;
+}
+
+/* First pass: the links not seen yet. */
+static size_t list_fresh(hnsw_beam *beam, const myr_hnsw *graph, uint32_t node, int level)
+{
+    const uint32_t *links = links_at(graph, node, level);
+    size_t room = room_at(graph, level), n = 0;
+    for (size_t i = 0; i < room && links[i] != NONE; i++) {
+        if (beam->visited[links[i]] == beam->epoch)
+            continue;
+        beam->visited[links[i]] = beam->epoch;
+        beam->fresh[n] = links[i];
+        beam->rows[n] = codes_of(graph, links[i]);
+        fetch(graph, beam->rows[n++]);
+    }
+    return n;
+}
+
+/* The first place from `at` on whose links were not followed. */
+static inline size_t next_open(const hnsw_beam *beam, size_t at)
+{
+    while (at < beam->n && beam->pool[at] & 1)
+        at++;
+    return at;
+}
+
+static void walk(hnsw_beam *beam, const myr_hnsw *graph, const uint8_t *codes, int level, size_t ef)
+{
+    for (size_t next = next_open(beam, 0); next < beam->n; next = next_open(beam, next)) {
+        uint32_t node = key_node(beam->pool[next]);
+        beam->pool[next] |= 1;
+        next = next_open(beam, next);
+        size_t n = list_fresh(beam, graph, node, level);
+        if (next < beam->n)
+            __builtin_prefetch(links_at(graph, key_node(beam->pool[next]), level));
+        graph->kernel->code_distances(codes, beam->rows, n, graph->n_code_bytes, beam->distances);
+        beam->stats.n_hops++;
+        beam->stats.n_distances += n;
+        for (size_t i = 0; i < n; i++) {
+            uint64_t key = key_of(beam->distances[i], beam->fresh[i]);
+            if (beam->n == ef && key > beam->pool[ef - 1])
+                continue;
+            size_t at = keep(beam, key, ef);
+            next = at < next ? at : next;
+        }
+    }
+}
+
+/* Adds a node to begin from. */
+static void start_at(hnsw_beam *beam, const myr_hnsw *graph, const uint8_t *codes, uint32_t node, size_t ef)
+{
+    uint32_t distance = graph->kernel->code_distance(codes, codes_of(graph, node), graph->n_code_bytes);
+    beam->visited[node] = beam->epoch;
+    beam->stats.n_distances++;
+    keep(beam, key_of(distance, node), ef);
+}
+
+void hnsw_beam_search(hnsw_beam *beam, const myr_hnsw *graph, const uint8_t *codes, int level, uint32_t start,
+                      size_t ef)
+{
+    next_epoch(beam, graph->n_nodes);
+    beam->n = 0;
+    start_at(beam, graph, codes, start, ef);
+    walk(beam, graph, codes, level, ef);
+    /* Everything is reached from the entry point, but not from every node. */
+    if (beam->n < ef && beam->visited[graph->entry] != beam->epoch) {
+        start_at(beam, graph, codes, graph->entry, ef);
+        walk(beam, graph, codes, level, ef);
+    }
+}
+
+/* The nearest to codes among a node and its links. */
+static uint64_t step_down(hnsw_beam *beam, const myr_hnsw *graph, const uint8_t *codes, int level, uint64_t best)
+{
+    const uint32_t *links = links_at(graph, key_node(best), level);
+    size_t n = count_links(links, room_at(graph, level));
+    for (size_t i = 0; i < n; i++) {
+        beam->rows[i] = codes_of(graph, links[i]);
+        fetch(graph, beam->rows[i]);
+    }
+    graph->kernel->code_distances(codes, beam->rows, n, graph->n_code_bytes, beam->distances);
+    beam->stats.n_hops++;
+    beam->stats.n_distances += n;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t key = key_of(beam->distances[i], links[i]);
+        best = key < best ? key : best;
+    }
+    return best;
+}
+
+uint32_t hnsw_beam_descend(hnsw_beam *beam, const myr_hnsw *graph, const uint8_t *codes, int level)
+{
+    const uint8_t *row = codes_of(graph, graph->entry);
+    uint64_t best = key_of(graph->kernel->code_distance(codes, row, graph->n_code_bytes), graph->entry);
+    beam->stats.n_distances++;
+    for (int at = graph->n_levels - 1; at > level; at--) {
+        for (uint64_t last = 0; last != best;) {
+            last = best;
+            best = step_down(beam, graph, codes, at, best);
+        }
+    }
+    return key_node(best);
+}

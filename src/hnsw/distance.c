@@ -1,0 +1,58 @@
+/*
+ * Distances that are reported, and the bound that spares most of them.
+ *
+ * Let q', v' be what the codes of query q and vector v stand for. |q' - v'| is the step times the root of the
+ * code distance, and by the triangle inequality |q - v| >= |q' - v'| - |q - q'| - |v - v'|. The last two were
+ * measured. Where this bound exceeds the k-th best distance, v need not be looked at; the margins below are far above
+ * what rounding can do, so that the answer is the same as without the bound.
+ */
+#include "hnsw/graph.h"
+
+#include <math.h>
+
+float hnsw_distance(const myr_hnsw *graph, const float *query, const float *vector)
+{
+    if (graph->metric == MYR_METRIC_L2)
+        return (float)sqrt(graph->kernel->squared_l2(query, vector, graph->dim));
+    double away = 1.0 - graph->kernel->dot(query, vector, graph->dim);
+    return away > 0 ? (float)away : 0.0f;
+}
+
+bool hnsw_query_of(const myr_hnsw *graph, const float *query, uint8_t *codes, hnsw_query *facts)
+{
+    float residual;
+    if (!myr_quantise(&graph->scale, query, graph->dim, codes, &residual))
+        return false;
+    *facts = (hnsw_query){.residual = residual};
+    if (graph->metric == MYR_METRIC_COSINE)
+        facts->squared = graph->kernel->dot(query, query, graph->dim) + (double)graph->longest * (double)graph->longest;
+    return true;
+}
+
+double hnsw_reach(const myr_hnsw *graph, const hnsw_query *facts, float distance)
+{
+    /* A float distance is right to 6e-8, and codes stand for values rounded in double. */
+    double away = (double)distance * (1 + 1e-6);
+    double slack = 1e-30 + 1e-12 * (fabs((double)graph->code_min) + fabs((double)graph->code_max));
+    if (graph->metric == MYR_METRIC_COSINE) {
+        /* 1 - q.v = 1 - (|q|^2 + |v|^2 - |q - v|^2) / 2, solved for |q - v| with the longest v */
+        double squared = 2 * (away - 1 + 1e-9 * (1 + facts->squared)) + facts->squared;
+        away = squared > 0 ? sqrt(squared) : 0;
+    }
+    return away + facts->residual + slack;
+}
+
+void hnsw_push(const myr_hnsw *graph, const float *query, uint32_t node, myr_topk *top)
+{
+    float distance = hnsw_distance(graph, query, graph->vectors + node * graph->dim);
+    if (distance > myr_topk_bound(top))
+        return;
+    const uint32_t *rows = graph->alias_row + graph->alias_first[node];
+    size_t n = graph->alias_first[node + 1] - graph->alias_first[node];
+    for (size_t i = 0; i < n && i < top->k; i++) {
+        myr_hit hit = {.id = graph->ids[rows[i]], .distance = distance};
+        if (top->n == top->k && !myr_hit_before(hit, top->hits[0]))
+            return; /* the ids behind are greater still */
+        myr_topk_push(top, hit);
+    }
+}

@@ -1,0 +1,97 @@
+/*
+ * The graph's facts, its digest, its end.
+ */
+#include "hnsw/graph.h"
+
+#include "base/checksum.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void release(const void *array)
+{
+    free((void *)(uintptr_t)array);
+}
+
+void myr_hnsw_free(myr_hnsw *graph)
+{
+    if (!graph)
+        return;
+    if (!graph->borrows) {
+        release(graph->ids);
+        release(graph->row_node);
+        release(graph->alias_first);
+        release(graph->alias_row);
+        release(graph->vectors);
+        release(graph->codes);
+        release(graph->residuals);
+        release(graph->levels);
+        release(graph->upper_first);
+        release(graph->links);
+        release(graph->upper_links);
+    }
+    free(graph);
+}
+
+void myr_hnsw_describe(const myr_hnsw *graph, myr_hnsw_facts *facts)
+{
+    size_t n_links = 0, room = room_at(graph, 0);
+    for (size_t i = 0; i < graph->n_nodes; i++)
+        n_links += count_links(links_at(graph, (uint32_t)i, 0), room);
+    *facts = (myr_hnsw_facts){.n = graph->n,
+                              .dim = graph->dim,
+                              .M = graph->M,
+                              .ef_construction = graph->ef_construction,
+                              .n_levels = graph->n_levels,
+                              .seed = graph->seed,
+                              .metric = graph->metric,
+                              .n_nodes = graph->n_nodes,
+                              .mean_links = graph->n_nodes ? (double)n_links / (double)graph->n_nodes : 0};
+}
+
+const float *myr_hnsw_vector(const myr_hnsw *graph, size_t row)
+{
+    return graph->vectors + graph->row_node[row] * graph->dim;
+}
+
+static void add_number(myr_sha256 *hash, uint64_t value)
+{
+    unsigned char bytes[8];
+    for (int i = 0; i < 8; i++)
+        bytes[i] = (unsigned char)(value >> 8 * i);
+    myr_sha256_update(hash, bytes, sizeof bytes);
+}
+
+static void add_float(myr_sha256 *hash, float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    add_number(hash, bits);
+}
+
+void myr_hnsw_digest(const myr_hnsw *graph, char text[65])
+{
+    size_t M = (size_t)graph->M;
+    myr_sha256 *hash = myr_sha256_create();
+    if (!hash) {
+        strcpy(text, "");
+        return;
+    }
+    add_number(hash, graph->n);
+    add_number(hash, graph->dim);
+    add_number(hash, graph->n_nodes);
+    add_number(hash, M);
+    add_number(hash, (uint64_t)graph->ef_construction);
+    add_number(hash, graph->seed);
+    add_number(hash, (uint64_t)graph->metric);
+    add_float(hash, graph->code_min);
+    add_float(hash, graph->code_max);
+    add_number(hash, graph->entry);
+    myr_sha256_update(hash, graph->ids, graph->n * sizeof *graph->ids);
+    myr_sha256_update(hash, graph->row_node, graph->n * sizeof *graph->row_node);
+    myr_sha256_update(hash, graph->codes, graph->n_nodes * graph->n_code_bytes);
+    myr_sha256_update(hash, graph->levels, graph->n_nodes * sizeof *graph->levels);
+    myr_sha256_update(hash, graph->links, graph->n_nodes * 2 * M * sizeof *graph->links);
+    myr_sha256_update(hash, graph->upper_links, graph->n_upper * M * sizeof *graph->upper_links);
+    myr_sha256_finish(hash, text);
+}

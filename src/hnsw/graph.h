@@ -1,0 +1,167 @@
+/*
+ * The graph in memory, and what the files of this folder share.
+ *
+ * A row is a vector as given. Rows with the same bytes are one node: the first of them
+ * stands for all, the others are its aliases, so that a million copies of one picture take
+ * one node's links. Nodes keep the order of their first rows, hence of their smallest ids.
+ *
+ * Links of a node at a level end at the first NONE, or fill their place. Level 0 has a
+ * fixed place of 2 M links a node; upper levels lie one behind the other, M links each.
+ */
+#ifndef HNSW_GRAPH_H
+#define HNSW_GRAPH_H
+
+#include "base/pool.h"
+#include "base/topk.h"
+#include "kernel/kernel.h"
+#include "myriops/hnsw.h"
+
+#include <stdbool.h>
+
+#define NONE UINT32_MAX
+
+enum {
+    MAX_LEVEL = 15, /* levels 0..15: with M = 2 the 16th is expected only past 2^15 nodes */
+    MAX_M = 512,
+    MAX_LINKS = 2 * MAX_M,
+    AHEAD = 4, /* full vectors asked for before they are needed */
+};
+
+struct myr_hnsw {
+    size_t n, dim, n_nodes;
+    size_t n_code_bytes; /* of a row */
+    size_t n_upper;      /* places of M links */
+    int M, ef_construction;
+    int n_levels;   /* 0 without nodes */
+    uint32_t entry; /* a node on the top level; NONE without nodes */
+    uint64_t seed;
+    myr_metric metric;
+    float code_min, code_max;
+    float longest; /* no vector is longer */
+    myr_scale scale;
+    const myr_kernel *kernel;
+    bool borrows; /* the arrays lie in a mapped file */
+
+    const int64_t *ids;          /* (n) ascending */
+    const uint32_t *row_node;    /* (n) */
+    const uint32_t *alias_first; /* (n_nodes + 1) into alias_row */
+    const uint32_t *alias_row;   /* (n) rows by node, ascending in each */
+    const float *vectors;        /* (n_nodes, dim) */
+    const uint8_t *codes;        /* (n_nodes, n_code_bytes) */
+    const float *residuals;      /* (n_nodes) no vector is farther from what its codes stand for */
+    const uint8_t *levels;       /* (n_nodes) */
+    const uint32_t *upper_first; /* (n_nodes + 1) sum of the levels before */
+    const uint32_t *links;       /* (n_nodes, 2 M) */
+    const uint32_t *upper_links; /* (n_upper, M) */
+};
+
+/* A node with its distance as one number that sorts by (distance, node): the low bit is free for a mark. */
+static inline uint64_t key_of(uint32_t distance, uint32_t node)
+{
+    return (uint64_t)distance << 32 | (uint64_t)node << 1;
+}
+
+static inline uint32_t key_node(uint64_t key)
+{
+    return (uint32_t)key >> 1;
+}
+
+static inline uint32_t key_distance(uint64_t key)
+{
+    return (uint32_t)(key >> 32);
+}
+
+static inline const uint8_t *codes_of(const myr_hnsw *graph, uint32_t node)
+{
+    return graph->codes + node * graph->n_code_bytes;
+}
+
+static inline size_t room_at(const myr_hnsw *graph, int level)
+{
+    return level == 0 ? 2 * (size_t)graph->M : (size_t)graph->M;
+}
+
+static inline const uint32_t *links_at(const myr_hnsw *graph, uint32_t node, int level)
+{
+    size_t M = (size_t)graph->M;
+    return level == 0 ? graph->links + node * 2 * M
+                      : graph->upper_links + (graph->upper_first[node] + (size_t)level - 1) * M;
+}
+
+static inline size_t count_links(const uint32_t *links, size_t room)
+{
+    size_t n = 0;
+    while (n < room && links[n] != NONE)
+        n++;
+    return n;
+}
+
+/*
+ * beam.c: the walk through the links (Algorithms 2 and 5), used to build and to search.
+ */
+typedef struct hnsw_beam {
+    uint64_t *pool; /* (room) keys ascending; the low bit marks the nodes whose links were followed */
+    size_t room, n;
+    uint16_t *visited; /* (n_nodes) equal to epoch: seen in this walk */
+    uint16_t epoch;
+    uint32_t fresh[MAX_LINKS];
+    const uint8_t *rows[MAX_LINKS];
+    uint32_t distances[MAX_LINKS];
+    uint8_t *codes; /* (n_code_bytes) of a query */
+    myr_hnsw_stats stats;
+} hnsw_beam;
+
+/* room: the greatest ef to come. */
+myr_status hnsw_beam_init(hnsw_beam *beam, const myr_hnsw *graph, size_t room);
+void hnsw_beam_fini(hnsw_beam *beam);
+myr_status hnsw_beam_reserve(hnsw_beam *beam, size_t room);
+/* Down from the entry point to the nearest node found on the levels above `level`. */
+uint32_t hnsw_beam_descend(hnsw_beam *beam, const myr_hnsw *graph, const uint8_t *codes, int level);
+/* The ef <= room nearest nodes found from start at a level, into pool. */
+void hnsw_beam_search(hnsw_beam *beam, const myr_hnsw *graph, const uint8_t *codes, int level, uint32_t start,
+                      size_t ef);
+
+/*
+ * select.c: which of the candidates become links.
+ *
+ *  keys  (n) ascending
+ *  links [out] (room) the rest becomes NONE
+ */
+void hnsw_select(const myr_hnsw *graph, const uint64_t *keys, size_t n, uint32_t *links, size_t room);
+void hnsw_sort_keys(uint64_t *keys, size_t n);
+
+/* nodes.c: rows into nodes, aliases, codes. The graph's n, dim, metric and scale are set. */
+myr_status hnsw_make_nodes(myr_hnsw *graph, const float *vectors, myr_pool *pool);
+
+/* repair.c: links so that every node of each level is reached from the entry point. */
+myr_status hnsw_repair(const myr_hnsw *graph, uint32_t *links, uint32_t *upper_links, myr_pool *pool, hnsw_beam *beams);
+
+/*
+ * distance.c: what is reported, and what need not be measured.
+ */
+float hnsw_distance(const myr_hnsw *graph, const float *query, const float *vector);
+/* What is known of a query, to tell from codes that a node is too far. */
+typedef struct hnsw_query {
+    double residual; /* of the query's own codes */
+    double squared;  /* |query|^2 + longest^2 */
+} hnsw_query;
+/* Codes of the query and what goes with them; false where a value is not finite. */
+bool hnsw_query_of(const myr_hnsw *graph, const float *query, uint8_t *codes, hnsw_query *facts);
+/*
+ * The reach of a distance: a node at squared code distance d, whose residual is r, is farther than the distance
+ * where step^2 d > (reach + r)^2.
+ */
+double hnsw_reach(const myr_hnsw *graph, const hnsw_query *facts, float distance);
+/* Whether a node at a code distance is surely beyond the reach. */
+static inline bool is_beyond(const myr_hnsw *graph, uint32_t node, uint32_t code_distance, double reach)
+{
+    double edge = reach + (double)graph->residuals[node];
+    return graph->scale.step * graph->scale.step * code_distance > edge * edge;
+}
+/* Measures a node and gives its rows to the best k. */
+void hnsw_push(const myr_hnsw *graph, const float *query, uint32_t node, myr_topk *top);
+
+/* check.c: all but reachability, for a file just opened. */
+myr_status hnsw_check_shape(const myr_hnsw *graph);
+
+#endif

@@ -1,0 +1,61 @@
+/*
+ * Algorithm 4: a candidate becomes a link only if it is nearer to the node than to every
+ * link chosen before, so that links point in different directions; clusters stay joined.
+ */
+#include "hnsw/graph.h"
+
+#include <stdlib.h>
+
+enum { FEW = 256 }; /* sorted by insertion: most lists are nearly in order */
+
+static int by_key(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+void hnsw_sort_keys(uint64_t *keys, size_t n)
+{
+    if (n > FEW) {
+        qsort(keys, n, sizeof *keys, by_key);
+        return;
+    }
+    for (size_t i = 1; i < n; i++) {
+        uint64_t key = keys[i];
+        size_t at = i;
+        for (; at > 0 && keys[at - 1] > key; at--)
+            keys[at] = keys[at - 1];
+        keys[at] = key;
+    }
+}
+
+/* Whether one of the chosen is nearer to the candidate than `distance`. */
+static bool is_hidden(const myr_hnsw *graph, const uint8_t *row, uint32_t distance, const uint8_t *const *chosen,
+                      size_t n_chosen)
+{
+    uint32_t away[4];
+    for (size_t i = 0; i < n_chosen; i += 4) {
+        size_t n = n_chosen - i < 4 ? n_chosen - i : 4;
+        graph->kernel->code_distances(row, chosen + i, n, graph->n_code_bytes, away);
+        for (size_t j = 0; j < n; j++)
+            if (away[j] < distance)
+                return true;
+    }
+    return false;
+}
+
+void hnsw_select(const myr_hnsw *graph, const uint64_t *keys, size_t n, uint32_t *links, size_t room)
+{
+    const uint8_t *chosen[MAX_LINKS];
+    size_t n_chosen = 0;
+    for (size_t i = 0; i < n && n_chosen < room; i++) {
+        uint32_t node = key_node(keys[i]);
+        const uint8_t *row = codes_of(graph, node);
+        if (is_hidden(graph, row, key_distance(keys[i]), chosen, n_chosen))
+            continue;
+        chosen[n_chosen] = row;
+        links[n_chosen++] = node;
+    }
+    for (size_t i = n_chosen; i < room; i++)
+        links[i] = NONE;
+}
