@@ -20,9 +20,8 @@ static myr_status explain(int code)
     case SPNG_EMEM:
         return myr_fail(MYR_ERR_NOMEM, "not enough memory for a PNG");
     case SPNG_ECHUNK_LIMITS:
-    case SPNG_EUSER_WIDTH:
-    case SPNG_EUSER_HEIGHT:
-        return myr_fail(MYR_ERR_LIMIT, "PNG: %s", spng_strerror(code));
+    case SPNG_EOVERFLOW:
+        return myr_fail(MYR_ERR_LIMIT, "PNG above the limit: %s", spng_strerror(code));
     default:
         return myr_fail(MYR_ERR_FORMAT, "PNG: %s", spng_strerror(code));
     }

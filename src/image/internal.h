@@ -28,7 +28,7 @@ struct myr_decoder {
     myr_image_limits limits;
     myr_room pixels;     /* as the file has them */
     myr_room turned;     /* the same, upright */
-    myr_room line;       /* one row of CMYK; one row of sums */
+    myr_room line;       /* of CMYK; of two rows as the horizontal pass reads them; of sums */
     myr_room narrowed;   /* after the horizontal pass */
     myr_room resized[2]; /* used in turn, so that a resized picture can be resized again */
     int next_resized;

@@ -116,7 +116,7 @@ static myr_status compute_taps(myr_taps *taps, const pass *wanted, myr_filter fi
  * Two pixels of two rows above each other: R G B and a lane to spare, twice. The spare lanes' results are
  * overwritten or never read. Where vectors are narrower, compilers split these.
  */
-typedef int32_t pair __attribute__((vector_size(32), aligned(4)));
+typedef int32_t pair __attribute__((vector_size(32), aligned(4), may_alias));
 typedef uint64_t pair_words __attribute__((vector_size(32)));
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "a word's low half is a pair's earlier lane");
@@ -140,8 +140,8 @@ WIDER static void pair_rows(const uint8_t *restrict upper, const uint8_t *restri
 }
 
 /* Two rows of the horizontal pass. in[0] is input `first`. Each output row has a byte to spare at its end. */
-WIDER static void narrow_pair(const pair *restrict in, int first, const myr_taps *restrict taps,
-                              uint8_t *restrict upper, uint8_t *restrict lower)
+WIDER static void narrow_pair(const pair *restrict in, int first, const myr_taps *restrict taps, uint8_t *upper,
+                              uint8_t *lower)
 {
     for (int i = 0; i < taps->n; i++) {
         const pair *pixel = in + (taps->first[i] - first);
