@@ -16,7 +16,10 @@
 #include <jpeglib.h>
 #include <jerror.h>
 
-#define MAX_SCANS 500 /* a progressive file needs about ten; each costs a walk over the whole picture */
+/* A progressive file needs about ten scans; a few bytes can ask for one more walk over the whole picture. */
+#define MAX_SCANS 500
+#define MAX_SCANNED_PIXELS 8000000000u
+
 #define MARKER_EXIF (JPEG_APP0 + 1)
 
 typedef struct reading {
@@ -85,9 +88,12 @@ static void stay_silent(j_common_ptr library)
 static void count_scans(j_common_ptr library)
 {
     reading *jpeg = reading_of(library);
-    if (jpeg->library.input_scan_number <= MAX_SCANS)
+    uint64_t n_pixels = (uint64_t)jpeg->library.image_width * jpeg->library.image_height;
+    uint64_t n_scans = (uint64_t)jpeg->library.input_scan_number;
+    if (n_scans <= 1 || (n_scans <= MAX_SCANS && n_pixels <= MAX_SCANNED_PIXELS / n_scans))
         return;
-    jpeg->status = myr_fail(MYR_ERR_LIMIT, "JPEG of more than %d scans", MAX_SCANS);
+    jpeg->status = myr_fail(MYR_ERR_LIMIT, "JPEG of %llu scans or more, too many for %u x %u pixels",
+                            (unsigned long long)n_scans, jpeg->library.image_width, jpeg->library.image_height);
     longjmp(jpeg->escape, 1);
 }
 
