@@ -66,13 +66,12 @@ static inline void fetch(const myr_hnsw *graph, const uint8_t *row)
 /* Into the pool, the farthest falling out. Returns the place. */
 static inline size_t keep(hnsw_beam *beam, uint64_t key, size_t ef)
 {
-    size_t low = 0, high = beam->n;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (beam->pool[middle] < key)
-            low = middle + 1;
-        else
-            high = middle;
+    /* By halves, without a branch to guess: low is the number of keys known to be less. */
+    size_t low = 0;
+    for (size_t n = beam->n; n > 0;) {
+        size_t half = (n + 1) / 2;
+        low += beam->pool[low + half - 1] < key ? half : 0;
+        n -= half;
     }
     size_t n_behind = beam->n - low;
     if (beam->n == ef)
@@ -84,20 +83,31 @@ static inline size_t keep(hnsw_beam *beam, uint64_t key, size_t ef)
     return low;
 }
 
-/* First pass: the links not seen yet. */
+/* First pass: the links not seen yet. Every link is written and only the unseen are counted: no branch to guess. */
 static size_t list_fresh(hnsw_beam *beam, const myr_hnsw *graph, uint32_t node, int level)
 {
     const uint32_t *links = links_at(graph, node, level);
+    uint16_t *visited = beam->visited, epoch = beam->epoch;
     size_t room = room_at(graph, level), n = 0;
     for (size_t i = 0; i < room && links[i] != NONE; i++) {
-        if (beam->visited[links[i]] == beam->epoch)
-            continue;
-        beam->visited[links[i]] = beam->epoch;
-        beam->fresh[n] = links[i];
-        beam->rows[n] = codes_of(graph, links[i]);
-        fetch(graph, beam->rows[n++]);
+        uint32_t link = links[i];
+        beam->fresh[n] = link;
+        n += visited[link] != epoch;
+        visited[link] = epoch;
+    }
+    for (size_t i = 0; i < n; i++) {
+        beam->rows[i] = codes_of(graph, beam->fresh[i]);
+        fetch(graph, beam->rows[i]);
     }
     return n;
+}
+
+static inline void fetch_links(const myr_hnsw *graph, uint32_t node, int level)
+{
+    const char *links = (const char *)links_at(graph, node, level);
+    size_t n_bytes = room_at(graph, level) * sizeof(uint32_t);
+    for (size_t i = 0; i < n_bytes && i < MAX_LINES * LINE; i += LINE)
+        __builtin_prefetch(links + i);
 }
 
 /* The first place from `at` on whose links were not followed. */
@@ -116,7 +126,7 @@ static void walk(hnsw_beam *beam, const myr_hnsw *graph, const uint8_t *codes, i
         next = next_open(beam, next);
         size_t n = list_fresh(beam, graph, node, level);
         if (next < beam->n)
-            __builtin_prefetch(links_at(graph, key_node(beam->pool[next]), level));
+            fetch_links(graph, key_node(beam->pool[next]), level);
         graph->kernel->code_distances(codes, beam->rows, n, graph->n_code_bytes, beam->distances);
         beam->stats.n_hops++;
         beam->stats.n_distances += n;
