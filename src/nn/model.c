@@ -1,0 +1,159 @@
+/*
+ * A model: what an ONNX file says, before it is compiled for anything.
+ */
+#include "base/alloc.h"
+#include "nn/bind.h"
+#include "nn/network.h"
+#include "nn/onnx.h"
+#include "nn/operator.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static myr_tensor_info *describe(const myr_graph *graph, const int *values, size_t n)
+{
+    myr_tensor_info *infos = myr_alloc(n, sizeof *infos);
+    for (size_t i = 0; infos && i < n; i++) {
+        const myr_value *value = &graph->values[values[i]];
+        infos[i].name = value->name;
+        infos[i].rank = value->shape.rank;
+        memcpy(infos[i].dims, value->shape.dims, sizeof infos[i].dims);
+    }
+    return infos;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct myr_operator_count *)a)->name, ((const struct myr_operator_count *)b)->name);
+}
+
+static bool count_operators(myr_model *model)
+{
+    const myr_graph *graph = model->graph;
+    model->operators = myr_alloc(graph->n_nodes, sizeof *model->operators);
+    for (size_t i = 0; model->operators && i < graph->n_nodes; i++) {
+        size_t j = 0;
+        while (j < model->n_operators && strcmp(model->operators[j].name, graph->nodes[i].op->name) != 0)
+            j++;
+        if (j == model->n_operators)
+            model->operators[model->n_operators++].name = graph->nodes[i].op->name;
+        model->operators[j].n++;
+    }
+    if (model->operators)
+        qsort(model->operators, model->n_operators, sizeof *model->operators, by_name);
+    return model->operators != NULL;
+}
+
+/* Multiply-adds of one node, times two. */
+static uint64_t node_flops(const myr_graph *graph, const myr_node *node)
+{
+    uint64_t cells = node->outputs[0] >= 0 ? myr_shape_count(&graph->values[node->outputs[0]].shape) : 0, depth = 0;
+    const myr_value *in = &graph->values[node->inputs[0]],
+                    *weights = node->n_inputs > 1 ? &graph->values[node->inputs[1]] : NULL;
+    const myr_shape *shape = weights ? (weights->constant ? &weights->constant->shape : &weights->shape) : NULL;
+    if (node->op->kind == MYR_KIND_CONV && shape->dims[0] > 0)
+        depth = myr_shape_count(shape) / (uint64_t)shape->dims[0];
+    else if (node->op->kind == MYR_KIND_GEMM)
+        depth = (uint64_t)in->shape.dims[myr_node_int(node, "transA", 0) ? 0 : 1];
+    else if (node->op->kind == MYR_KIND_MATMUL && in->shape.rank > 0)
+        depth = (uint64_t)in->shape.dims[in->shape.rank - 1];
+    return 2 * cells * depth;
+}
+
+/* Left at 0 where shapes cannot be known: a fact for people, no reason to refuse the file. */
+static void count_flops(myr_model *model)
+{
+    myr_graph *graph;
+    if (myr_graph_copy(model->graph, &graph) != MYR_OK)
+        return;
+    if (myr_graph_bind(graph, 1) == MYR_OK)
+        for (size_t i = 0; i < graph->n_nodes; i++)
+            model->flops += graph->nodes[i].n_inputs > 0 ? node_flops(graph, &graph->nodes[i]) : 0;
+    myr_graph_free(graph);
+}
+
+myr_status myr_model_load(const char *path, myr_model **out)
+{
+    *out = NULL;
+    myr_model *model = myr_alloc(1, sizeof *model);
+    if (!model)
+        return myr_fail(MYR_ERR_NOMEM, "%s: no memory for a model", path);
+    myr_status status = myr_onnx_read(path, &model->graph, &model->producer);
+    if (status == MYR_OK) {
+        const myr_graph *graph = model->graph;
+        model->inputs = describe(graph, graph->inputs, graph->n_inputs);
+        model->outputs = describe(graph, graph->outputs, graph->n_outputs);
+        for (size_t i = 0; i < graph->n_values; i++)
+            if (graph->values[i].constant && graph->values[i].constant->type == MYR_TYPE_F32)
+                model->n_parameters += myr_shape_count(&graph->values[i].constant->shape);
+        if (!model->inputs || !model->outputs || !count_operators(model))
+            status = myr_fail(MYR_ERR_NOMEM, "%s: no memory for a model", path);
+    }
+    if (status != MYR_OK) {
+        myr_model_free(model);
+        return status;
+    }
+    count_flops(model);
+    *out = model;
+    return MYR_OK;
+}
+
+void myr_model_free(myr_model *model)
+{
+    if (!model)
+        return;
+    myr_graph_free(model->graph);
+    free(model->producer);
+    free(model->inputs);
+    free(model->outputs);
+    free(model->operators);
+    free(model);
+}
+
+size_t myr_model_n_inputs(const myr_model *model)
+{
+    return model->graph->n_inputs;
+}
+
+size_t myr_model_n_outputs(const myr_model *model)
+{
+    return model->graph->n_outputs;
+}
+
+const myr_tensor_info *myr_model_input(const myr_model *model, size_t i)
+{
+    return i < model->graph->n_inputs ? &model->inputs[i] : NULL;
+}
+
+const myr_tensor_info *myr_model_output(const myr_model *model, size_t i)
+{
+    return i < model->graph->n_outputs ? &model->outputs[i] : NULL;
+}
+
+int64_t myr_model_opset(const myr_model *model)
+{
+    return model->graph->opset;
+}
+
+const char *myr_model_producer(const myr_model *model)
+{
+    return model->producer;
+}
+
+uint64_t myr_model_n_parameters(const myr_model *model)
+{
+    return model->n_parameters;
+}
+
+uint64_t myr_model_flops(const myr_model *model)
+{
+    return model->flops;
+}
+
+const char *myr_model_operator(const myr_model *model, size_t i, size_t *n)
+{
+    if (i >= model->n_operators)
+        return NULL;
+    *n = model->operators[i].n;
+    return model->operators[i].name;
+}

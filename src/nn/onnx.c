@@ -1,0 +1,573 @@
+/*
+ * Reading ONNX with protobuf-c.
+ *
+ * What is not supported is gathered over the whole file and said at once, so that a
+ * user learns everything about his model from one error.
+ * Source: ONNX IR specification; onnx.proto.
+ */
+#include "nn/onnx.h"
+
+#include "base/alloc.h"
+#include "base/file.h"
+#include "nn/operator.h"
+#include "nn/wire.h"
+#include "onnx.pb-c.h"
+
+#include <math.h>
+#include <search.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_FILE_BYTES (((size_t)1 << 31) - 1)
+#define MAX_NESTING 24
+#define LEAST_OPSET 7
+#define MOST_OPSET 19
+
+/* A name and the value it stands for, in a search tree. */
+typedef struct known_name {
+    const char *name;
+    int value;
+    bool is_made; /* an input, a constant, or some node's output by now */
+} known_name;
+
+typedef struct reading {
+    const char *path;
+    myr_graph *graph;
+    void *names; /* tree of entries */
+    myr_buffer problems;
+} reading;
+
+static int compare_entries(const void *a, const void *b)
+{
+    return strcmp(((const known_name *)a)->name, ((const known_name *)b)->name);
+}
+
+/* Whether a line already stands among the problems, which "; " separates. */
+static bool is_noted(const myr_buffer *problems, const char *line)
+{
+    size_t length = strlen(line);
+    for (const char *at = problems->data; at && (at = strstr(at, line)); at += length)
+        if (at[length] == 0 || at[length] == ';')
+            return true;
+    return false;
+}
+
+static void note_problem(reading *read, const char *kind, const char *what)
+{
+    myr_buffer line = {0};
+    myr_buffer_printf(&line, "%s %s", kind, what);
+    if (line.data && !is_noted(&read->problems, line.data))
+        myr_buffer_printf(&read->problems, "%s%s", read->problems.size ? "; " : "", line.data);
+    myr_buffer_free(&line);
+}
+
+static myr_status no_memory(const reading *read)
+{
+    return myr_fail(MYR_ERR_NOMEM, "%s: no memory for the network", read->path);
+}
+
+/* The known_name of a name, made on first sight. NULL without memory. */
+static known_name *find_name(reading *read, const char *name)
+{
+    known_name wanted = {.name = name};
+    known_name **found = tfind(&wanted, &read->names, compare_entries);
+    if (found)
+        return *found;
+    known_name *added = myr_alloc(1, sizeof *added);
+    if (!added || myr_graph_add_value(read->graph, name, &added->value) != MYR_OK) {
+        free(added);
+        return NULL;
+    }
+    added->name = name;
+    if (!tsearch(added, &read->names, compare_entries)) {
+        free(added);
+        return NULL;
+    }
+    return added;
+}
+
+static float half_to_float(uint16_t half)
+{
+    int exponent = half >> 10 & 31;
+    double fraction = half & 1023, value;
+    if (exponent == 31)
+        value = fraction != 0 ? NAN : INFINITY;
+    else
+        value = exponent == 0 ? ldexp(fraction, -24) : ldexp(fraction + 1024, exponent - 25);
+    return (float)(half & 0x8000 ? -value : value);
+}
+
+/* How the elements of a file's type are stored and widened. */
+typedef struct element_type {
+    int32_t number;
+    myr_type type;
+    size_t raw_bytes;
+} element_type;
+
+static const element_type element_types[] = {
+    {ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT, MYR_TYPE_F32, 4},  {ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16, MYR_TYPE_F32, 2},
+    {ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE, MYR_TYPE_F32, 8}, {ONNX__TENSOR_PROTO__DATA_TYPE__INT64, MYR_TYPE_I64, 8},
+    {ONNX__TENSOR_PROTO__DATA_TYPE__INT32, MYR_TYPE_I64, 4},  {ONNX__TENSOR_PROTO__DATA_TYPE__BOOL, MYR_TYPE_I64, 1},
+};
+
+static const element_type *find_element_type(int32_t number)
+{
+    for (size_t i = 0; i < sizeof element_types / sizeof *element_types; i++)
+        if (element_types[i].number == number)
+            return &element_types[i];
+    return NULL;
+}
+
+/* Element i of raw little-endian bytes. */
+static void widen_raw(const element_type *element, const uint8_t *raw, size_t i, myr_tensor *tensor)
+{
+    float *reals = tensor->data;
+    int64_t *numbers = tensor->data;
+    uint16_t half;
+    double wide;
+    int32_t narrow;
+    raw += i * element->raw_bytes;
+    switch (element->number) {
+    case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT:
+        memcpy(&reals[i], raw, sizeof *reals);
+        break;
+    case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16:
+        memcpy(&half, raw, sizeof half);
+        reals[i] = half_to_float(half);
+        break;
+    case ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE:
+        memcpy(&wide, raw, sizeof wide);
+        reals[i] = (float)wide;
+        break;
+    case ONNX__TENSOR_PROTO__DATA_TYPE__INT64:
+        memcpy(&numbers[i], raw, sizeof *numbers);
+        break;
+    case ONNX__TENSOR_PROTO__DATA_TYPE__INT32:
+        memcpy(&narrow, raw, sizeof narrow);
+        numbers[i] = narrow;
+        break;
+    default:
+        numbers[i] = *raw != 0;
+        break;
+    }
+}
+
+/* Elements kept in the field of their type; false where their number is wrong. */
+static bool widen_fields(const Onnx__TensorProto *from, myr_tensor *tensor)
+{
+    size_t n = myr_shape_count(&tensor->shape);
+    float *reals = tensor->data;
+    int64_t *numbers = tensor->data;
+    switch (from->data_type) {
+    case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT:
+        if (from->n_float_data != n)
+            return false;
+        for (size_t i = 0; i < n; i++)
+            reals[i] = from->float_data[i];
+        return true;
+    case ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE:
+        if (from->n_double_data != n)
+            return false;
+        for (size_t i = 0; i < n; i++)
+            reals[i] = (float)from->double_data[i];
+        return true;
+    case ONNX__TENSOR_PROTO__DATA_TYPE__INT64:
+        if (from->n_int64_data != n)
+            return false;
+        for (size_t i = 0; i < n; i++)
+            numbers[i] = from->int64_data[i];
+        return true;
+    default:
+        if (from->n_int32_data != n)
+            return false;
+        for (size_t i = 0; i < n; i++) {
+            if (from->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16)
+                reals[i] = half_to_float((uint16_t)from->int32_data[i]);
+            else
+                numbers[i] = from->int32_data[i];
+        }
+        return true;
+    }
+}
+
+/* *tensor stays NULL, with a sentence in `problem`, where the tensor is of a kind not supported. */
+static myr_status take_tensor(const char *path, const Onnx__TensorProto *from, myr_tensor **tensor,
+                              const char **problem)
+{
+    const element_type *element = find_element_type(from->has_data_type ? from->data_type : 0);
+    const char *name = from->name ? from->name : "";
+    myr_shape shape = {.rank = (int)from->n_dims};
+    *tensor = NULL;
+    *problem = NULL;
+    if (!element)
+        *problem = "element type other than float, half, double, int64, int32, bool";
+    else if (from->n_dims > MYR_TENSOR_MAX_RANK)
+        *problem = "tensor of more than 8 dimensions";
+    else if ((from->has_data_location && from->data_location != ONNX__TENSOR_PROTO__DATA_LOCATION__DEFAULT) ||
+             from->segment)
+        *problem = "weights kept in another file or in segments";
+    if (*problem)
+        return MYR_OK;
+    for (size_t i = 0; i < from->n_dims; i++)
+        shape.dims[i] = from->dims[i];
+    if (!myr_shape_is_sane(&shape))
+        return myr_fail(MYR_ERR_FORMAT, "%s: tensor '%s' has a shape that makes no sense", path, name);
+    size_t n = myr_shape_count(&shape);
+    bool fits = from->has_raw_data ? from->raw_data.len == n * element->raw_bytes : n <= MAX_FILE_BYTES;
+    myr_status status = fits ? myr_tensor_create(element->type, &shape, tensor) : MYR_OK;
+    if (status != MYR_OK)
+        return status;
+    for (size_t i = 0; fits && from->has_raw_data && i < n; i++)
+        widen_raw(element, from->raw_data.data, i, *tensor);
+    if (fits && !from->has_raw_data)
+        fits = widen_fields(from, *tensor);
+    if (fits)
+        return MYR_OK;
+    myr_tensor_free(*tensor);
+    *tensor = NULL;
+    return myr_fail(MYR_ERR_FORMAT, "%s: tensor '%s' has not as many elements as its shape says; the file is damaged",
+                    path, name);
+}
+
+static myr_status take_initializers(reading *read, const Onnx__GraphProto *from)
+{
+    for (size_t i = 0; i < from->n_initializer; i++) {
+        const Onnx__TensorProto *tensor = from->initializer[i];
+        const char *problem;
+        if (!tensor->name)
+            return myr_fail(MYR_ERR_FORMAT, "%s: a weight has no name", read->path);
+        known_name *name = find_name(read, tensor->name);
+        if (!name)
+            return no_memory(read);
+        if (name->is_made)
+            return myr_fail(MYR_ERR_FORMAT, "%s: weight '%s' is there twice", read->path, tensor->name);
+        name->is_made = true;
+        myr_tensor *constant;
+        myr_status status = take_tensor(read->path, tensor, &constant, &problem);
+        if (status != MYR_OK)
+            return status;
+        read->graph->values[name->value].constant = constant;
+        if (problem)
+            note_problem(read, "weights:", problem);
+    }
+    return MYR_OK;
+}
+
+/* The shape a value is declared with; rank 0 where none is. */
+static myr_shape declared_shape(const Onnx__ValueInfoProto *info)
+{
+    myr_shape shape = {0};
+    const Onnx__TypeProto__Tensor *tensor =
+        info->type && info->type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE ? info->type->tensor_type : NULL;
+    if (!tensor || !tensor->shape || tensor->shape->n_dim > MYR_TENSOR_MAX_RANK)
+        return shape;
+    shape.rank = (int)tensor->shape->n_dim;
+    for (int i = 0; i < shape.rank; i++) {
+        const Onnx__TensorShapeProto__Dimension *dim = tensor->shape->dim[i];
+        bool given = dim->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && dim->dim_value > 0;
+        shape.dims[i] = given ? dim->dim_value : -1;
+    }
+    return shape;
+}
+
+/* Element type an input is declared with; 0 where it is no tensor. */
+static int32_t declared_type(const Onnx__ValueInfoProto *info)
+{
+    bool is_tensor =
+        info->type && info->type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE && info->type->tensor_type;
+    return is_tensor ? info->type->tensor_type->elem_type : 0;
+}
+
+/* Inputs that are no weights: files of IR version 3 list both. */
+static myr_status take_inputs(reading *read, const Onnx__GraphProto *from)
+{
+    myr_graph *graph = read->graph;
+    graph->inputs = myr_alloc(from->n_input, sizeof *graph->inputs);
+    if (!graph->inputs)
+        return no_memory(read);
+    for (size_t i = 0; i < from->n_input; i++) {
+        const Onnx__ValueInfoProto *info = from->input[i];
+        if (!info->name)
+            return myr_fail(MYR_ERR_FORMAT, "%s: an input has no name", read->path);
+        known_name *name = find_name(read, info->name);
+        if (!name)
+            return no_memory(read);
+        if (name->is_made)
+            continue;
+        name->is_made = true;
+        int32_t type = declared_type(info);
+        if (type != ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT && type != ONNX__TENSOR_PROTO__DATA_TYPE__INT64)
+            note_problem(read, "inputs:", "element type other than float and int64");
+        graph->values[name->value].type = type == ONNX__TENSOR_PROTO__DATA_TYPE__INT64 ? MYR_TYPE_I64 : MYR_TYPE_F32;
+        graph->values[name->value].shape = declared_shape(info);
+        if (graph->n_inputs == 0 && graph->values[name->value].shape.rank > 0)
+            graph->file_batch = graph->values[name->value].shape.dims[0];
+        graph->inputs[graph->n_inputs++] = name->value;
+    }
+    return MYR_OK;
+}
+
+static myr_status take_outputs(reading *read, const Onnx__GraphProto *from)
+{
+    myr_graph *graph = read->graph;
+    graph->outputs = myr_alloc(from->n_output, sizeof *graph->outputs);
+    if (!graph->outputs)
+        return no_memory(read);
+    for (size_t i = 0; i < from->n_output; i++) {
+        known_name *name = from->output[i]->name ? find_name(read, from->output[i]->name) : NULL;
+        if (!name || !name->is_made)
+            return myr_fail(MYR_ERR_FORMAT, "%s: output '%s' is made by no node; the file is damaged", read->path,
+                            from->output[i]->name ? from->output[i]->name : "");
+        if (graph->values[name->value].shape.rank == 0)
+            graph->values[name->value].shape = declared_shape(from->output[i]);
+        graph->outputs[graph->n_outputs++] = name->value;
+    }
+    return graph->n_outputs > 0 ? MYR_OK : myr_fail(MYR_ERR_FORMAT, "%s: the graph has no output", read->path);
+}
+
+static char *copy_bytes(const ProtobufCBinaryData *bytes)
+{
+    char *text = myr_alloc(bytes->len + 1, 1);
+    if (text && bytes->len > 0)
+        memcpy(text, bytes->data, bytes->len);
+    return text;
+}
+
+static myr_status take_attribute(reading *read, const Onnx__AttributeProto *from, myr_attribute *to)
+{
+    const char *problem = NULL;
+    myr_status status = MYR_OK;
+    to->name = myr_strdup(from->name ? from->name : "");
+    if (!to->name)
+        return no_memory(read);
+    switch (from->type) {
+    case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT:
+        to->type = MYR_ATTRIBUTE_INT;
+        to->number = from->i;
+        return MYR_OK;
+    case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT:
+        to->type = MYR_ATTRIBUTE_FLOAT;
+        to->real = from->f;
+        return MYR_OK;
+    case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING:
+        to->type = MYR_ATTRIBUTE_TEXT;
+        to->text = copy_bytes(&from->s);
+        return to->text ? MYR_OK : no_memory(read);
+    case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS:
+        to->type = MYR_ATTRIBUTE_INTS;
+        to->n = from->n_ints;
+        to->numbers = myr_alloc(from->n_ints, sizeof *to->numbers);
+        if (to->numbers && from->n_ints)
+            memcpy(to->numbers, from->ints, from->n_ints * sizeof *to->numbers);
+        return to->numbers ? MYR_OK : no_memory(read);
+    case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOATS:
+        to->type = MYR_ATTRIBUTE_FLOATS;
+        to->n = from->n_floats;
+        to->reals = myr_alloc(from->n_floats, sizeof *to->reals);
+        if (to->reals && from->n_floats)
+            memcpy(to->reals, from->floats, from->n_floats * sizeof *to->reals);
+        return to->reals ? MYR_OK : no_memory(read);
+    case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSOR:
+        to->type = from->t ? MYR_ATTRIBUTE_TENSOR : MYR_ATTRIBUTE_OTHER;
+        if (from->t)
+            status = take_tensor(read->path, from->t, &to->tensor, &problem);
+        if (problem)
+            note_problem(read, "constants:", problem);
+        if (status == MYR_OK && !to->tensor)
+            to->type = MYR_ATTRIBUTE_OTHER;
+        return status;
+    default:
+        to->type = MYR_ATTRIBUTE_OTHER;
+        return MYR_OK;
+    }
+}
+
+/* Whether a name stands in a list of names that each end in a space. */
+static bool is_listed(const char *list, const char *name)
+{
+    size_t length = strlen(name);
+    for (const char *at = list; (at = strstr(at, name)); at += length)
+        if ((at == list || at[-1] == ' ') && at[length] == ' ')
+            return length > 0;
+    return false;
+}
+
+/* What this node asks for that is not supported, noted. */
+static void find_problems(reading *read, const myr_node *node)
+{
+    const myr_operator *op = node->op;
+    myr_buffer text = {0};
+    for (size_t i = 0; i < node->n_attributes; i++) {
+        myr_buffer_clear(&text);
+        myr_buffer_printf(&text, "%s of %s", node->attributes[i].name, op->name);
+        if (!is_listed(op->attributes, node->attributes[i].name) && text.data)
+            note_problem(read, "attribute", text.data);
+    }
+    const char *refused = op->refuse ? op->refuse(node, read->graph->opset) : NULL;
+    myr_buffer_clear(&text);
+    myr_buffer_printf(&text, "%s with %s", op->name, refused ? refused : "");
+    if (refused && text.data)
+        note_problem(read, "operator", text.data);
+    myr_buffer_free(&text);
+}
+
+static myr_status connect(reading *read, const Onnx__NodeProto *from, myr_node *node)
+{
+    for (size_t i = 0; i < from->n_input; i++) {
+        if (from->input[i][0] == 0)
+            continue;
+        known_name *name = find_name(read, from->input[i]);
+        if (!name)
+            return no_memory(read);
+        if (!name->is_made)
+            return myr_fail(MYR_ERR_FORMAT, "%s: node '%s' uses '%s' before it is made; the file is damaged",
+                            read->path, node->name, from->input[i]);
+        node->inputs[i] = name->value;
+    }
+    for (size_t i = 0; i < from->n_output; i++) {
+        if (from->output[i][0] == 0)
+            continue;
+        known_name *name = find_name(read, from->output[i]);
+        if (!name)
+            return no_memory(read);
+        if (name->is_made)
+            return myr_fail(MYR_ERR_FORMAT, "%s: '%s' is made twice; the file is damaged", read->path, from->output[i]);
+        name->is_made = true;
+        node->outputs[i] = name->value;
+    }
+    return MYR_OK;
+}
+
+static bool has_right_inputs(const myr_node *node)
+{
+    const myr_operator *op = node->op;
+    bool right = node->n_inputs >= op->least_inputs && node->n_inputs <= op->most_inputs && node->n_outputs >= 1 &&
+                 node->n_outputs <= op->most_outputs && node->outputs[0] >= 0;
+    int n_needed = op->most_inputs == INT32_MAX ? node->n_inputs : op->least_inputs;
+    for (int i = 0; i < n_needed && right; i++)
+        right = node->inputs[i] >= 0;
+    return right;
+}
+
+static myr_status take_node(reading *read, const Onnx__NodeProto *from)
+{
+    const char *type = from->op_type ? from->op_type : "", *domain = from->domain ? from->domain : "";
+    const myr_operator *op = domain[0] == 0 || strcmp(domain, "ai.onnx") == 0 ? myr_operator_find(type) : NULL;
+    myr_node *node;
+    if (from->n_input > INT16_MAX || from->n_output > INT16_MAX)
+        return myr_fail(MYR_ERR_FORMAT, "%s: a node has %zu inputs", read->path, from->n_input);
+    myr_status status = myr_graph_add_node(read->graph, from->name && from->name[0] ? from->name : type,
+                                           (int)from->n_input, (int)from->n_output, &node);
+    if (status != MYR_OK)
+        return status;
+    node->attributes = myr_alloc(from->n_attribute, sizeof *node->attributes);
+    if (!node->attributes)
+        return no_memory(read);
+    for (size_t i = 0; i < from->n_attribute && status == MYR_OK; i++) {
+        node->n_attributes = i + 1;
+        status = take_attribute(read, from->attribute[i], &node->attributes[i]);
+    }
+    if (status == MYR_OK)
+        status = connect(read, from, node);
+    if (status != MYR_OK)
+        return status;
+    if (!op) {
+        note_problem(read, "operator", type);
+        return MYR_OK;
+    }
+    node->op = op;
+    if (!has_right_inputs(node))
+        return myr_fail(MYR_ERR_FORMAT,
+                        "%s: node '%s' (%s) has %d inputs and %d outputs, which are not its own; the file is damaged",
+                        read->path, node->name, type, node->n_inputs, node->n_outputs);
+    find_problems(read, node);
+    return MYR_OK;
+}
+
+static myr_status take_opset(reading *read, const Onnx__ModelProto *model)
+{
+    for (size_t i = 0; i < model->n_opset_import; i++) {
+        const Onnx__OperatorSetIdProto *set = model->opset_import[i];
+        if (!set->domain || set->domain[0] == 0 || strcmp(set->domain, "ai.onnx") == 0)
+            read->graph->opset = set->version;
+    }
+    if (read->graph->opset < LEAST_OPSET || read->graph->opset > MOST_OPSET)
+        return myr_fail(MYR_ERR_UNSUPPORTED,
+                        "%s: operator set %lld; %d to %d are supported: export it again with one of them", read->path,
+                        (long long)read->graph->opset, LEAST_OPSET, MOST_OPSET);
+    return MYR_OK;
+}
+
+static myr_status take_model(reading *read, const Onnx__ModelProto *model)
+{
+    if (!model->graph)
+        return myr_fail(MYR_ERR_FORMAT, "%s: no ONNX model: there is no graph in it", read->path);
+    myr_status status = myr_graph_create(&read->graph);
+    if (status == MYR_OK)
+        status = take_opset(read, model);
+    if (status == MYR_OK && model->graph->n_sparse_initializer > 0)
+        note_problem(read, "weights:", "sparse tensors");
+    if (status == MYR_OK)
+        status = take_initializers(read, model->graph);
+    if (status == MYR_OK)
+        status = take_inputs(read, model->graph);
+    for (size_t i = 0; i < model->graph->n_node && status == MYR_OK; i++)
+        status = take_node(read, model->graph->node[i]);
+    if (status == MYR_OK)
+        status = take_outputs(read, model->graph);
+    if (status == MYR_OK && read->problems.size > 0)
+        status = myr_fail(MYR_ERR_UNSUPPORTED, "%s: not supported: %s", read->path, read->problems.data);
+    return status;
+}
+
+myr_status myr_onnx_read(const char *path, myr_graph **graph, char **producer)
+{
+    reading read = {.path = path};
+    myr_buffer bytes = {0};
+    *graph = NULL;
+    *producer = NULL;
+    myr_status status = myr_file_read(path, MAX_FILE_BYTES, &bytes);
+    if (status != MYR_OK)
+        return status;
+    const uint8_t *data = (const uint8_t *)bytes.data;
+    Onnx__ModelProto *model = NULL;
+    if (bytes.size > 0 && !myr_wire_is_shallow(&onnx__model_proto__descriptor, data, bytes.size, MAX_NESTING))
+        status = myr_fail(MYR_ERR_LIMIT, "%s: its messages are nested more than %d deep", path, MAX_NESTING);
+    else if (bytes.size == 0 || !(model = onnx__model_proto__unpack(NULL, bytes.size, data)))
+        status = myr_fail(MYR_ERR_FORMAT, "%s: no ONNX model, or a damaged one", path);
+    myr_buffer_free(&bytes);
+    if (status == MYR_OK)
+        status = take_model(&read, model);
+    if (status == MYR_OK) {
+        *producer = myr_strdup(model->producer_name ? model->producer_name : "");
+        status = *producer ? MYR_OK : no_memory(&read);
+    }
+    tdestroy(read.names, free);
+    myr_buffer_free(&read.problems);
+    if (model)
+        onnx__model_proto__free_unpacked(model, NULL);
+    if (status == MYR_OK)
+        *graph = read.graph;
+    else
+        myr_graph_free(read.graph);
+    return status;
+}
+
+myr_status myr_onnx_read_tensor(const char *path, myr_tensor **tensor)
+{
+    myr_buffer bytes = {0};
+    const char *problem = NULL;
+    *tensor = NULL;
+    myr_status status = myr_file_read(path, MAX_FILE_BYTES, &bytes);
+    if (status != MYR_OK)
+        return status;
+    Onnx__TensorProto *from = onnx__tensor_proto__unpack(NULL, bytes.size, (const uint8_t *)bytes.data);
+    myr_buffer_free(&bytes);
+    if (!from)
+        return myr_fail(MYR_ERR_FORMAT, "%s: no ONNX tensor, or a damaged one", path);
+    status = take_tensor(path, from, tensor, &problem);
+    if (problem)
+        status = myr_fail(MYR_ERR_UNSUPPORTED, "%s: %s", path, problem);
+    onnx__tensor_proto__free_unpacked(from, NULL);
+    return status;
+}

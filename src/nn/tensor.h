@@ -1,0 +1,45 @@
+/*
+ * Shapes and tensors in host memory: weights, folded constants, and what the
+ * reference operators read and write. Row-major, 64-byte aligned.
+ */
+#ifndef MYR_NN_TENSOR_H
+#define MYR_NN_TENSOR_H
+
+#include "myriops/model.h"
+
+#include <stdbool.h>
+
+/* Element types a graph computes with. Files may hold others, which are widened to these. */
+typedef enum myr_type { MYR_TYPE_F32, MYR_TYPE_I64 } myr_type;
+
+typedef struct myr_shape {
+    int rank;
+    int64_t dims[MYR_TENSOR_MAX_RANK];
+} myr_shape;
+
+typedef struct myr_tensor {
+    myr_type type;
+    myr_shape shape;
+    void *data; /* NULL while only the shape is known */
+} myr_tensor;
+
+/* Elements of a shape that myr_shape_is_sane accepted. */
+size_t myr_shape_count(const myr_shape *shape);
+/* No negative dimension, and not more than 2^36 elements. */
+bool myr_shape_is_sane(const myr_shape *shape);
+bool myr_shape_equal(const myr_shape *a, const myr_shape *b);
+/* "[8, 3, 224, 224]" into text, at most size bytes. Returns text. */
+const char *myr_shape_text(const myr_shape *shape, char *text, size_t size);
+
+size_t myr_type_bytes(myr_type type);
+size_t myr_tensor_bytes(const myr_tensor *tensor);
+
+/* myr_tensor_create - zeros. [owned by caller] MYR_ERR_NOMEM | MYR_ERR_LIMIT. */
+myr_status myr_tensor_create(myr_type type, const myr_shape *shape, myr_tensor **tensor);
+myr_status myr_tensor_copy(const myr_tensor *tensor, myr_tensor **copy);
+void myr_tensor_free(myr_tensor *tensor);
+
+/* An axis in [-rank, rank) as one in [0, rank); false outside. */
+bool myr_axis_resolve(int64_t axis, int rank, int *resolved);
+
+#endif
