@@ -3,341 +3,18 @@
  *
  * Every value has the layout that the primitive before it liked best (format "any"), so
  * that blocked layouts stay inside the graph; a value is brought into another one only
- * where the next primitive cannot take it. Weights are reordered once. Primitives are
- * shared by all sessions; a session has memory objects on its own arena.
+ * where the next primitive cannot take it. Weights are reordered once.
  * Source: oneDNN 2.6 developer guide.
  */
+#include "nn/onednn.h"
+
 #include "base/alloc.h"
-#include "nn/backend.h"
 #include "nn/operator.h"
 
 #include <float.h>
-#include <math.h>
 #include <omp.h>
-#include <oneapi/dnnl/dnnl.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define MAX_ARGUMENTS 8
-
-/* One argument of a primitive: a buffer of the arena, or memory of the network's own. */
-typedef struct argument {
-    int name;   /* DNNL_ARG_... */
-    int buffer; /* -1 = scratch or constant */
-    dnnl_memory_desc_t layout;
-    dnnl_memory_t constant; /* [owned] or NULL */
-} argument;
-
-typedef struct call {
-    dnnl_primitive_t primitive;
-    int n_arguments;
-    argument arguments[MAX_ARGUMENTS];
-    size_t scratch_bytes;
-    dnnl_engine_t engine; /* [borrowed] */
-} call;
-
-/* A session's memory objects for one call. */
-typedef struct bound_call {
-    dnnl_stream_t stream; /* [borrowed] */
-    int n_arguments;
-    dnnl_exec_arg_t arguments[MAX_ARGUMENTS];
-    bool is_own[MAX_ARGUMENTS];
-} bound_call;
-
-/* Where a value is, in the layout its producer gave it. */
-typedef struct place {
-    int buffer; /* -1 = only in plain layout (compiler->buffer), or nowhere yet */
-    dnnl_memory_desc_t layout;
-} place;
-
-typedef struct builder {
-    myr_compiler *compiler;
-    const myr_graph *graph;
-    dnnl_engine_t engine;
-    place *places; /* (n_values) */
-    bool *shared;  /* (n_values) its buffer is another value's too, so nothing may be summed into it */
-    int node_place;
-} builder;
-
-static myr_status library_failed(dnnl_status_t status, const char *what)
-{
-    return myr_fail(status == dnnl_out_of_memory ? MYR_ERR_NOMEM : MYR_ERR_INTERNAL, "oneDNN: %s failed (status %d)",
-                    what, (int)status);
-}
-
-/* ---- Running a call ---- */
-
-static void free_call(void *memory)
-{
-    call *self = memory;
-    if (!self)
-        return;
-    for (int i = 0; i < self->n_arguments; i++) {
-        dnnl_memory_t constant = self->arguments[i].constant;
-        void *data = NULL;
-        if (!constant)
-            continue;
-        dnnl_memory_get_data_handle(constant, &data);
-        dnnl_memory_destroy(constant);
-        free(data);
-    }
-    if (self->primitive)
-        dnnl_primitive_destroy(self->primitive);
-    free(self);
-}
-
-static void unbind_call(void *memory)
-{
-    bound_call *self = memory;
-    for (int i = 0; i < self->n_arguments; i++)
-        if (self->is_own[i])
-            dnnl_memory_destroy(self->arguments[i].memory);
-    free(self);
-}
-
-static myr_status bind_call(const myr_step *step, void *session, char *const *address, char *scratch, void **out)
-{
-    const call *self = step->state;
-    bound_call *mine = myr_alloc(1, sizeof *mine);
-    if (!mine)
-        return myr_fail(MYR_ERR_NOMEM, "no memory for a session");
-    mine->stream = session;
-    for (int i = 0; i < self->n_arguments; i++) {
-        const argument *from = &self->arguments[i];
-        mine->arguments[i] = (dnnl_exec_arg_t){.arg = from->name, .memory = from->constant};
-        mine->n_arguments = i + 1;
-        if (from->constant)
-            continue;
-        void *data = from->buffer >= 0 ? address[from->buffer] : scratch;
-        dnnl_status_t status = dnnl_memory_create(&mine->arguments[i].memory, &from->layout, self->engine, data);
-        if (status != dnnl_success) {
-            unbind_call(mine);
-            return library_failed(status, "making a memory object");
-        }
-        mine->is_own[i] = true;
-    }
-    *out = mine;
-    return MYR_OK;
-}
-
-static myr_status run_call(const myr_step *step, void *bound, char *const *address, char *scratch)
-{
-    (void)address;
-    (void)scratch;
-    const call *self = step->state;
-    const bound_call *mine = bound;
-    dnnl_status_t status = dnnl_primitive_execute(self->primitive, mine->stream, mine->n_arguments, mine->arguments);
-    return status == dnnl_success ? MYR_OK : library_failed(status, step->label);
-}
-
-static const myr_step_kind call_step = {.bind = bind_call, .unbind = unbind_call, .run = run_call, .free = free_call};
-
-/* ---- Building calls ---- */
-
-static call *new_call(const builder *build)
-{
-    call *self = myr_alloc(1, sizeof *self);
-    if (self)
-        self->engine = build->engine;
-    return self;
-}
-
-static void add_argument(call *self, int name, int buffer, const dnnl_memory_desc_t *layout)
-{
-    self->arguments[self->n_arguments++] = (argument){.name = name, .buffer = buffer, .layout = *layout};
-}
-
-/* Finish a call from its descriptor: the primitive, its scratch memory, the step. Takes call and descriptor over. */
-static myr_status add_call(builder *build, const char *label, call *self, dnnl_primitive_desc_t descriptor)
-{
-    int buffers[MAX_ARGUMENTS], n_buffers = 0;
-    const dnnl_memory_desc_t *scratch = dnnl_primitive_desc_query_md(descriptor, dnnl_query_scratchpad_md, 0);
-    self->scratch_bytes = scratch ? dnnl_memory_desc_get_size(scratch) : 0;
-    if (self->scratch_bytes > 0)
-        add_argument(self, DNNL_ARG_SCRATCHPAD, -1, scratch);
-    dnnl_status_t status = dnnl_primitive_create(&self->primitive, descriptor);
-    dnnl_primitive_desc_destroy(descriptor);
-    if (status != dnnl_success) {
-        self->primitive = NULL;
-        free_call(self);
-        return library_failed(status, "making a primitive");
-    }
-    for (int i = 0; i < self->n_arguments; i++)
-        if (self->arguments[i].buffer >= 0)
-            buffers[n_buffers++] = self->arguments[i].buffer;
-    return myr_program_add_step(build->compiler->program, &call_step, label, self, buffers, n_buffers,
-                                self->scratch_bytes);
-}
-
-/* A layout of 32-bit floats by its tag; dims: (rank). oneDNN's functions read arrays of their full length. */
-static bool set_layout(dnnl_memory_desc_t *layout, int rank, const int64_t *dims, dnnl_format_tag_t tag)
-{
-    dnnl_dims_t full = {0};
-    memcpy(full, dims, (size_t)rank * sizeof *dims);
-    return dnnl_memory_desc_init_by_tag(layout, rank, full, dnnl_f32, tag) == dnnl_success;
-}
-
-/* Row-major layout of a shape; false where oneDNN has none for its rank. */
-static bool plain_layout(const myr_shape *shape, dnnl_memory_desc_t *layout)
-{
-    static const dnnl_format_tag_t tags[] = {dnnl_a, dnnl_ab, dnnl_abc, dnnl_abcd, dnnl_abcde};
-    if (shape->rank < 1 || shape->rank > 5)
-        return false;
-    return set_layout(layout, shape->rank, shape->dims, tags[shape->rank - 1]);
-}
-
-static dnnl_primitive_attr_t new_attributes(void)
-{
-    dnnl_primitive_attr_t attributes = NULL;
-    if (dnnl_primitive_attr_create(&attributes) == dnnl_success)
-        dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user);
-    return attributes;
-}
-
-/* A step that copies a buffer into another layout. */
-static myr_status add_reorder(builder *build, const char *label, int from, const dnnl_memory_desc_t *from_layout,
-                              int to, const dnnl_memory_desc_t *to_layout)
-{
-    dnnl_primitive_attr_t attributes = new_attributes();
-    dnnl_primitive_desc_t descriptor = NULL;
-    call *self = new_call(build);
-    dnnl_status_t status = attributes && self
-                               ? dnnl_reorder_primitive_desc_create(&descriptor, from_layout, build->engine, to_layout,
-                                                                    build->engine, attributes)
-                               : dnnl_out_of_memory;
-    dnnl_primitive_attr_destroy(attributes);
-    if (status != dnnl_success) {
-        free_call(self);
-        return library_failed(status, "planning a reorder");
-    }
-    add_argument(self, DNNL_ARG_FROM, from, from_layout);
-    add_argument(self, DNNL_ARG_TO, to, to_layout);
-    return add_call(build, label, self, descriptor);
-}
-
-/* The value in plain layout, for the reference implementations and the outputs. */
-static myr_status make_plain(builder *build, int value)
-{
-    place *where = &build->places[value];
-    const myr_value *known = &build->graph->values[value];
-    dnnl_memory_desc_t plain;
-    int buffer;
-    if (where->buffer < 0 || build->compiler->buffer[value] >= 0)
-        return MYR_OK;
-    if (!plain_layout(&known->shape, &plain))
-        return myr_fail(MYR_ERR_INTERNAL, "'%s': no plain layout", known->name);
-    if (dnnl_memory_desc_equal(&plain, &where->layout)) {
-        build->compiler->buffer[value] = where->buffer;
-        return MYR_OK;
-    }
-    myr_status status = myr_compiler_buffer(build->compiler, value, &buffer);
-    return status == MYR_OK ? add_reorder(build, known->name, where->buffer, &where->layout, buffer, &plain) : status;
-}
-
-/* Where the value is, in whatever layout; false where it has none that oneDNN knows. */
-static bool find_place(builder *build, int value, int *buffer, dnnl_memory_desc_t *layout)
-{
-    const place *where = &build->places[value];
-    if (where->buffer >= 0) {
-        *buffer = where->buffer;
-        *layout = where->layout;
-        return true;
-    }
-    *buffer = build->compiler->buffer[value];
-    return *buffer >= 0 && build->graph->values[value].type == MYR_TYPE_F32 &&
-           plain_layout(&build->graph->values[value].shape, layout);
-}
-
-/* The value in a given layout; its buffer in *buffer. */
-static myr_status bring(builder *build, int value, const dnnl_memory_desc_t *wanted, int *buffer)
-{
-    int from;
-    dnnl_memory_desc_t layout;
-    if (!find_place(build, value, &from, &layout))
-        return myr_fail(MYR_ERR_INTERNAL, "'%s' is nowhere", build->graph->values[value].name);
-    *buffer = from;
-    if (dnnl_memory_desc_equal(&layout, wanted))
-        return MYR_OK;
-    myr_status status = myr_program_add_buffer(build->compiler->program, dnnl_memory_desc_get_size(wanted), buffer);
-    return status == MYR_OK ? add_reorder(build, build->graph->values[value].name, from, &layout, *buffer, wanted)
-                            : status;
-}
-
-/* A buffer for a value that is about to be made. */
-static myr_status settle(builder *build, int value, const dnnl_memory_desc_t *layout, int *buffer)
-{
-    myr_status status = myr_program_add_buffer(build->compiler->program, dnnl_memory_desc_get_size(layout), buffer);
-    build->places[value] = (place){.buffer = *buffer, .layout = *layout};
-    return status;
-}
-
-/* A constant as a memory object in a wanted layout, copied or reordered now. */
-static myr_status add_constant(builder *build, call *self, int name, const void *data, const dnnl_memory_desc_t *layout,
-                               const dnnl_memory_desc_t *wanted)
-{
-    void *memory = myr_alloc(dnnl_memory_desc_get_size(wanted), 1);
-    dnnl_memory_t from = NULL, to = NULL;
-    dnnl_primitive_desc_t descriptor = NULL;
-    dnnl_primitive_t reorder = NULL;
-    dnnl_stream_t stream = NULL;
-    dnnl_status_t status = memory ? dnnl_memory_create(&from, layout, build->engine, (void *)data) : dnnl_out_of_memory;
-    if (status == dnnl_success)
-        status = dnnl_memory_create(&to, wanted, build->engine, memory);
-    if (status == dnnl_success)
-        status = dnnl_reorder_primitive_desc_create(&descriptor, layout, build->engine, wanted, build->engine, NULL);
-    if (status == dnnl_success)
-        status = dnnl_primitive_create(&reorder, descriptor);
-    if (status == dnnl_success)
-        status = dnnl_stream_create(&stream, build->engine, dnnl_stream_default_flags);
-    if (status == dnnl_success)
-        status =
-            dnnl_primitive_execute(reorder, stream, 2, (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}});
-    if (status == dnnl_success)
-        status = dnnl_stream_wait(stream);
-    dnnl_stream_destroy(stream);
-    dnnl_primitive_destroy(reorder);
-    dnnl_primitive_desc_destroy(descriptor);
-    dnnl_memory_destroy(from);
-    if (status != dnnl_success) {
-        dnnl_memory_destroy(to);
-        free(memory);
-        return library_failed(status, "bringing weights into their layout");
-    }
-    self->arguments[self->n_arguments++] = (argument){.name = name, .buffer = -1, .layout = *wanted, .constant = to};
-    return MYR_OK;
-}
-
-static void append_activation(dnnl_post_ops_t after, const myr_activation *activation)
-{
-    float low = activation->low > -FLT_MAX ? activation->low : -FLT_MAX,
-          high = activation->high < FLT_MAX ? activation->high : FLT_MAX;
-    if (activation->kind == MYR_ACTIVATION_RELU)
-        dnnl_post_ops_append_eltwise(after, 1, dnnl_eltwise_relu, 0, 0);
-    if (activation->kind == MYR_ACTIVATION_CLIP)
-        dnnl_post_ops_append_eltwise(after, 1, dnnl_eltwise_clip, low, high);
-}
-
-/* Attributes with what is fused behind a node. NULL without memory. */
-static dnnl_primitive_attr_t fused_attributes(const myr_activation *activation, bool sums)
-{
-    dnnl_primitive_attr_t attributes = new_attributes();
-    dnnl_post_ops_t after = NULL;
-    if (!attributes || dnnl_post_ops_create(&after) != dnnl_success) {
-        dnnl_primitive_attr_destroy(attributes);
-        return NULL;
-    }
-    if (sums)
-        dnnl_post_ops_append_sum(after, 1);
-    append_activation(after, activation);
-    dnnl_primitive_attr_set_post_ops(attributes, after);
-    dnnl_post_ops_destroy(after);
-    return attributes;
-}
-
-static const dnnl_memory_desc_t *layout_of(dnnl_primitive_desc_t descriptor, dnnl_query_t which, int i)
-{
-    return dnnl_primitive_desc_query_md(descriptor, which, i);
-}
 
 /* A window as oneDNN wants it: dilation counts the cells left out. */
 typedef struct window_dims {
@@ -357,13 +34,11 @@ static window_dims as_dims(const myr_window *window)
     return all;
 }
 
-/* ---- Operators ---- */
-
-static myr_status add_sum(builder *build, const char *label, const int sides[2], int result, dnnl_alg_kind_t kind,
-                          const myr_activation *activation, bool *taken);
+static myr_status add_sum(myr_onednn_builder *build, const char *label, const int sides[2], int result,
+                          dnnl_alg_kind_t kind, const myr_activation *activation, bool *taken);
 
 /* Whether the residual's buffer can become the result's: nobody reads it afterwards, or for the convolution itself. */
-static bool can_sum_into(const builder *build, const myr_node *node)
+static bool can_sum_into(const myr_onednn_builder *build, const myr_node *node)
 {
     int residual = node->residual;
     return build->places[residual].buffer >= 0 && !build->shared[residual] && node->inputs[0] != residual &&
@@ -385,49 +60,49 @@ static bool describe_convolution(const myr_node *node, const myr_shape *in, cons
         return false;
     window_dims all = as_dims(&window);
     bool has_bias = node->n_inputs > 2 && node->inputs[2] >= 0;
-    return set_layout(&source, 4, in->dims, dnnl_format_tag_any) &&
-           set_layout(&kernel, rank, shape, dnnl_format_tag_any) &&
-           set_layout(given, rank, shape, rank == 5 ? dnnl_goihw : dnnl_oihw) &&
-           set_layout(&bias, 1, &out->dims[1], dnnl_a) &&
+    return myr_onednn_set_layout(&source, 4, in->dims, dnnl_format_tag_any) &&
+           myr_onednn_set_layout(&kernel, rank, shape, dnnl_format_tag_any) &&
+           myr_onednn_set_layout(given, rank, shape, rank == 5 ? dnnl_goihw : dnnl_oihw) &&
+           myr_onednn_set_layout(&bias, 1, &out->dims[1], dnnl_a) &&
            dnnl_dilated_convolution_forward_desc_init(descriptor, dnnl_forward_inference, dnnl_convolution_direct,
                                                       &source, &kernel, has_bias ? &bias : NULL, result, all.stride,
                                                       all.dilation, all.pad_begin, all.pad_end) == dnnl_success;
 }
 
 /* Weights, bias, source and result of a planned convolution. sum_into: the buffer to add to, or -1. */
-static myr_status add_convolution(builder *build, const myr_node *node, dnnl_primitive_desc_t planned,
+static myr_status add_convolution(myr_onednn_builder *build, const myr_node *node, dnnl_primitive_desc_t planned,
                                   const dnnl_memory_desc_t *given, int sum_into)
 {
     const myr_tensor *weights = myr_node_constant(build->graph, node, 1),
                      *bias = myr_node_constant(build->graph, node, 2);
-    const dnnl_memory_desc_t *result = layout_of(planned, dnnl_query_dst_md, 0);
+    const dnnl_memory_desc_t *result = myr_onednn_layout_of(planned, dnnl_query_dst_md, 0);
     int source, target = sum_into;
-    call *self = new_call(build);
+    myr_onednn_call *self = myr_onednn_new_call(build);
     myr_status status = self ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory to compile '%s'", node->name);
     if (status == MYR_OK)
-        status = bring(build, node->inputs[0], layout_of(planned, dnnl_query_src_md, 0), &source);
+        status = myr_onednn_bring(build, node->inputs[0], myr_onednn_layout_of(planned, dnnl_query_src_md, 0), &source);
     if (status == MYR_OK)
-        status = add_constant(build, self, DNNL_ARG_WEIGHTS, weights->data, given,
-                              layout_of(planned, dnnl_query_weights_md, 0));
+        status = myr_onednn_add_constant(build, self, DNNL_ARG_WEIGHTS, weights->data, given,
+                                         myr_onednn_layout_of(planned, dnnl_query_weights_md, 0));
     if (status == MYR_OK && bias) {
-        const dnnl_memory_desc_t *layout = layout_of(planned, dnnl_query_weights_md, 1);
-        status = add_constant(build, self, DNNL_ARG_BIAS, bias->data, layout, layout);
+        const dnnl_memory_desc_t *layout = myr_onednn_layout_of(planned, dnnl_query_weights_md, 1);
+        status = myr_onednn_add_constant(build, self, DNNL_ARG_BIAS, bias->data, layout, layout);
     }
     if (status == MYR_OK && target >= 0)
-        build->places[node->outputs[0]] = (place){.buffer = target, .layout = *result};
+        build->places[node->outputs[0]] = (myr_onednn_place){.buffer = target, .layout = *result};
     else if (status == MYR_OK)
-        status = settle(build, node->outputs[0], result, &target);
+        status = myr_onednn_settle(build, node->outputs[0], result, &target);
     if (status != MYR_OK) {
-        free_call(self);
+        myr_onednn_free_call(self);
         dnnl_primitive_desc_destroy(planned);
         return status;
     }
-    add_argument(self, DNNL_ARG_SRC, source, layout_of(planned, dnnl_query_src_md, 0));
-    add_argument(self, DNNL_ARG_DST, target, result);
-    return add_call(build, node->name, self, planned);
+    myr_onednn_add_argument(self, DNNL_ARG_SRC, source, myr_onednn_layout_of(planned, dnnl_query_src_md, 0));
+    myr_onednn_add_argument(self, DNNL_ARG_DST, target, result);
+    return myr_onednn_add_call(build, node->name, self, planned);
 }
 
-static myr_status compile_convolution(builder *build, const myr_node *node, bool *taken)
+static myr_status compile_convolution(myr_onednn_builder *build, const myr_node *node, bool *taken)
 {
     const myr_graph *graph = build->graph;
     const myr_tensor *weights = myr_node_constant(graph, node, 1);
@@ -442,12 +117,12 @@ static myr_status compile_convolution(builder *build, const myr_node *node, bool
     bool sums = node->residual >= 0 && can_sum_into(build, node);
     if (sums)
         result = build->places[node->residual].layout;
-    else if (!set_layout(&result, 4, out->dims, dnnl_format_tag_any))
+    else if (!myr_onednn_set_layout(&result, 4, out->dims, dnnl_format_tag_any))
         return MYR_OK;
     if (!describe_convolution(node, in, out, weights, &result, &descriptor, &given))
         return MYR_OK;
     bool adds_later = node->residual >= 0 && !sums;
-    dnnl_primitive_attr_t attributes = fused_attributes(adds_later ? &none : &node->activation, sums);
+    dnnl_primitive_attr_t attributes = myr_onednn_fused_attributes(adds_later ? &none : &node->activation, sums);
     dnnl_status_t planning = attributes
                                  ? dnnl_primitive_desc_create(&planned, &descriptor, attributes, build->engine, NULL)
                                  : dnnl_out_of_memory;
@@ -466,7 +141,7 @@ static myr_status compile_convolution(builder *build, const myr_node *node, bool
     return status;
 }
 
-static myr_status compile_pool(builder *build, const myr_node *node, bool global, bool *taken)
+static myr_status compile_pool(myr_onednn_builder *build, const myr_node *node, bool global, bool *taken)
 {
     const myr_graph *graph = build->graph;
     const myr_shape *in = &graph->values[node->inputs[0]].shape, *out = &graph->values[node->outputs[0]].shape;
@@ -476,7 +151,7 @@ static myr_status compile_pool(builder *build, const myr_node *node, bool global
     dnnl_primitive_desc_t planned = NULL;
     int from, to;
     *taken = false;
-    if (in->rank != 4 || !find_place(build, node->inputs[0], &from, &source))
+    if (in->rank != 4 || !myr_onednn_find_place(build, node->inputs[0], &from, &source))
         return MYR_OK;
     if (global) {
         memcpy(window.kernel, in->dims + 2, sizeof window.kernel);
@@ -497,11 +172,11 @@ static myr_status compile_pool(builder *build, const myr_node *node, bool global
                             window.in[i] - window.pad_begin[i];
     }
     window_dims all = as_dims(&window);
-    if (!set_layout(&result, 4, shape, dnnl_format_tag_any) ||
+    if (!myr_onednn_set_layout(&result, 4, shape, dnnl_format_tag_any) ||
         dnnl_pooling_v2_forward_desc_init(&descriptor, dnnl_forward_inference, kind, &source, &result, all.stride,
                                           all.kernel, all.dilation, all.pad_begin, all.pad_end) != dnnl_success)
         return MYR_OK;
-    dnnl_primitive_attr_t attributes = new_attributes();
+    dnnl_primitive_attr_t attributes = myr_onednn_new_attributes();
     dnnl_status_t planning = attributes
                                  ? dnnl_primitive_desc_create(&planned, &descriptor, attributes, build->engine, NULL)
                                  : dnnl_out_of_memory;
@@ -509,30 +184,30 @@ static myr_status compile_pool(builder *build, const myr_node *node, bool global
     if (planning != dnnl_success)
         return MYR_OK;
     *taken = true;
-    call *self = new_call(build);
+    myr_onednn_call *self = myr_onednn_new_call(build);
     myr_status status = self ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory to compile '%s'", node->name);
-    result = *layout_of(planned, dnnl_query_dst_md, 0);
+    result = *myr_onednn_layout_of(planned, dnnl_query_dst_md, 0);
     if (status == MYR_OK)
-        status = settle(build, node->outputs[0], &result, &to);
+        status = myr_onednn_settle(build, node->outputs[0], &result, &to);
     if (status != MYR_OK) {
         dnnl_primitive_desc_destroy(planned);
-        free_call(self);
+        myr_onednn_free_call(self);
         return status;
     }
-    add_argument(self, DNNL_ARG_SRC, from, &source);
-    add_argument(self, DNNL_ARG_DST, to, &result);
-    status = add_call(build, node->name, self, planned);
+    myr_onednn_add_argument(self, DNNL_ARG_SRC, from, &source);
+    myr_onednn_add_argument(self, DNNL_ARG_DST, to, &result);
+    status = myr_onednn_add_call(build, node->name, self, planned);
     if (status == MYR_OK &&
         out->rank != 4) { /* a mean that dropped its dimensions: the plain layout has the same bytes */
         dnnl_memory_desc_t flat, plain;
         myr_shape square = {.rank = 4, .dims = {shape[0], shape[1], 1, 1}};
         int buffer;
-        if (!plain_layout(&square, &flat) || !plain_layout(out, &plain))
+        if (!myr_onednn_plain_layout(&square, &flat) || !myr_onednn_plain_layout(out, &plain))
             return myr_fail(MYR_ERR_INTERNAL, "node '%s': no plain layout", node->name);
         build->places[node->outputs[0]].buffer = -1;
         status = myr_compiler_buffer(build->compiler, node->outputs[0], &buffer);
         if (status == MYR_OK)
-            status = add_reorder(build, node->name, to, &result, buffer, &flat);
+            status = myr_onednn_add_reorder(build, node->name, to, &result, buffer, &flat);
     }
     return status;
 }
@@ -558,8 +233,8 @@ static bool is_narrow(const dnnl_memory_desc_t *layout)
 }
 
 /* Element by element on two values that are not constants; shapes of one rank, each dimension equal or 1. */
-static myr_status add_sum(builder *build, const char *label, const int sides[2], int result, dnnl_alg_kind_t kind,
-                          const myr_activation *activation, bool *taken)
+static myr_status add_sum(myr_onednn_builder *build, const char *label, const int sides[2], int result,
+                          dnnl_alg_kind_t kind, const myr_activation *activation, bool *taken)
 {
     const myr_graph *graph = build->graph;
     const myr_shape *a = &graph->values[sides[0]].shape, *b = &graph->values[sides[1]].shape,
@@ -570,25 +245,27 @@ static myr_status add_sum(builder *build, const char *label, const int sides[2],
     int from[2], to;
     *taken = false;
     if (a->rank != out->rank || b->rank != out->rank || !myr_shape_equal(a, out) ||
-        !find_place(build, sides[0], &from[0], &left) || !find_place(build, sides[1], &from[1], &right))
+        !myr_onednn_find_place(build, sides[0], &from[0], &left) ||
+        !myr_onednn_find_place(build, sides[1], &from[1], &right))
         return MYR_OK;
     if (activation->kind != MYR_ACTIVATION_NONE && is_narrow(&left)) {
-        myr_status status = plain_layout(a, &left) ? bring(build, sides[0], &left, &from[0]) : MYR_OK;
+        myr_status status =
+            myr_onednn_plain_layout(a, &left) ? myr_onednn_bring(build, sides[0], &left, &from[0]) : MYR_OK;
         if (status != MYR_OK)
             return status;
     }
     if (myr_shape_equal(a, b) || is_narrow(&right)) {
         right = left;
-        if (!myr_shape_equal(a, b) && !plain_layout(b, &right))
+        if (!myr_shape_equal(a, b) && !myr_onednn_plain_layout(b, &right))
             return MYR_OK;
-        myr_status status = bring(build, sides[1], &right, &from[1]);
+        myr_status status = myr_onednn_bring(build, sides[1], &right, &from[1]);
         if (status != MYR_OK)
             return status;
     }
-    if (!set_layout(&target, out->rank, out->dims, dnnl_format_tag_any) ||
+    if (!myr_onednn_set_layout(&target, out->rank, out->dims, dnnl_format_tag_any) ||
         dnnl_binary_desc_init(&descriptor, kind, &left, &right, &target) != dnnl_success)
         return MYR_OK;
-    dnnl_primitive_attr_t attributes = fused_attributes(activation, false);
+    dnnl_primitive_attr_t attributes = myr_onednn_fused_attributes(activation, false);
     dnnl_status_t planning = attributes
                                  ? dnnl_primitive_desc_create(&planned, &descriptor, attributes, build->engine, NULL)
                                  : dnnl_out_of_memory;
@@ -596,23 +273,23 @@ static myr_status add_sum(builder *build, const char *label, const int sides[2],
     if (planning != dnnl_success)
         return MYR_OK;
     *taken = true;
-    target = *layout_of(planned, dnnl_query_dst_md, 0);
-    call *self = new_call(build);
+    target = *myr_onednn_layout_of(planned, dnnl_query_dst_md, 0);
+    myr_onednn_call *self = myr_onednn_new_call(build);
     myr_status status = self ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory to compile '%s'", label);
     if (status == MYR_OK)
-        status = settle(build, result, &target, &to);
+        status = myr_onednn_settle(build, result, &target, &to);
     if (status != MYR_OK) {
         dnnl_primitive_desc_destroy(planned);
-        free_call(self);
+        myr_onednn_free_call(self);
         return status;
     }
-    add_argument(self, DNNL_ARG_SRC_0, from[0], &left);
-    add_argument(self, DNNL_ARG_SRC_1, from[1], &right);
-    add_argument(self, DNNL_ARG_DST, to, &target);
-    return add_call(build, label, self, planned);
+    myr_onednn_add_argument(self, DNNL_ARG_SRC_0, from[0], &left);
+    myr_onednn_add_argument(self, DNNL_ARG_SRC_1, from[1], &right);
+    myr_onednn_add_argument(self, DNNL_ARG_DST, to, &target);
+    return myr_onednn_add_call(build, label, self, planned);
 }
 
-static myr_status compile_binary(builder *build, const myr_node *node, bool *taken)
+static myr_status compile_binary(myr_onednn_builder *build, const myr_node *node, bool *taken)
 {
     const myr_value *values = build->graph->values;
     int sides[2] = {node->inputs[0], node->inputs[1]};
@@ -628,7 +305,7 @@ static myr_status compile_binary(builder *build, const myr_node *node, bool *tak
 }
 
 /* Relu, Clip, Sigmoid that could not be fused. */
-static myr_status compile_function(builder *build, const myr_node *node, bool *taken)
+static myr_status compile_function(myr_onednn_builder *build, const myr_node *node, bool *taken)
 {
     const myr_tensor *low = myr_node_constant(build->graph, node, 1), *high = myr_node_constant(build->graph, node, 2);
     float least = low ? *(const float *)low->data : myr_node_float(node, "min", -FLT_MAX);
@@ -641,12 +318,12 @@ static myr_status compile_function(builder *build, const myr_node *node, bool *t
     dnnl_primitive_desc_t planned = NULL;
     int from, to;
     *taken = false;
-    if (!find_place(build, node->inputs[0], &from, &layout) ||
+    if (!myr_onednn_find_place(build, node->inputs[0], &from, &layout) ||
         dnnl_eltwise_forward_desc_init(&descriptor, dnnl_forward_inference, kind, &layout,
                                        kind == dnnl_eltwise_clip ? least : 0,
                                        kind == dnnl_eltwise_clip ? most : 0) != dnnl_success)
         return MYR_OK;
-    dnnl_primitive_attr_t attributes = new_attributes();
+    dnnl_primitive_attr_t attributes = myr_onednn_new_attributes();
     dnnl_status_t planning = attributes
                                  ? dnnl_primitive_desc_create(&planned, &descriptor, attributes, build->engine, NULL)
                                  : dnnl_out_of_memory;
@@ -654,56 +331,56 @@ static myr_status compile_function(builder *build, const myr_node *node, bool *t
     if (planning != dnnl_success)
         return MYR_OK;
     *taken = true;
-    call *self = new_call(build);
+    myr_onednn_call *self = myr_onednn_new_call(build);
     myr_status status = self ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory to compile '%s'", node->name);
     if (status == MYR_OK)
-        status = settle(build, node->outputs[0], &layout, &to);
+        status = myr_onednn_settle(build, node->outputs[0], &layout, &to);
     if (status != MYR_OK) {
         dnnl_primitive_desc_destroy(planned);
-        free_call(self);
+        myr_onednn_free_call(self);
         return status;
     }
-    add_argument(self, DNNL_ARG_SRC, from, &layout);
-    add_argument(self, DNNL_ARG_DST, to, &layout);
-    return add_call(build, node->name, self, planned);
+    myr_onednn_add_argument(self, DNNL_ARG_SRC, from, &layout);
+    myr_onednn_add_argument(self, DNNL_ARG_DST, to, &layout);
+    return myr_onednn_add_call(build, node->name, self, planned);
 }
 
-static myr_status compile_concat(builder *build, const myr_node *node, bool *taken)
+static myr_status compile_concat(myr_onednn_builder *build, const myr_node *node, bool *taken)
 {
-    int n = node->n_inputs, axis, to, buffers[MAX_ARGUMENTS];
+    int n = node->n_inputs, axis, to, buffers[MYR_ONEDNN_MAX_ARGUMENTS];
     const myr_shape *out = &build->graph->values[node->outputs[0]].shape;
-    dnnl_memory_desc_t layouts[MAX_ARGUMENTS], target;
+    dnnl_memory_desc_t layouts[MYR_ONEDNN_MAX_ARGUMENTS], target;
     dnnl_primitive_desc_t planned = NULL;
     *taken = false;
-    if (n > MAX_ARGUMENTS - 2 || !myr_axis_resolve(myr_node_int(node, "axis", 1), out->rank, &axis))
+    if (n > MYR_ONEDNN_MAX_ARGUMENTS - 2 || !myr_axis_resolve(myr_node_int(node, "axis", 1), out->rank, &axis))
         return MYR_OK;
     for (int i = 0; i < n; i++)
         if (build->graph->values[node->inputs[i]].constant ||
-            !find_place(build, node->inputs[i], &buffers[i], &layouts[i]))
+            !myr_onednn_find_place(build, node->inputs[i], &buffers[i], &layouts[i]))
             return MYR_OK;
-    dnnl_primitive_attr_t attributes = new_attributes();
+    dnnl_primitive_attr_t attributes = myr_onednn_new_attributes();
     dnnl_status_t planning =
-        attributes && set_layout(&target, out->rank, out->dims, dnnl_format_tag_any)
+        attributes && myr_onednn_set_layout(&target, out->rank, out->dims, dnnl_format_tag_any)
             ? dnnl_concat_primitive_desc_create(&planned, &target, n, axis, layouts, attributes, build->engine)
             : dnnl_unimplemented;
     dnnl_primitive_attr_destroy(attributes);
     if (planning != dnnl_success)
         return MYR_OK;
     *taken = true;
-    target = *layout_of(planned, dnnl_query_dst_md, 0);
-    call *self = new_call(build);
+    target = *myr_onednn_layout_of(planned, dnnl_query_dst_md, 0);
+    myr_onednn_call *self = myr_onednn_new_call(build);
     myr_status status = self ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory to compile '%s'", node->name);
     if (status == MYR_OK)
-        status = settle(build, node->outputs[0], &target, &to);
+        status = myr_onednn_settle(build, node->outputs[0], &target, &to);
     if (status != MYR_OK) {
         dnnl_primitive_desc_destroy(planned);
-        free_call(self);
+        myr_onednn_free_call(self);
         return status;
     }
     for (int i = 0; i < n; i++)
-        add_argument(self, DNNL_ARG_MULTIPLE_SRC + i, buffers[i], &layouts[i]);
-    add_argument(self, DNNL_ARG_DST, to, &target);
-    return add_call(build, node->name, self, planned);
+        myr_onednn_add_argument(self, DNNL_ARG_MULTIPLE_SRC + i, buffers[i], &layouts[i]);
+    myr_onednn_add_argument(self, DNNL_ARG_DST, to, &target);
+    return myr_onednn_add_call(build, node->name, self, planned);
 }
 
 /* What a product multiplies by, with alpha and beta applied. */
@@ -740,7 +417,7 @@ static bool find_factors(const myr_graph *graph, const myr_node *node, factors *
     return found->weights && (!bias || found->bias);
 }
 
-static myr_status add_product(builder *build, const myr_node *node, const factors *all, bool *taken)
+static myr_status add_product(myr_onednn_builder *build, const myr_node *node, const factors *all, bool *taken)
 {
     int64_t source_dims[2] = {all->m, all->k}, weight_dims[2] = {all->n, all->k}, bias_dims[1] = {all->n},
             result_dims[2] = {all->m, all->n};
@@ -749,14 +426,15 @@ static myr_status add_product(builder *build, const myr_node *node, const factor
     dnnl_primitive_desc_t planned = NULL;
     int from, to;
     *taken = false;
-    if (!set_layout(&source, 2, source_dims, dnnl_ab) || !set_layout(&result, 2, result_dims, dnnl_ab) ||
-        !set_layout(&weights, 2, weight_dims, dnnl_format_tag_any) ||
-        !set_layout(&given, 2, weight_dims, all->transposed ? dnnl_ab : dnnl_ba) ||
-        !set_layout(&bias, 1, bias_dims, dnnl_a) ||
+    if (!myr_onednn_set_layout(&source, 2, source_dims, dnnl_ab) ||
+        !myr_onednn_set_layout(&result, 2, result_dims, dnnl_ab) ||
+        !myr_onednn_set_layout(&weights, 2, weight_dims, dnnl_format_tag_any) ||
+        !myr_onednn_set_layout(&given, 2, weight_dims, all->transposed ? dnnl_ab : dnnl_ba) ||
+        !myr_onednn_set_layout(&bias, 1, bias_dims, dnnl_a) ||
         dnnl_inner_product_forward_desc_init(&descriptor, dnnl_forward_inference, &source, &weights,
                                              all->bias ? &bias : NULL, &result) != dnnl_success)
         return MYR_OK;
-    dnnl_primitive_attr_t attributes = fused_attributes(&node->activation, false);
+    dnnl_primitive_attr_t attributes = myr_onednn_fused_attributes(&node->activation, false);
     dnnl_status_t planning = attributes
                                  ? dnnl_primitive_desc_create(&planned, &descriptor, attributes, build->engine, NULL)
                                  : dnnl_out_of_memory;
@@ -764,29 +442,29 @@ static myr_status add_product(builder *build, const myr_node *node, const factor
     if (planning != dnnl_success)
         return MYR_OK;
     *taken = true;
-    call *self = new_call(build);
-    myr_status status =
-        self ? make_plain(build, node->inputs[0]) : myr_fail(MYR_ERR_NOMEM, "no memory to compile '%s'", node->name);
+    myr_onednn_call *self = myr_onednn_new_call(build);
+    myr_status status = self ? myr_onednn_make_plain(build, node->inputs[0])
+                             : myr_fail(MYR_ERR_NOMEM, "no memory to compile '%s'", node->name);
     if (status == MYR_OK)
         status = myr_compiler_buffer(build->compiler, node->inputs[0], &from);
     if (status == MYR_OK)
         status = myr_compiler_buffer(build->compiler, node->outputs[0], &to);
     if (status == MYR_OK)
-        status = add_constant(build, self, DNNL_ARG_WEIGHTS, all->weights, &given,
-                              layout_of(planned, dnnl_query_weights_md, 0));
+        status = myr_onednn_add_constant(build, self, DNNL_ARG_WEIGHTS, all->weights, &given,
+                                         myr_onednn_layout_of(planned, dnnl_query_weights_md, 0));
     if (status == MYR_OK && all->bias)
-        status = add_constant(build, self, DNNL_ARG_BIAS, all->bias, &bias, &bias);
+        status = myr_onednn_add_constant(build, self, DNNL_ARG_BIAS, all->bias, &bias, &bias);
     if (status != MYR_OK) {
         dnnl_primitive_desc_destroy(planned);
-        free_call(self);
+        myr_onednn_free_call(self);
         return status;
     }
-    add_argument(self, DNNL_ARG_SRC, from, &source);
-    add_argument(self, DNNL_ARG_DST, to, &result);
-    return add_call(build, node->name, self, planned);
+    myr_onednn_add_argument(self, DNNL_ARG_SRC, from, &source);
+    myr_onednn_add_argument(self, DNNL_ARG_DST, to, &result);
+    return myr_onednn_add_call(build, node->name, self, planned);
 }
 
-static myr_status compile_product(builder *build, const myr_node *node, bool *taken)
+static myr_status compile_product(myr_onednn_builder *build, const myr_node *node, bool *taken)
 {
     factors all;
     *taken = false;
@@ -799,14 +477,14 @@ static myr_status compile_product(builder *build, const myr_node *node, bool *ta
 /* ---- The backend ---- */
 
 /* By the reference implementation, on plain buffers. */
-static myr_status compile_plainly(builder *build, const myr_node *node)
+static myr_status compile_plainly(myr_onednn_builder *build, const myr_node *node)
 {
     myr_status status = MYR_OK;
     for (int i = 0; i < node->n_inputs && status == MYR_OK; i++)
         if (node->inputs[i] >= 0 && !build->graph->values[node->inputs[i]].constant)
-            status = make_plain(build, node->inputs[i]);
+            status = myr_onednn_make_plain(build, node->inputs[i]);
     if (status == MYR_OK && node->residual >= 0)
-        status = make_plain(build, node->residual);
+        status = myr_onednn_make_plain(build, node->residual);
     if (status != MYR_OK)
         return status;
     if (node->op->kind != MYR_KIND_RESHAPE)
@@ -815,7 +493,7 @@ static myr_status compile_plainly(builder *build, const myr_node *node)
     return myr_compiler_alias(build->compiler, node->inputs[0], node->outputs[0]);
 }
 
-static myr_status compile_node(builder *build, const myr_node *node)
+static myr_status compile_node(myr_onednn_builder *build, const myr_node *node)
 {
     bool taken = false;
     myr_status status = MYR_OK;
@@ -867,10 +545,10 @@ static void enter_thread(void)
 static myr_status compile(myr_compiler *compiler)
 {
     const myr_graph *graph = compiler->graph;
-    builder build = {.compiler = compiler, .graph = graph};
+    myr_onednn_builder build = {.compiler = compiler, .graph = graph};
     dnnl_status_t made = dnnl_engine_create(&build.engine, dnnl_cpu, 0);
     if (made != dnnl_success)
-        return library_failed(made, "making an engine");
+        return myr_onednn_library_failed(made, "making an engine");
     compiler->state = build.engine;
     build.places = myr_alloc(graph->n_values, sizeof *build.places);
     build.shared = myr_alloc(graph->n_values, sizeof *build.shared);
@@ -883,7 +561,7 @@ static myr_status compile(myr_compiler *compiler)
         status = compile_node(&build, &graph->nodes[i]);
     }
     for (size_t i = 0; i < graph->n_outputs && status == MYR_OK; i++)
-        status = make_plain(&build, graph->outputs[i]);
+        status = myr_onednn_make_plain(&build, graph->outputs[i]);
     free(build.places);
     free(build.shared);
     return status;
@@ -900,7 +578,7 @@ static myr_status open_session(void *state, void **session)
     dnnl_stream_t stream;
     dnnl_status_t status = dnnl_stream_create(&stream, state, dnnl_stream_default_flags);
     *session = status == dnnl_success ? stream : NULL;
-    return status == dnnl_success ? MYR_OK : library_failed(status, "making a stream");
+    return status == dnnl_success ? MYR_OK : myr_onednn_library_failed(status, "making a stream");
 }
 
 static void close_session(void *session)

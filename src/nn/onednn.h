@@ -1,0 +1,75 @@
+/*
+ * What the oneDNN backend builds its operators from: calls of primitives, the layouts
+ * of values, constants brought into the layout a primitive likes.
+ */
+#ifndef MYR_NN_ONEDNN_H
+#define MYR_NN_ONEDNN_H
+
+#include "nn/backend.h"
+
+#include <oneapi/dnnl/dnnl.h>
+
+#define MYR_ONEDNN_MAX_ARGUMENTS 8
+
+/* One argument of a primitive: a buffer of the arena, or memory of the network's own. */
+typedef struct myr_onednn_argument {
+    int name;   /* DNNL_ARG_... */
+    int buffer; /* -1 = scratch or constant */
+    dnnl_memory_desc_t layout;
+    dnnl_memory_t constant; /* [owned] or NULL */
+} myr_onednn_argument;
+
+typedef struct myr_onednn_call {
+    dnnl_primitive_t primitive;
+    int n_arguments;
+    myr_onednn_argument arguments[MYR_ONEDNN_MAX_ARGUMENTS];
+    size_t scratch_bytes;
+    dnnl_engine_t engine; /* [borrowed] */
+} myr_onednn_call;
+
+/* Where a value is, in the layout its producer gave it. */
+typedef struct myr_onednn_place {
+    int buffer; /* -1 = only in plain layout (compiler->buffer), or nowhere yet */
+    dnnl_memory_desc_t layout;
+} myr_onednn_place;
+
+typedef struct myr_onednn_builder {
+    myr_compiler *compiler;
+    const myr_graph *graph;
+    dnnl_engine_t engine;
+    myr_onednn_place *places; /* (n_values) */
+    bool *shared;             /* (n_values) its buffer is another value's too, so nothing may be summed into it */
+    int node_place;
+} myr_onednn_builder;
+
+myr_status myr_onednn_library_failed(dnnl_status_t status, const char *what);
+void myr_onednn_free_call(void *memory);
+myr_onednn_call *myr_onednn_new_call(const myr_onednn_builder *build);
+void myr_onednn_add_argument(myr_onednn_call *self, int name, int buffer, const dnnl_memory_desc_t *layout);
+/* Finish a call from its descriptor: the primitive, its scratch memory, the step. Takes call and descriptor over. */
+myr_status myr_onednn_add_call(myr_onednn_builder *build, const char *label, myr_onednn_call *self,
+                               dnnl_primitive_desc_t descriptor);
+/* A layout of 32-bit floats by its tag; dims: (rank). oneDNN's functions read arrays of their full length. */
+bool myr_onednn_set_layout(dnnl_memory_desc_t *layout, int rank, const int64_t *dims, dnnl_format_tag_t tag);
+/* Row-major layout of a shape; false where oneDNN has none for its rank. */
+bool myr_onednn_plain_layout(const myr_shape *shape, dnnl_memory_desc_t *layout);
+dnnl_primitive_attr_t myr_onednn_new_attributes(void);
+/* A step that copies a buffer into another layout. */
+myr_status myr_onednn_add_reorder(myr_onednn_builder *build, const char *label, int from,
+                                  const dnnl_memory_desc_t *from_layout, int to, const dnnl_memory_desc_t *to_layout);
+/* The value in plain layout, for the reference implementations and the outputs. */
+myr_status myr_onednn_make_plain(myr_onednn_builder *build, int value);
+/* Where the value is, in whatever layout; false where it has none that oneDNN knows. */
+bool myr_onednn_find_place(myr_onednn_builder *build, int value, int *buffer, dnnl_memory_desc_t *layout);
+/* The value in a given layout; its buffer in *buffer. */
+myr_status myr_onednn_bring(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *wanted, int *buffer);
+/* A buffer for a value that is about to be made. */
+myr_status myr_onednn_settle(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *layout, int *buffer);
+/* A constant as a memory object in a wanted layout, copied or reordered now. */
+myr_status myr_onednn_add_constant(myr_onednn_builder *build, myr_onednn_call *self, int name, const void *data,
+                                   const dnnl_memory_desc_t *layout, const dnnl_memory_desc_t *wanted);
+/* Attributes with what is fused behind a node. NULL without memory. */
+dnnl_primitive_attr_t myr_onednn_fused_attributes(const myr_activation *activation, bool sums);
+const dnnl_memory_desc_t *myr_onednn_layout_of(dnnl_primitive_desc_t descriptor, dnnl_query_t which, int i);
+
+#endif

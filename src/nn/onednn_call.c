@@ -1,0 +1,296 @@
+/*
+ * Primitives of oneDNN as steps of a program.
+ *
+ * A call is shared by all sessions and read only; a session has memory objects on its own
+ * arena for it. Scratch memory is the session's too.
+ */
+#include "nn/onednn.h"
+
+#include "base/alloc.h"
+
+#include <float.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A session's memory objects for one call. */
+typedef struct bound_call {
+    dnnl_stream_t stream; /* [borrowed] */
+    int n_arguments;
+    dnnl_exec_arg_t arguments[MYR_ONEDNN_MAX_ARGUMENTS];
+    bool is_own[MYR_ONEDNN_MAX_ARGUMENTS];
+} bound_call;
+
+myr_status myr_onednn_library_failed(dnnl_status_t status, const char *what)
+{
+    return myr_fail(status == dnnl_out_of_memory ? MYR_ERR_NOMEM : MYR_ERR_INTERNAL, "oneDNN: %s failed (status %d)",
+                    what, (int)status);
+}
+
+/* ---- Running a call ---- */
+
+void myr_onednn_free_call(void *memory)
+{
+    myr_onednn_call *self = memory;
+    if (!self)
+        return;
+    for (int i = 0; i < self->n_arguments; i++) {
+        dnnl_memory_t constant = self->arguments[i].constant;
+        void *data = NULL;
+        if (!constant)
+            continue;
+        dnnl_memory_get_data_handle(constant, &data);
+        dnnl_memory_destroy(constant);
+        free(data);
+    }
+    if (self->primitive)
+        dnnl_primitive_destroy(self->primitive);
+    free(self);
+}
+
+static void unbind_call(void *memory)
+{
+    bound_call *self = memory;
+    for (int i = 0; i < self->n_arguments; i++)
+        if (self->is_own[i])
+            dnnl_memory_destroy(self->arguments[i].memory);
+    free(self);
+}
+
+static myr_status bind_call(const myr_step *step, void *session, char *const *address, char *scratch, void **out)
+{
+    const myr_onednn_call *self = step->state;
+    bound_call *mine = myr_alloc(1, sizeof *mine);
+    if (!mine)
+        return myr_fail(MYR_ERR_NOMEM, "no memory for a session");
+    mine->stream = session;
+    for (int i = 0; i < self->n_arguments; i++) {
+        const myr_onednn_argument *from = &self->arguments[i];
+        mine->arguments[i] = (dnnl_exec_arg_t){.arg = from->name, .memory = from->constant};
+        mine->n_arguments = i + 1;
+        if (from->constant)
+            continue;
+        void *data = from->buffer >= 0 ? address[from->buffer] : scratch;
+        dnnl_status_t status = dnnl_memory_create(&mine->arguments[i].memory, &from->layout, self->engine, data);
+        if (status != dnnl_success) {
+            unbind_call(mine);
+            return myr_onednn_library_failed(status, "making a memory object");
+        }
+        mine->is_own[i] = true;
+    }
+    *out = mine;
+    return MYR_OK;
+}
+
+static myr_status run_call(const myr_step *step, void *bound, char *const *address, char *scratch)
+{
+    (void)address;
+    (void)scratch;
+    const myr_onednn_call *self = step->state;
+    const bound_call *mine = bound;
+    dnnl_status_t status = dnnl_primitive_execute(self->primitive, mine->stream, mine->n_arguments, mine->arguments);
+    return status == dnnl_success ? MYR_OK : myr_onednn_library_failed(status, step->label);
+}
+
+static const myr_step_kind call_step = {
+    .bind = bind_call, .unbind = unbind_call, .run = run_call, .free = myr_onednn_free_call};
+
+/* ---- Building calls ---- */
+
+myr_onednn_call *myr_onednn_new_call(const myr_onednn_builder *build)
+{
+    myr_onednn_call *self = myr_alloc(1, sizeof *self);
+    if (self)
+        self->engine = build->engine;
+    return self;
+}
+
+void myr_onednn_add_argument(myr_onednn_call *self, int name, int buffer, const dnnl_memory_desc_t *layout)
+{
+    self->arguments[self->n_arguments++] = (myr_onednn_argument){.name = name, .buffer = buffer, .layout = *layout};
+}
+
+myr_status myr_onednn_add_call(myr_onednn_builder *build, const char *label, myr_onednn_call *self,
+                               dnnl_primitive_desc_t descriptor)
+{
+    int buffers[MYR_ONEDNN_MAX_ARGUMENTS], n_buffers = 0;
+    const dnnl_memory_desc_t *scratch = dnnl_primitive_desc_query_md(descriptor, dnnl_query_scratchpad_md, 0);
+    self->scratch_bytes = scratch ? dnnl_memory_desc_get_size(scratch) : 0;
+    if (self->scratch_bytes > 0)
+        myr_onednn_add_argument(self, DNNL_ARG_SCRATCHPAD, -1, scratch);
+    dnnl_status_t status = dnnl_primitive_create(&self->primitive, descriptor);
+    dnnl_primitive_desc_destroy(descriptor);
+    if (status != dnnl_success) {
+        self->primitive = NULL;
+        myr_onednn_free_call(self);
+        return myr_onednn_library_failed(status, "making a primitive");
+    }
+    for (int i = 0; i < self->n_arguments; i++)
+        if (self->arguments[i].buffer >= 0)
+            buffers[n_buffers++] = self->arguments[i].buffer;
+    return myr_program_add_step(build->compiler->program, &call_step, label, self, buffers, n_buffers,
+                                self->scratch_bytes);
+}
+
+bool myr_onednn_set_layout(dnnl_memory_desc_t *layout, int rank, const int64_t *dims, dnnl_format_tag_t tag)
+{
+    dnnl_dims_t full = {0};
+    memcpy(full, dims, (size_t)rank * sizeof *dims);
+    return dnnl_memory_desc_init_by_tag(layout, rank, full, dnnl_f32, tag) == dnnl_success;
+}
+
+bool myr_onednn_plain_layout(const myr_shape *shape, dnnl_memory_desc_t *layout)
+{
+    static const dnnl_format_tag_t tags[] = {dnnl_a, dnnl_ab, dnnl_abc, dnnl_abcd, dnnl_abcde};
+    if (shape->rank < 1 || shape->rank > 5)
+        return false;
+    return myr_onednn_set_layout(layout, shape->rank, shape->dims, tags[shape->rank - 1]);
+}
+
+dnnl_primitive_attr_t myr_onednn_new_attributes(void)
+{
+    dnnl_primitive_attr_t attributes = NULL;
+    if (dnnl_primitive_attr_create(&attributes) == dnnl_success)
+        dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user);
+    return attributes;
+}
+
+myr_status myr_onednn_add_reorder(myr_onednn_builder *build, const char *label, int from,
+                                  const dnnl_memory_desc_t *from_layout, int to, const dnnl_memory_desc_t *to_layout)
+{
+    dnnl_primitive_attr_t attributes = myr_onednn_new_attributes();
+    dnnl_primitive_desc_t descriptor = NULL;
+    myr_onednn_call *self = myr_onednn_new_call(build);
+    dnnl_status_t status = attributes && self
+                               ? dnnl_reorder_primitive_desc_create(&descriptor, from_layout, build->engine, to_layout,
+                                                                    build->engine, attributes)
+                               : dnnl_out_of_memory;
+    dnnl_primitive_attr_destroy(attributes);
+    if (status != dnnl_success) {
+        myr_onednn_free_call(self);
+        return myr_onednn_library_failed(status, "planning a reorder");
+    }
+    myr_onednn_add_argument(self, DNNL_ARG_FROM, from, from_layout);
+    myr_onednn_add_argument(self, DNNL_ARG_TO, to, to_layout);
+    return myr_onednn_add_call(build, label, self, descriptor);
+}
+
+myr_status myr_onednn_make_plain(myr_onednn_builder *build, int value)
+{
+    myr_onednn_place *where = &build->places[value];
+    const myr_value *known = &build->graph->values[value];
+    dnnl_memory_desc_t plain;
+    int buffer;
+    if (where->buffer < 0 || build->compiler->buffer[value] >= 0)
+        return MYR_OK;
+    if (!myr_onednn_plain_layout(&known->shape, &plain))
+        return myr_fail(MYR_ERR_INTERNAL, "'%s': no plain layout", known->name);
+    if (dnnl_memory_desc_equal(&plain, &where->layout)) {
+        build->compiler->buffer[value] = where->buffer;
+        return MYR_OK;
+    }
+    myr_status status = myr_compiler_buffer(build->compiler, value, &buffer);
+    return status == MYR_OK ? myr_onednn_add_reorder(build, known->name, where->buffer, &where->layout, buffer, &plain)
+                            : status;
+}
+
+bool myr_onednn_find_place(myr_onednn_builder *build, int value, int *buffer, dnnl_memory_desc_t *layout)
+{
+    const myr_onednn_place *where = &build->places[value];
+    if (where->buffer >= 0) {
+        *buffer = where->buffer;
+        *layout = where->layout;
+        return true;
+    }
+    *buffer = build->compiler->buffer[value];
+    return *buffer >= 0 && build->graph->values[value].type == MYR_TYPE_F32 &&
+           myr_onednn_plain_layout(&build->graph->values[value].shape, layout);
+}
+
+myr_status myr_onednn_bring(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *wanted, int *buffer)
+{
+    int from;
+    dnnl_memory_desc_t layout;
+    if (!myr_onednn_find_place(build, value, &from, &layout))
+        return myr_fail(MYR_ERR_INTERNAL, "'%s' is nowhere", build->graph->values[value].name);
+    *buffer = from;
+    if (dnnl_memory_desc_equal(&layout, wanted))
+        return MYR_OK;
+    myr_status status = myr_program_add_buffer(build->compiler->program, dnnl_memory_desc_get_size(wanted), buffer);
+    return status == MYR_OK
+               ? myr_onednn_add_reorder(build, build->graph->values[value].name, from, &layout, *buffer, wanted)
+               : status;
+}
+
+myr_status myr_onednn_settle(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *layout, int *buffer)
+{
+    myr_status status = myr_program_add_buffer(build->compiler->program, dnnl_memory_desc_get_size(layout), buffer);
+    build->places[value] = (myr_onednn_place){.buffer = *buffer, .layout = *layout};
+    return status;
+}
+
+myr_status myr_onednn_add_constant(myr_onednn_builder *build, myr_onednn_call *self, int name, const void *data,
+                                   const dnnl_memory_desc_t *layout, const dnnl_memory_desc_t *wanted)
+{
+    void *memory = myr_alloc(dnnl_memory_desc_get_size(wanted), 1);
+    dnnl_memory_t from = NULL, to = NULL;
+    dnnl_primitive_desc_t descriptor = NULL;
+    dnnl_primitive_t reorder = NULL;
+    dnnl_stream_t stream = NULL;
+    dnnl_status_t status = memory ? dnnl_memory_create(&from, layout, build->engine, (void *)data) : dnnl_out_of_memory;
+    if (status == dnnl_success)
+        status = dnnl_memory_create(&to, wanted, build->engine, memory);
+    if (status == dnnl_success)
+        status = dnnl_reorder_primitive_desc_create(&descriptor, layout, build->engine, wanted, build->engine, NULL);
+    if (status == dnnl_success)
+        status = dnnl_primitive_create(&reorder, descriptor);
+    if (status == dnnl_success)
+        status = dnnl_stream_create(&stream, build->engine, dnnl_stream_default_flags);
+    if (status == dnnl_success)
+        status =
+            dnnl_primitive_execute(reorder, stream, 2, (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}});
+    if (status == dnnl_success)
+        status = dnnl_stream_wait(stream);
+    dnnl_stream_destroy(stream);
+    dnnl_primitive_destroy(reorder);
+    dnnl_primitive_desc_destroy(descriptor);
+    dnnl_memory_destroy(from);
+    if (status != dnnl_success) {
+        dnnl_memory_destroy(to);
+        free(memory);
+        return myr_onednn_library_failed(status, "bringing weights into their layout");
+    }
+    self->arguments[self->n_arguments++] =
+        (myr_onednn_argument){.name = name, .buffer = -1, .layout = *wanted, .constant = to};
+    return MYR_OK;
+}
+
+static void append_activation(dnnl_post_ops_t after, const myr_activation *activation)
+{
+    float low = activation->low > -FLT_MAX ? activation->low : -FLT_MAX,
+          high = activation->high < FLT_MAX ? activation->high : FLT_MAX;
+    if (activation->kind == MYR_ACTIVATION_RELU)
+        dnnl_post_ops_append_eltwise(after, 1, dnnl_eltwise_relu, 0, 0);
+    if (activation->kind == MYR_ACTIVATION_CLIP)
+        dnnl_post_ops_append_eltwise(after, 1, dnnl_eltwise_clip, low, high);
+}
+
+dnnl_primitive_attr_t myr_onednn_fused_attributes(const myr_activation *activation, bool sums)
+{
+    dnnl_primitive_attr_t attributes = myr_onednn_new_attributes();
+    dnnl_post_ops_t after = NULL;
+    if (!attributes || dnnl_post_ops_create(&after) != dnnl_success) {
+        dnnl_primitive_attr_destroy(attributes);
+        return NULL;
+    }
+    if (sums)
+        dnnl_post_ops_append_sum(after, 1);
+    append_activation(after, activation);
+    dnnl_primitive_attr_set_post_ops(attributes, after);
+    dnnl_post_ops_destroy(after);
+    return attributes;
+}
+
+const dnnl_memory_desc_t *myr_onednn_layout_of(dnnl_primitive_desc_t descriptor, dnnl_query_t which, int i)
+{
+    return dnnl_primitive_desc_query_md(descriptor, which, i);
+}
