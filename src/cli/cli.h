@@ -21,9 +21,9 @@ typedef struct myr_cli {
 
 typedef struct myr_command {
     const char *name;
-    const char *operands; /* "PICTURE..." for the usage line */
-    const char *summary;  /* one line */
-    const char *examples; /* whole lines */
+    const char *operands;                  /* "PICTURE..." for the usage line */
+    const char *summary;                   /* one line */
+    const char *examples;                  /* whole lines */
     myr_status (*run)(const myr_cli *cli); /* Collective: every rank calls it */
 } myr_command;
 

@@ -35,7 +35,7 @@ static void rank_classes(const float *logits, int n, size_t top, myr_hit *best)
 
 static const char *label_of(const classifier *tool, int64_t class)
 {
-    return class >= 0 && (size_t)class < tool->n_labels ? tool->labels[class] : "";
+    return class >= 0 && (size_t) class < tool->n_labels ? tool->labels[class] : "";
 }
 
 static double probability(myr_hit hit)
@@ -98,9 +98,9 @@ static myr_status print_answers(const classifier *tool, const myr_cli *cli, cons
     free(best);
     double of = n_labelled ? (double)n_labelled : 1;
     if (json)
-        return myr_print_json(json_pack("{s:s, s:o, s:I, s:f, s:f, s:f}", "model", tool->card->name, "pictures", answers,
-                                        "labelled", (json_int_t)n_labelled, "top1", (double)n_first / of, "topk",
-                                        (double)n_among / of, "seconds", pictures->wall_s));
+        return myr_print_json(json_pack("{s:s, s:o, s:I, s:f, s:f, s:f}", "model", tool->card->name, "pictures",
+                                        answers, "labelled", (json_int_t)n_labelled, "top1", (double)n_first / of,
+                                        "topk", (double)n_among / of, "seconds", pictures->wall_s));
     json_decref(answers);
     if (n_labelled > 1 && strcmp(format, "tsv") != 0)
         printf("%lld labelled pictures: top-1 %.1f %%, top-%zu %.1f %%\n", (long long)n_labelled,
@@ -126,7 +126,8 @@ static myr_status classify(const myr_cli *cli)
     myr_corpus_options options = {.label_from_folder = myr_config_flag(cli->config, "label-from-folder")};
     myr_status status = open_classifier(cli, &tool);
     if (status == MYR_OK)
-        status = myr_pictures_encode(cli->operands + 1, cli->n_operands - 1, &options, tool.encoder, cli->n_threads, &pictures);
+        status = myr_pictures_encode(cli->operands + 1, cli->n_operands - 1, &options, tool.encoder, cli->n_threads,
+                                     &pictures);
     if (status == MYR_OK)
         status = print_answers(&tool, cli, &pictures);
     myr_pictures_clear(&pictures);

@@ -50,7 +50,8 @@ static myr_status measure_labels(myr_cluster *cluster, bool root, trial *run)
     myr_item_facts *facts = myr_alloc(n_ids, sizeof *facts);
     int32_t *query_label = myr_alloc(n, sizeof *query_label), *hit_label = myr_alloc(n * depth, sizeof *hit_label);
     myr_buffer texts = {0};
-    myr_status status = ids && facts && query_label && hit_label ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for labels");
+    myr_status status =
+        ids && facts && query_label && hit_label ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for labels");
     status = myr_comm_agree(cluster->comm, status);
     for (size_t q = 0; q < n && status == MYR_OK && root; q++) {
         ids[q * (k + 1)] = run->ids[q];
@@ -98,19 +99,20 @@ static myr_status print_report(const myr_cli *cli, const myr_cluster *cluster, c
             break;
         status = recall_at(run, depths[i], &recall);
         snprintf(name, sizeof name, "%zu", depths[i]);
-        json_object_set_new(recalls, name, json_pack("{s:f, s:f, s:f}", "mean", recall.recall, "low", recall.low, "high",
-                                                     recall.high));
+        json_object_set_new(
+            recalls, name, json_pack("{s:f, s:f, s:f}", "mean", recall.recall, "low", recall.low, "high", recall.high));
         if (!json && status == MYR_OK)
-            printf("recall@%-4s %.4f  (95 %% of such samples: %.4f to %.4f)\n", name, recall.recall, recall.low, recall.high);
+            printf("recall@%-4s %.4f  (95 %% of such samples: %.4f to %.4f)\n", name, recall.recall, recall.low,
+                   recall.high);
     }
     if (status != MYR_OK || json) {
         json_t *labels = run->labelled ? json_pack("{s:f, s:f, s:f}", "knn_accuracy", run->retrieval.knn_accuracy,
                                                    "precision", run->retrieval.precision, "map", run->retrieval.map)
                                        : json_null();
         if (status == MYR_OK)
-            return myr_print_json(json_pack("{s:I, s:o, s:f, s:f, s:o}", "queries", (json_int_t)run->n, "recall", recalls,
-                                            "ms_per_query", ms, "probes_per_query", run->search.probes_per_query, "labels",
-                                            labels));
+            return myr_print_json(json_pack("{s:I, s:o, s:f, s:f, s:o}", "queries", (json_int_t)run->n, "recall",
+                                            recalls, "ms_per_query", ms, "probes_per_query",
+                                            run->search.probes_per_query, "labels", labels));
         json_decref(labels);
         json_decref(recalls);
         return status;
@@ -127,7 +129,8 @@ static myr_status measure(const myr_cli *cli, myr_cluster *cluster, trial *run)
 {
     const myr_config *config = cli->config;
     const char *probe = myr_config_text(config, "probe");
-    myr_status status = myr_cluster_sample(cluster, (size_t)myr_config_int(config, "sample"), &run->vectors, &run->ids, &run->n);
+    myr_status status =
+        myr_cluster_sample(cluster, (size_t)myr_config_int(config, "sample"), &run->vectors, &run->ids, &run->n);
     if (status == MYR_OK && run->n == 0)
         status = myr_fail(MYR_ERR_NOT_FOUND, "the sample is empty; take more with --sample");
     if (status != MYR_OK)
@@ -135,7 +138,8 @@ static myr_status measure(const myr_cli *cli, myr_cluster *cluster, trial *run)
     run->k = (size_t)myr_config_int(config, "k") + 1; /* an item finds itself first */
     run->found = myr_alloc(run->n * run->k, sizeof *run->found);
     run->truth = myr_alloc(run->n * run->k, sizeof *run->truth);
-    status = myr_comm_agree(cli->comm, run->found && run->truth ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for hits"));
+    status =
+        myr_comm_agree(cli->comm, run->found && run->truth ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for hits"));
     size_t ef = (size_t)myr_config_int(config, "ef-search");
     myr_search_options options = {.k = run->k,
                                   .ef = ef > run->k ? ef : run->k,

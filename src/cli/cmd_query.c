@@ -21,9 +21,9 @@ typedef struct questions {
     size_t n;
     const float *vectors; /* (n, dim) */
     const char **names;   /* (n) [borrowed] NULL for bare vectors */
-    const char **sources; /* (n) [borrowed] picture files */
+    const char **sources; /* (n) [borrowed] file or tar of each */
     myr_pictures pictures;
-    float *read;          /* [owned] where vectors come from a file */
+    float *read; /* [owned] where vectors come from a file */
     double encode_s;
 } questions;
 
@@ -48,10 +48,11 @@ static myr_status ask_pictures(const myr_cli *cli, const myr_index_manifest *ind
     if (status == MYR_OK)
         status = myr_encoder_open(card, &options, &encoder);
     if (status == MYR_OK && strcmp(myr_encoder_contract(encoder), index->contract) != 0)
-        status = myr_fail(MYR_ERR_CONTRACT,
-                          "the index was made by '%s' under contract %.12s..., model card '%s' here has %.12s...; distances "
-                          "between them mean nothing: give the same card with --model",
-                          index->model, index->contract, card->name, myr_encoder_contract(encoder));
+        status =
+            myr_fail(MYR_ERR_CONTRACT,
+                     "the index was made by '%s' under contract %.12s..., model card '%s' here has %.12s...; distances "
+                     "between them mean nothing: give the same card with --model",
+                     index->model, index->contract, card->name, myr_encoder_contract(encoder));
     if (status == MYR_OK)
         status = myr_pictures_encode(cli->operands, cli->n_operands, &(myr_corpus_options){0}, encoder, cli->n_threads,
                                      &ask->pictures);
@@ -70,9 +71,9 @@ static myr_status ask_pictures(const myr_cli *cli, const myr_index_manifest *ind
             continue;
         myr_item_list_item(pictures->items, i, &item);
         ask->names[ask->n] = item.key;
-        ask->sources[ask->n] = item.in_tar ? "" : item.source;
-        memmove(pictures->vectors + ask->n * (size_t)pictures->dim, pictures->vectors + (size_t)i * (size_t)pictures->dim,
-                (size_t)pictures->dim * sizeof(float));
+        ask->sources[ask->n] = item.source;
+        memmove(pictures->vectors + ask->n * (size_t)pictures->dim,
+                pictures->vectors + (size_t)i * (size_t)pictures->dim, (size_t)pictures->dim * sizeof(float));
         ask->n++;
     }
     ask->vectors = pictures->vectors;
@@ -148,8 +149,8 @@ static void write_table(const questions *ask, const answers *found, bool tsv, my
             if (hit.id < 0)
                 break;
             if (tsv)
-                myr_buffer_printf(out, "%s\t%zu\t%lld\t%.7g\t%s\n", name, i + 1, (long long)hit.id, (double)hit.distance,
-                                  key ? key : "");
+                myr_buffer_printf(out, "%s\t%zu\t%lld\t%.7g\t%s\n", name, i + 1, (long long)hit.id,
+                                  (double)hit.distance, key ? key : "");
             else
                 myr_buffer_printf(out, "%4zu  %.5f  %s\n", i + 1, (double)hit.distance, key ? key : "");
         }
@@ -197,7 +198,28 @@ static bool ends_with(const char *text, const char *end)
     return n >= m && strcmp(text + n - m, end) == 0;
 }
 
-static myr_status write_answers(const myr_cli *cli, const questions *ask, const answers *found)
+static myr_status write_sheet(const myr_index_manifest *index, const questions *ask, const answers *found,
+                              myr_buffer *out)
+{
+    char summary[256];
+    snprintf(summary, sizeof summary,
+             "%zu pictures asked against %lld in %zu shards, %.2f ms each to search, %.2f shards probed", ask->n,
+             (long long)index->n_items, index->n_shards, ask->n ? 1e3 * found->search.wall_s / (double)ask->n : 0,
+             found->search.probes_per_query);
+    myr_answer_sheet answer = {.n = ask->n,
+                               .k = found->k,
+                               .names = ask->names,
+                               .sources = ask->sources,
+                               .hits = found->hits,
+                               .facts = found->facts,
+                               .classes = (const char *const *)index->classes,
+                               .n_classes = index->n_classes,
+                               .summary = summary};
+    return myr_answer_sheet_write(&answer, out);
+}
+
+static myr_status write_answers(const myr_cli *cli, const myr_index_manifest *index, const questions *ask,
+                                const answers *found)
 {
     const char *format = myr_config_text(cli->config, "format"), *path = myr_config_text(cli->config, "out");
     myr_buffer out = {0};
@@ -207,7 +229,7 @@ static myr_status write_answers(const myr_cli *cli, const questions *ask, const 
     if (strcmp(format, "json") == 0)
         status = write_json(cli, ask, found, &out);
     else if (strcmp(format, "html") == 0)
-        status = myr_sheet_of_hits(ask->names, ask->sources, ask->n, found->hits, found->facts, found->k, &out);
+        status = write_sheet(index, ask, found, &out);
     else
         write_table(ask, found, strcmp(format, "tsv") == 0, &out);
     if (status == MYR_OK && out.failed)
@@ -289,9 +311,10 @@ myr_status myr_cmd_query(const myr_cli *cli)
     if (status == MYR_OK)
         status = answer(cli, &cluster, &ask, &found);
     if (status == MYR_OK && cli->speaks) {
-        status = write_answers(cli, &ask, &found);
-        myr_note("%zu quer%s: %.2f s to encode, %.3f ms each to search, %.2f shards probed", ask.n, ask.n == 1 ? "y" : "ies",
-                 ask.encode_s, ask.n ? 1e3 * found.search.wall_s / (double)ask.n : 0, found.search.probes_per_query);
+        status = write_answers(cli, &cluster.manifest, &ask, &found);
+        myr_note("%zu quer%s: %.2f s to encode, %.3f ms each to search, %.2f shards probed", ask.n,
+                 ask.n == 1 ? "y" : "ies", ask.encode_s, ask.n ? 1e3 * found.search.wall_s / (double)ask.n : 0,
+                 found.search.probes_per_query);
     }
     clear_questions(&ask);
     free(found.hits);

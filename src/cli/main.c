@@ -19,7 +19,7 @@
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STOPPED = 75 };
 
 static const myr_command commands[] = {
-    {"embed", "PICTURE-FOLDER | LIST.txt | SHARD-{000..099}.tar ...", "pictures into vectors, resumable", 
+    {"embed", "PICTURE-FOLDER | LIST.txt | SHARD-{000..099}.tar ...", "pictures into vectors, resumable",
      "  mpirun -n 4 myriops embed --out emb/ /data/photos\n"
      "  mpirun -n 4 myriops embed --out emb/ --dtype f16 '/data/more-{000..099}.tar'\n"
      "  myriops embed --out emb/ --label-from-folder --model my-card.conf pictures/\n",
@@ -124,8 +124,8 @@ static myr_status read_settings(myr_config *config, int argc, char **argv, const
     myr_status status = myr_config_read_arguments(config, argc, argv, operands, n_operands);
     if (status != MYR_OK)
         return status;
-    char *path = myr_config_text(config, "conf") ? realpath(myr_config_text(config, "conf"), NULL)
-                                                 : find_settings_file();
+    char *path =
+        myr_config_text(config, "conf") ? realpath(myr_config_text(config, "conf"), NULL) : find_settings_file();
     if (!path && myr_config_text(config, "conf"))
         return myr_fail(MYR_ERR_NOT_FOUND, "%s: no such settings file", myr_config_text(config, "conf"));
     if (path)

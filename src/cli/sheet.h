@@ -8,18 +8,26 @@
 #include "base/topk.h"
 #include "dist/cluster.h"
 
+typedef struct myr_answer_sheet {
+    size_t n, k;
+    const char *const *names;    /* (n) keys of the queries */
+    const char *const *sources;  /* (n) file or tar each is in */
+    const myr_hit *hits;         /* (n, k) */
+    const myr_item_facts *facts; /* (n, k) */
+    const char *const *classes;  /* (n_classes) label names */
+    size_t n_classes;
+    const char *summary; /* a line under the title */
+} myr_answer_sheet;
+
 /*
- * myr_sheet_of_hits - one self-contained HTML page.
+ * myr_answer_sheet_write - one self-contained HTML page.
  *
  * Local. A picture that cannot be read any more is shown as missing.
  *
- *  names, sources  [in]      (n) captions and files of the queries; source "" = not a file of its own
- *  hits, facts     [in]      (n, k)
- *  html            [in, out] the page is appended
+ *  html  [in, out]  the page is appended
  *
  * Returns:  MYR_OK | MYR_ERR_NOMEM
  */
-myr_status myr_sheet_of_hits(const char *const *names, const char *const *sources, size_t n, const myr_hit *hits,
-                             const myr_item_facts *facts, size_t k, myr_buffer *html);
+myr_status myr_answer_sheet_write(const myr_answer_sheet *answer, myr_buffer *html);
 
 #endif

@@ -35,7 +35,7 @@ typedef struct job {
     myr_router *router;
     char build_id[9]; /* in the names of the files, so that an older index is not overwritten */
     float code_min, code_max;
-    bool bytes; /* all values are whole numbers in 0..255: codes are the values */
+    bool bytes;        /* all values are whole numbers in 0..255: codes are the values */
     myr_buffer sample; /* on rank 0: rows of {id, vector} */
     myr_shard_plan plan;
     myr_shard_rows *shards; /* (n_shards), those of this rank filled */
@@ -179,7 +179,8 @@ static myr_status build_shard(job *work, size_t s)
     myr_hnsw_options settings = {.M = options->M,
                                  .ef_construction = options->ef_construction,
                                  .seed = (uint64_t)options->seed,
-                                 .metric = strcmp(work->source.metric, "cosine") == 0 ? MYR_METRIC_COSINE : MYR_METRIC_L2,
+                                 .metric =
+                                     strcmp(work->source.metric, "cosine") == 0 ? MYR_METRIC_COSINE : MYR_METRIC_L2,
                                  .code_min = work->bytes ? 0 : work->code_min,
                                  .code_max = work->bytes ? 255 : work->code_max};
     status = myr_hnsw_build(rows->vectors, (size_t)rows->n, (size_t)rows->dim, rows->id, &settings, work->pool, &graph);
@@ -216,7 +217,8 @@ static myr_status build_graphs(job *work)
         status = myr_stop_requested ? myr_fail(MYR_ERR_STOPPED, "stopped by a signal; run the same command again")
                                     : build_shard(work, s);
         done += n;
-        myr_progress_update(&progress, done * comm->size < work->report->n_items ? done * comm->size : work->report->n_items);
+        myr_progress_update(&progress,
+                            done * comm->size < work->report->n_items ? done * comm->size : work->report->n_items);
     }
     status = myr_comm_agree(comm, status);
     if (status == MYR_OK)
@@ -283,8 +285,8 @@ static void name_build(job *work)
 {
     const myr_build_options *options = work->options;
     char text[512], hash[MYR_SHA256_TEXT];
-    snprintf(text, sizeof text, "%s %d %zu %d %d %lld", work->source.digest, options->hash, options->n_shards, options->M,
-             options->ef_construction, (long long)options->seed);
+    snprintf(text, sizeof text, "%s %d %zu %d %d %lld", work->source.digest, options->hash, options->n_shards,
+             options->M, options->ef_construction, (long long)options->seed);
     myr_sha256_text(text, strlen(text), hash);
     memcpy(work->build_id, hash, 8);
 }
@@ -340,7 +342,8 @@ static myr_status run(job *work)
     fill_manifest(work);
     seal_digest(&work->manifest);
     status = myr_comm_agree(comm, comm->rank == 0 ? put_in_force(work) : MYR_OK);
-    double mine[5] = {report->partition_s, report->exchange_s, report->graph_s, report->write_s, myr_now_s() - start_s}, all[5];
+    double mine[5] = {report->partition_s, report->exchange_s, report->graph_s, report->write_s, myr_now_s() - start_s},
+           all[5];
     MPI_Allreduce(mine, all, 5, MPI_DOUBLE, MPI_MAX, comm->mpi);
     report->partition_s = all[0];
     report->exchange_s = all[1];

@@ -58,7 +58,8 @@ static myr_status open_router(myr_cluster *cluster, const char *folder)
                              : myr_fail(MYR_ERR_NOMEM, "no memory for a path");
     free(path);
     if (status == MYR_OK && myr_router_n_shards(cluster->router) != cluster->manifest.n_shards)
-        status = myr_fail(MYR_ERR_FORMAT, "%s: the router's shards are not those of index.json; build the index again", folder);
+        status = myr_fail(MYR_ERR_FORMAT, "%s: the router's shards are not those of index.json; build the index again",
+                          folder);
     return status;
 }
 
@@ -114,11 +115,11 @@ void myr_cluster_close(myr_cluster *cluster)
 typedef struct round_state {
     myr_cluster *cluster;
     const myr_search_options *options;
-    size_t n;               /* queries of the round */
-    const float *queries;   /* (n, dim) */
-    const uint8_t *visits;  /* (n, n_shards) 1 = this query visits this shard */
-    myr_hit *mine;          /* (n, k) merged over this rank's shards */
-    myr_hit *scratch;       /* (n_threads, k) */
+    size_t n;              /* queries of the round */
+    const float *queries;  /* (n, dim) */
+    const uint8_t *visits; /* (n, n_shards) 1 = this query visits this shard */
+    myr_hit *mine;         /* (n, k) merged over this rank's shards */
+    myr_hit *scratch;      /* (n_threads, k) */
 } round_state;
 
 static myr_status search_shard(round_state *round, size_t shard, const float *query, int thread, myr_hit *row)
@@ -248,8 +249,13 @@ static myr_status run_round(myr_cluster *cluster, const myr_search_options *opti
     MPI_Bcast(room->queries, (int)(n * dim), MPI_FLOAT, 0, comm->mpi);
     MPI_Bcast(room->visits, (int)(n * n_shards), MPI_BYTE, 0, comm->mpi);
     clear_hits(room->mine, n * k);
-    round_state round = {.cluster = cluster, .options = options, .n = n, .queries = room->queries,
-                         .visits = room->visits, .mine = room->mine, .scratch = room->scratch};
+    round_state round = {.cluster = cluster,
+                         .options = options,
+                         .n = n,
+                         .queries = room->queries,
+                         .visits = room->visits,
+                         .mine = room->mine,
+                         .scratch = room->scratch};
     status = options->exact ? scan_shards(&round) : myr_pool_for(cluster->pool, n, 4, search_queries, &round);
     if (status == MYR_OK && myr_stop_requested)
         status = myr_fail(MYR_ERR_STOPPED, "stopped by a signal");
@@ -327,7 +333,8 @@ myr_status myr_cluster_describe(myr_cluster *cluster, const int64_t *ids, size_t
     myr_status status = myr_comm_share(comm, &wanted);
     if (status == MYR_OK)
         find_facts(cluster, (const int64_t *)wanted.data, n, &found);
-    status = myr_comm_agree(comm, status == MYR_OK && found.failed ? myr_fail(MYR_ERR_NOMEM, "no memory for keys") : status);
+    status =
+        myr_comm_agree(comm, status == MYR_OK && found.failed ? myr_fail(MYR_ERR_NOMEM, "no memory for keys") : status);
     if (status == MYR_OK)
         status = myr_gather_bytes(comm, &found, texts);
     if (status == MYR_OK && comm->rank == 0) {

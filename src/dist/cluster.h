@@ -17,8 +17,8 @@ typedef struct myr_cluster {
     const myr_comm *comm; /* [borrowed] */
     myr_index_manifest manifest;
     myr_router *router;
-    myr_shard *shards;        /* (n_shards), those of this rank open */
-    myr_pool *pool;           /* this rank's threads */
+    myr_shard *shards;                     /* (n_shards), those of this rank open */
+    myr_pool *pool;                        /* this rank's threads */
     struct myr_hnsw_searcher ***searchers; /* (n_shards)(n_threads), made on first use */
 } myr_cluster;
 

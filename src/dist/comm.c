@@ -14,7 +14,8 @@ volatile sig_atomic_t myr_stop_requested;
 myr_status myr_comm_create(MPI_Comm parent, myr_comm *comm)
 {
     if (MPI_Comm_dup(parent, &comm->mpi) != MPI_SUCCESS)
-        return myr_fail(MYR_ERR_COMM, "MPI_Comm_dup failed; is the launcher's Open MPI the one Myriops was built with?");
+        return myr_fail(MYR_ERR_COMM,
+                        "MPI_Comm_dup failed; is the launcher's Open MPI the one Myriops was built with?");
     MPI_Comm_rank(comm->mpi, &comm->rank);
     MPI_Comm_size(comm->mpi, &comm->size);
     return MYR_OK;

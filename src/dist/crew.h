@@ -26,7 +26,8 @@ typedef struct myr_crew_finished {
 } myr_crew_finished;
 
 myr_status myr_crew_create(const myr_crew_options *options, myr_crew **crew);
-/* Stops the workers, drops what is not finished, releases everything. phases [out] may be NULL: seconds summed over threads. */
+/* Stops the workers, drops what is not finished, releases everything. phases [out] may be NULL: seconds summed over
+ * threads. */
 void myr_crew_free(myr_crew *crew, myr_phases *phases);
 
 /* Add a chunk; items is taken over, also on failure. */

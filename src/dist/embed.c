@@ -109,8 +109,9 @@ static myr_status compare(const char *path, const myr_manifest *old, const myr_m
                         "another --out, or remove the folder",
                         path, (long long)old->n_items, (long long)new->n_items);
     if (old->chunk_items != new->chunk_items || strcmp(old->storage, new->storage) != 0)
-        return myr_fail(MYR_ERR_CONTRACT, "%s: begun with --chunk %lld --dtype %s; go on with the same, or remove the folder",
-                        path, (long long)old->chunk_items, old->storage);
+        return myr_fail(MYR_ERR_CONTRACT,
+                        "%s: begun with --chunk %lld --dtype %s; go on with the same, or remove the folder", path,
+                        (long long)old->chunk_items, old->storage);
     return MYR_OK;
 }
 
@@ -152,8 +153,8 @@ static myr_status look_for_chunks(job *work)
 static myr_status write_manifest(job *work)
 {
     char *path = myr_path_join(work->options->folder, MANIFEST_NAME);
-    myr_status status = path ? myr_manifest_write(path, &work->root.manifest)
-                             : myr_fail(MYR_ERR_NOMEM, "no memory for a path");
+    myr_status status =
+        path ? myr_manifest_write(path, &work->root.manifest) : myr_fail(MYR_ERR_NOMEM, "no memory for a path");
     free(path);
     return status;
 }
@@ -362,7 +363,8 @@ static myr_status pass_messages(job *work)
         if (now == MYR_OK && !work->gave_up)
             now = tend_crew(work);
         if (now == MYR_OK && !work->gave_up && myr_stop_requested)
-            now = myr_fail(MYR_ERR_STOPPED, "stopped by a signal; finished chunks are kept, run the same command again to go on");
+            now = myr_fail(MYR_ERR_STOPPED,
+                           "stopped by a signal; finished chunks are kept, run the same command again to go on");
         if (now != MYR_OK && status == MYR_OK) {
             status = now;
             work->gave_up = true;
@@ -405,11 +407,12 @@ static myr_status conclude(job *work, double start_s)
         report->wall_s = myr_now_s() - start_s;
         double share = report->n_items > 0 ? (double)report->n_bad / (double)report->n_items : 0;
         if (status == MYR_OK && share > work->options->max_bad)
-            status = myr_fail(MYR_ERR_LIMIT,
-                              "%lld of %lld items (%.1f %%) could not be used, more than --max-bad allows (%.1f %%); the "
-                              "reasons are in %s/chunk-*.h5 under /bad",
-                              (long long)report->n_bad, (long long)report->n_items, 100 * share,
-                              100 * work->options->max_bad, work->options->folder);
+            status =
+                myr_fail(MYR_ERR_LIMIT,
+                         "%lld of %lld items (%.1f %%) could not be used, more than --max-bad allows (%.1f %%); the "
+                         "reasons are in %s/chunk-*.h5 under /bad",
+                         (long long)report->n_bad, (long long)report->n_items, 100 * share,
+                         100 * work->options->max_bad, work->options->folder);
     }
     myr_phases summed = report->phases;
     MPI_Bcast(report, sizeof *report, MPI_BYTE, 0, comm->mpi);

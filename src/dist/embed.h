@@ -11,13 +11,13 @@ typedef struct myr_embed_options {
     const char *const *operands; /* [borrowed, root] what the user pointed at */
     size_t n_operands;
     myr_corpus_options corpus;
-    const char *folder;      /* output */
-    const myr_card *card;    /* [borrowed] */
-    const char *backend;     /* NULL = fastest */
+    const char *folder;   /* output */
+    const myr_card *card; /* [borrowed] */
+    const char *backend;  /* NULL = fastest */
     myr_storage storage;
-    int n_threads;           /* of this rank */
-    int64_t chunk_items;     /* 0 = chosen from the size of the corpus */
-    double max_bad;          /* fraction of bad items above which the job fails */
+    int n_threads;       /* of this rank */
+    int64_t chunk_items; /* 0 = chosen from the size of the corpus */
+    double max_bad;      /* fraction of bad items above which the job fails */
     bool progress;
 } myr_embed_options;
 

@@ -122,8 +122,8 @@ myr_status myr_encode_list(const myr_encoder *encoder, const myr_item_list *item
         return myr_fail(MYR_ERR_NOMEM, "no memory for %d encoding threads", n_threads);
     myr_status status = myr_pool_create(n_threads, &pool);
     if (status == MYR_OK)
-        status = myr_pool_for(pool, (size_t)myr_item_list_n(items), (size_t)myr_encoder_batch(encoder), encode_piece,
-                              &job);
+        status =
+            myr_pool_for(pool, (size_t)myr_item_list_n(items), (size_t)myr_encoder_batch(encoder), encode_piece, &job);
     for (int thread = 0; thread < n_threads; thread++)
         myr_encode_tools_free(&job.tools[thread]);
     free(job.tools);

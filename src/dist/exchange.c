@@ -76,7 +76,8 @@ myr_status myr_plan_shards(const myr_comm *comm, const myr_source *source, myr_r
     if (status != MYR_OK)
         goto done;
     for (int64_t i = 0; i < plan->n_rows; i++) {
-        plan->shard[i] = myr_router_shard_of(router, ((const uint32_t *)clusters.data)[i], ((const int64_t *)ids.data)[i]);
+        plan->shard[i] =
+            myr_router_shard_of(router, ((const uint32_t *)clusters.data)[i], ((const int64_t *)ids.data)[i]);
         plan->shard_items[plan->shard[i]]++;
     }
     MPI_Allreduce(MPI_IN_PLACE, plan->shard_items, (int)n_shards, MPI_INT64_T, MPI_SUM, comm->mpi);
@@ -254,7 +255,8 @@ myr_status myr_exchange_rows(const myr_comm *comm, const myr_source *source, con
     traffic way = {.comm = comm, .source = source, .plan = plan};
     myr_progress line;
     float *vector = myr_alloc((size_t)source->dim, sizeof *vector);
-    myr_status status = vector ? open_traffic(&way, n_shards, shards) : myr_fail(MYR_ERR_NOMEM, "no memory for a vector");
+    myr_status status =
+        vector ? open_traffic(&way, n_shards, shards) : myr_fail(MYR_ERR_NOMEM, "no memory for a vector");
     status = myr_comm_agree(comm, status);
     myr_progress_start(&line, "exchanging", "vectors of this rank", plan->n_rows, 0, progress);
     for (bool more = true; more && status == MYR_OK;) {
@@ -277,30 +279,53 @@ myr_status myr_exchange_rows(const myr_comm *comm, const myr_source *source, con
     return status;
 }
 
-/* Gather with counts past 2^31: lengths first, then pieces, rank by rank. */
+/* Rank 0's part of a gather: the bytes of the others, rank by rank, behind its own. */
+static void receive_all(const myr_comm *comm, const uint64_t *n_bytes, char *room)
+{
+    for (int rank = 1; rank < comm->size; rank++) {
+        for (uint64_t at = 0; at < n_bytes[rank]; at += PIECE_BYTES) {
+            uint64_t piece = n_bytes[rank] - at < PIECE_BYTES ? n_bytes[rank] - at : PIECE_BYTES;
+            MPI_Recv(room + at, (int)piece, MPI_BYTE, rank, TAG_GATHER, comm->mpi, MPI_STATUS_IGNORE);
+        }
+        room += n_bytes[rank];
+    }
+}
+
+/* Lengths first; nobody sends before rank 0 has the memory. */
 myr_status myr_gather_bytes(const myr_comm *comm, const myr_buffer *mine, myr_buffer *all)
 {
-    uint64_t n_bytes = mine->size;
-    if (comm->rank != 0) {
-        MPI_Send(&n_bytes, 1, MPI_UINT64_T, 0, TAG_GATHER, comm->mpi);
-        for (uint64_t at = 0; at < n_bytes; at += PIECE_BYTES) {
-            uint64_t piece = n_bytes - at < PIECE_BYTES ? n_bytes - at : PIECE_BYTES;
-            MPI_Send(mine->data + at, (int)piece, MPI_BYTE, 0, TAG_GATHER, comm->mpi);
+    bool is_root = comm->rank == 0;
+    uint64_t n_mine = mine->size, total = 0, *n_bytes = myr_alloc(is_root ? (size_t)comm->size : 0, sizeof *n_bytes);
+    myr_status status =
+        myr_comm_agree(comm, n_bytes ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory to gather from the ranks"));
+    if (status != MYR_OK)
+        goto done;
+    MPI_Gather(&n_mine, 1, MPI_UINT64_T, n_bytes, 1, MPI_UINT64_T, 0, comm->mpi);
+    if (is_root) {
+        for (int rank = 0; rank < comm->size; rank++)
+            total += n_bytes[rank];
+        myr_buffer_free(all);
+        char *room = malloc(total + 1);
+        if (room) {
+            *all = (myr_buffer){.data = room, .size = total, .capacity = total + 1};
+            room[total] = 0;
+            if (n_mine > 0)
+                memcpy(room, mine->data, n_mine);
+        } else {
+            status =
+                myr_fail(MYR_ERR_NOMEM, "no memory to gather %llu bytes from the ranks", (unsigned long long)total);
         }
-        return myr_comm_agree(comm, MYR_OK);
     }
-    myr_buffer_append(all, mine->data, mine->size);
-    char *piece_room = malloc(PIECE_BYTES); /* touched only as far as it is used */
-    bool failed = !piece_room;
-    for (int rank = 1; rank < comm->size && !failed; rank++) {
-        MPI_Recv(&n_bytes, 1, MPI_UINT64_T, rank, TAG_GATHER, comm->mpi, MPI_STATUS_IGNORE);
-        for (uint64_t at = 0; at < n_bytes; at += PIECE_BYTES) {
-            uint64_t piece = n_bytes - at < PIECE_BYTES ? n_bytes - at : PIECE_BYTES;
-            MPI_Recv(piece_room, (int)piece, MPI_BYTE, rank, TAG_GATHER, comm->mpi, MPI_STATUS_IGNORE);
-            myr_buffer_append(all, piece_room, piece);
-        }
+    status = myr_comm_agree(comm, status);
+    if (status != MYR_OK)
+        goto done;
+    if (is_root)
+        receive_all(comm, n_bytes, all->data + n_mine);
+    for (uint64_t at = 0; at < n_mine && !is_root; at += PIECE_BYTES) {
+        uint64_t piece = n_mine - at < PIECE_BYTES ? n_mine - at : PIECE_BYTES;
+        MPI_Send(mine->data + at, (int)piece, MPI_BYTE, 0, TAG_GATHER, comm->mpi);
     }
-    free(piece_room);
-    failed = failed || all->failed;
-    return myr_comm_agree(comm, failed ? myr_fail(MYR_ERR_NOMEM, "no memory to gather from the ranks") : MYR_OK);
+done:
+    free(n_bytes);
+    return status;
 }

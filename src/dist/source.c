@@ -48,11 +48,13 @@ static myr_status open_folder(myr_source *source, myr_source_input *input, myr_b
     if (status != MYR_OK)
         goto done;
     if (!manifest.complete)
-        status = myr_fail(MYR_ERR_FORMAT, "%s: the embedding run has not finished; run the same embed command again first",
-                          input->path);
+        status =
+            myr_fail(MYR_ERR_FORMAT, "%s: the embedding run has not finished; run the same embed command again first",
+                     input->path);
     else if (source->contract && strcmp(source->contract, manifest.contract) != 0)
-        status = myr_fail(MYR_ERR_CONTRACT, "%s: made by '%s' under contract %.12s..., the folder before it under %.12s...",
-                          input->path, manifest.model, manifest.contract, source->contract);
+        status =
+            myr_fail(MYR_ERR_CONTRACT, "%s: made by '%s' under contract %.12s..., the folder before it under %.12s...",
+                     input->path, manifest.model, manifest.contract, source->contract);
     if (status != MYR_OK)
         goto done;
     input->is_folder = true;
@@ -188,8 +190,12 @@ static myr_status read_chunk(const myr_source *source, const myr_source_input *i
     if (status == MYR_OK && (chunk.dim != source->dim || strcmp(chunk.contract, source->contract) != 0))
         status = myr_fail(MYR_ERR_CONTRACT, "%s: not of the same contract as the folder's manifest", path);
     if (status == MYR_OK) {
-        *rows = (myr_rows){.n = chunk.n, .vectors = chunk.embedding, .id = chunk.ordinal, .label = chunk.label,
-                           .key = chunk.key, .source = chunk.source};
+        *rows = (myr_rows){.n = chunk.n,
+                           .vectors = chunk.embedding,
+                           .id = chunk.ordinal,
+                           .label = chunk.label,
+                           .key = chunk.key,
+                           .source = chunk.source};
         chunk.embedding = NULL;
         chunk.ordinal = NULL;
         chunk.label = NULL;

@@ -23,9 +23,9 @@ typedef struct myr_source {
 /* One block's rows. */
 typedef struct myr_rows {
     int64_t n;
-    float *vectors;  /* (n, dim) */
-    int64_t *id;     /* (n) */
-    int32_t *label;  /* (n), -1 none */
+    float *vectors;       /* (n, dim) */
+    int64_t *id;          /* (n) */
+    int32_t *label;       /* (n), -1 none */
     char **key, **source; /* (n) */
 } myr_rows;
 

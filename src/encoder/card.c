@@ -136,8 +136,9 @@ static int take_key(void *context, const char *section, const char *key, const c
         return 0;
     }
     if (!fine)
-        read->status = myr_fail(MYR_ERR_FORMAT, "%s: [%s] %s = %s: not a value this key takes; see conf/models/README.md",
-                                read->path, section, key, value);
+        read->status =
+            myr_fail(MYR_ERR_FORMAT, "%s: [%s] %s = %s: not a value this key takes; see conf/models/README.md",
+                     read->path, section, key, value);
     return fine;
 }
 
@@ -170,8 +171,8 @@ static myr_status read_card(const char *path, myr_card *card)
     if (status != MYR_OK)
         goto done;
     if (!card->preprocess.resize_to)
-        card->preprocess.resize_to = card->preprocess.height < card->preprocess.width ? card->preprocess.height
-                                                                                      : card->preprocess.width;
+        card->preprocess.resize_to =
+            card->preprocess.height < card->preprocess.width ? card->preprocess.height : card->preprocess.width;
     if (!card->metric)
         card->metric = myr_strdup("cosine");
     card->model_path = beside(path, read.file);
@@ -242,8 +243,9 @@ static char *card_path(const char *name, myr_status *status)
     myr_buffer places = {0};
     char *path = find_card(name, &places);
     if (!path)
-        *status = myr_fail(MYR_ERR_NOT_FOUND, "no model card named '%s' (looked at %s); give a card's path or set MYRIOPS_MODELS",
-                           name, places.size ? places.data : "nothing");
+        *status = myr_fail(MYR_ERR_NOT_FOUND,
+                           "no model card named '%s' (looked at %s); give a card's path or set MYRIOPS_MODELS", name,
+                           places.size ? places.data : "nothing");
     myr_buffer_free(&places);
     return path;
 }

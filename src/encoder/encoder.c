@@ -5,6 +5,7 @@
  * sees the same shape and a picture's vector never depends on its neighbours.
  */
 #include "base/alloc.h"
+#include "base/buffer.h"
 #include "base/checksum.h"
 #include "myriops/encoder.h"
 
@@ -75,7 +76,8 @@ static myr_status find_dim(myr_encoder *encoder)
     myr_session_output(session, 0, &n_per_image);
     myr_session_free(session);
     if (n_per_image == 0 || n_per_image > 65536)
-        return myr_fail(MYR_ERR_UNSUPPORTED, "the output has %zu values a picture; 1 to 65536 can be used", n_per_image);
+        return myr_fail(MYR_ERR_UNSUPPORTED, "the output has %zu values a picture; 1 to 65536 can be used",
+                        n_per_image);
     encoder->dim = (int)n_per_image;
     return MYR_OK;
 }

@@ -1,0 +1,150 @@
+/*
+ * Thumbnails and the page they stand on.
+ *
+ * A picture is found again by its source and key. The last sources stay open, since
+ * the neighbours of a picture often come from the same few tars.
+ */
+#include "cli/sheet.h"
+
+#include "base/alloc.h"
+#include "myriops/corpus.h"
+#include "myriops/eval.h"
+#include "myriops/image.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define THUMBNAIL_SIDE 192
+#define THUMBNAIL_QUALITY 82
+#define MAX_OPEN 8
+
+typedef struct open_source {
+    char *path;
+    myr_corpus *corpus;
+} open_source;
+
+typedef struct album {
+    open_source open[MAX_OPEN];
+    size_t next; /* place to be used next, round robin */
+    myr_item_reader *reader;
+    myr_decoder *decoder;
+} album;
+
+/* The items of a source, or NULL where it cannot be read. */
+static const myr_corpus *find_source(album *pictures, const char *path)
+{
+    for (size_t i = 0; i < MAX_OPEN; i++)
+        if (pictures->open[i].path && strcmp(pictures->open[i].path, path) == 0)
+            return pictures->open[i].corpus;
+    myr_corpus *corpus = NULL;
+    char *copy = myr_strdup(path);
+    if (!copy || myr_corpus_open(&path, 1, NULL, &corpus) != MYR_OK) {
+        free(copy);
+        return NULL;
+    }
+    open_source *place = &pictures->open[pictures->next++ % MAX_OPEN];
+    myr_corpus_free(place->corpus);
+    free(place->path);
+    *place = (open_source){.path = copy, .corpus = corpus};
+    return corpus;
+}
+
+/* The item of a key in its source: a file of its own has one item only. */
+static bool find_item(const myr_corpus *corpus, const char *key, myr_item *item)
+{
+    int64_t n = myr_corpus_n_items(corpus);
+    for (int64_t i = 0; i < n; i++)
+        if (myr_corpus_item(corpus, i, item) == MYR_OK && (n == 1 || strcmp(item->key, key) == 0))
+            return true;
+    return false;
+}
+
+static void fit(const myr_image *image, int *width, int *height)
+{
+    int longer = image->width > image->height ? image->width : image->height;
+    double scale = longer > THUMBNAIL_SIDE ? (double)THUMBNAIL_SIDE / longer : 1;
+    *width = (int)(image->width * scale + 0.5);
+    *height = (int)(image->height * scale + 0.5);
+    *width = *width > 0 ? *width : 1;
+    *height = *height > 0 ? *height : 1;
+}
+
+/* A thumbnail as JPEG, [owned by caller]; NULL where there is no picture to show. */
+static void *make_thumbnail(album *pictures, const char *source, const char *key, size_t *n_bytes)
+{
+    const myr_corpus *corpus = source && source[0] ? find_source(pictures, source) : NULL;
+    myr_item item;
+    myr_image image, small;
+    const void *bytes;
+    size_t size;
+    void *jpeg = NULL;
+    int width, height;
+    *n_bytes = 0;
+    if (!corpus || !find_item(corpus, key, &item) ||
+        myr_item_reader_read(pictures->reader, &item, &bytes, &size) != MYR_OK ||
+        myr_decoder_decode(pictures->decoder, bytes, size, &image) != MYR_OK)
+        return NULL;
+    fit(&image, &width, &height);
+    if (myr_decoder_resize(pictures->decoder, &image, width, height, MYR_FILTER_BICUBIC, &small) != MYR_OK ||
+        myr_jpeg_encode(&small, THUMBNAIL_QUALITY, &jpeg, n_bytes) != MYR_OK)
+        return NULL;
+    return jpeg;
+}
+
+static const char *class_name(const myr_answer_sheet *answer, int32_t label)
+{
+    return label >= 0 && (size_t)label < answer->n_classes ? answer->classes[label] : NULL;
+}
+
+static myr_status add_hits(const myr_answer_sheet *answer, size_t q, album *pictures, myr_sheet *sheet)
+{
+    myr_status status = MYR_OK;
+    for (size_t i = 0; i < answer->k && status == MYR_OK; i++) {
+        const myr_hit *hit = &answer->hits[q * answer->k + i];
+        const myr_item_facts *facts = &answer->facts[q * answer->k + i];
+        if (hit->id < 0 || !facts->key)
+            break;
+        size_t n_bytes;
+        void *jpeg = make_thumbnail(pictures, facts->source, facts->key, &n_bytes);
+        status = myr_sheet_add_hit(sheet, facts->key, (double)hit->distance, class_name(answer, facts->label), jpeg,
+                                   n_bytes);
+        free(jpeg);
+    }
+    return status;
+}
+
+static void close_album(album *pictures)
+{
+    for (size_t i = 0; i < MAX_OPEN; i++) {
+        myr_corpus_free(pictures->open[i].corpus);
+        free(pictures->open[i].path);
+    }
+    myr_item_reader_free(pictures->reader);
+    myr_decoder_free(pictures->decoder);
+}
+
+myr_status myr_answer_sheet_write(const myr_answer_sheet *answer, myr_buffer *html)
+{
+    album pictures = {0};
+    myr_sheet *sheet = NULL;
+    myr_status status = myr_item_reader_create(&pictures.reader);
+    if (status == MYR_OK)
+        status = myr_decoder_create(NULL, &pictures.decoder);
+    if (status == MYR_OK)
+        status = myr_sheet_create("Myriops: pictures and their nearest neighbours", &sheet);
+    if (status == MYR_OK && answer->summary)
+        status = myr_sheet_add_line(sheet, answer->summary);
+    for (size_t q = 0; q < answer->n && status == MYR_OK; q++) {
+        size_t n_bytes;
+        void *jpeg = make_thumbnail(&pictures, answer->sources[q], answer->names[q], &n_bytes);
+        status = myr_sheet_add_query(sheet, answer->names[q], NULL, jpeg, n_bytes);
+        free(jpeg);
+        if (status == MYR_OK)
+            status = add_hits(answer, q, &pictures, sheet);
+    }
+    if (status == MYR_OK)
+        status = myr_sheet_finish(sheet, html);
+    myr_sheet_free(sheet);
+    close_album(&pictures);
+    return status;
+}

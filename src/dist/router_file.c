@@ -1,0 +1,165 @@
+/*
+ * The router as sections of an HDF5 file, and as a message.
+ *
+ * File layout: numbers "router_version", "n_shards", "n_clusters"; unless it routes by hash,
+ * "centroids" f32 (n_clusters, dim), "part_first" u32 (n_clusters + 1), "part_shard" u32 (n_parts),
+ * "part_bound" u64 (n_parts).
+ */
+#include "dist/router_file.h"
+
+#include "myriops/store.h"
+
+#include <string.h>
+
+#define ROUTER_VERSION 1
+
+myr_status myr_router_write(const char *path, const myr_router *router)
+{
+    myr_router_view view;
+    myr_sections_writer *writer;
+    myr_router_export(router, &view);
+    size_t centroids[2] = {view.n_clusters, view.dim}, n_first = (size_t)view.n_clusters + 1, n_parts = view.n_parts;
+    myr_status status = myr_sections_create(path, &writer);
+    if (status != MYR_OK)
+        return status;
+    status = myr_sections_set_i64(writer, "router_version", ROUTER_VERSION);
+    if (status == MYR_OK)
+        status = myr_sections_set_i64(writer, "n_shards", view.n_shards);
+    if (status == MYR_OK)
+        status = myr_sections_set_i64(writer, "n_clusters", view.n_clusters);
+    if (status == MYR_OK && view.n_clusters > 0) {
+        status = myr_sections_add(writer, "centroids", MYR_SECTION_F32, 2, centroids, view.centroids);
+        if (status == MYR_OK)
+            status = myr_sections_add(writer, "part_first", MYR_SECTION_U32, 1, &n_first, view.part_first);
+        if (status == MYR_OK)
+            status = myr_sections_add(writer, "part_shard", MYR_SECTION_U32, 1, &n_parts, view.part_shard);
+        if (status == MYR_OK)
+            status = myr_sections_add(writer, "part_bound", MYR_SECTION_U64, 1, &n_parts, view.part_bound);
+    }
+    if (status != MYR_OK) {
+        myr_sections_abandon(writer);
+        return status;
+    }
+    return myr_sections_commit(writer);
+}
+
+static myr_status read_arrays(const char *path, const myr_sections *file, myr_router_view *view)
+{
+    size_t centroids[2], n_first, n_parts, n_bounds;
+    myr_status status =
+        myr_sections_get(file, "centroids", MYR_SECTION_F32, 2, centroids, (const void **)&view->centroids);
+    if (status == MYR_OK)
+        status = myr_sections_get(file, "part_first", MYR_SECTION_U32, 1, &n_first, (const void **)&view->part_first);
+    if (status == MYR_OK)
+        status = myr_sections_get(file, "part_shard", MYR_SECTION_U32, 1, &n_parts, (const void **)&view->part_shard);
+    if (status == MYR_OK)
+        status = myr_sections_get(file, "part_bound", MYR_SECTION_U64, 1, &n_bounds, (const void **)&view->part_bound);
+    if (status != MYR_OK)
+        return status;
+    if (centroids[0] != view->n_clusters || centroids[1] > MYR_ROUTER_MAX_DIM || n_first != centroids[0] + 1 ||
+        n_parts > UINT32_MAX || n_bounds != n_parts)
+        return myr_fail(MYR_ERR_FORMAT, "%s: the arrays of the router do not fit together; build the index again",
+                        path);
+    view->dim = (uint32_t)centroids[1];
+    view->n_parts = (uint32_t)n_parts;
+    return MYR_OK;
+}
+
+static myr_status read_router(const char *path, const myr_sections *file, myr_router **router)
+{
+    myr_router_view view = {0};
+    int64_t version = 0, n_shards = 0, n_clusters = 0;
+    myr_status status = myr_sections_get_i64(file, "router_version", &version);
+    if (status == MYR_OK && version != ROUTER_VERSION)
+        status = myr_fail(MYR_ERR_UNSUPPORTED, "%s: router version %lld; this Myriops reads version %d", path,
+                          (long long)version, ROUTER_VERSION);
+    if (status == MYR_OK)
+        status = myr_sections_get_i64(file, "n_shards", &n_shards);
+    if (status == MYR_OK)
+        status = myr_sections_get_i64(file, "n_clusters", &n_clusters);
+    if (status != MYR_OK)
+        return status;
+    if (n_shards < 1 || n_shards > MYR_ROUTER_MAX_SHARDS || n_clusters < 0 || n_clusters > MYR_ROUTER_MAX_CLUSTERS)
+        return myr_fail(MYR_ERR_FORMAT, "%s: the router's sizes make no sense; build the index again", path);
+    view.n_shards = (uint32_t)n_shards;
+    view.n_clusters = (uint32_t)n_clusters;
+    if (n_clusters > 0)
+        status = read_arrays(path, file, &view);
+    return status == MYR_OK ? myr_router_import(&view, router) : status;
+}
+
+myr_status myr_router_read(const char *path, uint64_t checksum, myr_router **router)
+{
+    myr_sections *file = NULL;
+    uint64_t found;
+    *router = NULL;
+    myr_status status = myr_file_checksum(path, &found);
+    if (status == MYR_OK && found != checksum)
+        status = myr_fail(
+            MYR_ERR_FORMAT,
+            "%s: not the bytes that index.json names: damaged, or of another build; build the index again", path);
+    if (status == MYR_OK)
+        status = myr_sections_open(path, &file);
+    if (status == MYR_OK)
+        status = read_router(path, file, router);
+    myr_sections_close(file);
+    return status;
+}
+
+/* The arrays of a trained router in one message: sizes, then centroids, then the parts where it is packed. */
+static void put_router(const myr_router *router, myr_buffer *message)
+{
+    myr_router_view view;
+    myr_router_export(router, &view);
+    const uint32_t sizes[4] = {view.n_shards, view.n_clusters, view.dim, view.n_parts};
+    myr_buffer_append(message, sizes, sizeof sizes);
+    if (view.n_clusters == 0)
+        return;
+    /* Wider elements first: every array stays aligned. */
+    if (view.n_parts > 0)
+        myr_buffer_append(message, view.part_bound, view.n_parts * sizeof *view.part_bound);
+    myr_buffer_append(message, view.centroids, (size_t)view.n_clusters * view.dim * sizeof *view.centroids);
+    if (view.n_parts > 0) {
+        myr_buffer_append(message, view.part_first, ((size_t)view.n_clusters + 1) * sizeof *view.part_first);
+        myr_buffer_append(message, view.part_shard, view.n_parts * sizeof *view.part_shard);
+    }
+}
+
+static myr_status take_router(const myr_buffer *message, myr_router **router)
+{
+    myr_cursor cursor = {.data = message->data, .size = message->size};
+    uint32_t sizes[4] = {0};
+    const void *head = myr_cursor_bytes(&cursor, sizeof sizes);
+    if (head)
+        memcpy(sizes, head, sizeof sizes);
+    myr_router_view view = {.n_shards = sizes[0], .n_clusters = sizes[1], .dim = sizes[2], .n_parts = sizes[3]};
+    if (view.n_clusters == 0)
+        return myr_router_create_hash(view.n_shards, router);
+    if (view.n_parts > 0)
+        view.part_bound = myr_cursor_bytes(&cursor, view.n_parts * sizeof *view.part_bound);
+    view.centroids = myr_cursor_bytes(&cursor, (size_t)view.n_clusters * view.dim * sizeof *view.centroids);
+    if (view.n_parts > 0) {
+        view.part_first = myr_cursor_bytes(&cursor, ((size_t)view.n_clusters + 1) * sizeof *view.part_first);
+        view.part_shard = myr_cursor_bytes(&cursor, view.n_parts * sizeof *view.part_shard);
+    }
+    if (cursor.failed)
+        return myr_fail(MYR_ERR_INTERNAL, "a damaged router came in from rank 0");
+    return myr_router_import(&view, router);
+}
+
+myr_status myr_router_share(const myr_comm *comm, myr_router **router)
+{
+    myr_buffer message = {0};
+    myr_status status = MYR_OK;
+    if (comm->rank == 0) {
+        put_router(*router, &message);
+        status = message.failed ? myr_fail(MYR_ERR_NOMEM, "no memory to share the router") : MYR_OK;
+    }
+    status = myr_comm_agree(comm, status);
+    if (status == MYR_OK)
+        status = myr_comm_share(comm, &message);
+    if (status == MYR_OK)
+        status = myr_comm_agree(comm, comm->rank == 0 ? MYR_OK : take_router(&message, router));
+    myr_buffer_free(&message);
+    return status;
+}
