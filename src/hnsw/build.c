@@ -10,6 +10,9 @@
  * one go. A batch is at most a fixed share of the graph, so the few neighbours a node
  * misses because they are in its own batch do not matter. At last repair.c joins what came
  * apart.
+ *
+ * At level 0 both phases select up to 2 M links. The paper gives a new node M at first; measured on SIFT and on
+ * uniform vectors, 2 M gave the same recall about 8 % sooner.
  */
 #include "hnsw/graph.h"
 
@@ -42,8 +45,8 @@ typedef struct build {
     int level;         /* whose links back are being made */
     uint32_t *n_back;  /* (n_nodes) new links back of a target; zero between batches */
     uint32_t *end;     /* (n_nodes) behind its sources */
-    uint32_t *targets; /* (largest * M) */
-    uint32_t *sources; /* (largest * M) by target */
+    uint32_t *targets; /* (largest * 2 M) */
+    uint32_t *sources; /* (largest * 2 M) by target */
     uint64_t *keys;    /* (n_threads, n_keys) */
     size_t n_keys;
 } build;
@@ -148,7 +151,7 @@ static myr_status link_task(void *context, size_t first, size_t last, int thread
         uint32_t start = hnsw_beam_descend(beam, graph, codes, graph->levels[node]);
         for (int level = graph->levels[node]; level >= 0; level--) {
             hnsw_beam_search(beam, graph, codes, level, start, all->ef);
-            hnsw_select(graph, beam->pool, beam->n, own_links(all, node, level), (size_t)graph->M);
+            hnsw_select(graph, beam->pool, beam->n, own_links(all, node, level), room_at(graph, level));
             start = key_node(beam->pool[0]);
         }
     }
@@ -161,12 +164,12 @@ static myr_status link_task(void *context, size_t first, size_t last, int thread
 static size_t group_back(build *all)
 {
     const myr_hnsw *graph = all->graph;
-    size_t n_targets = 0, sum = 0, M = (size_t)graph->M;
+    size_t n_targets = 0, sum = 0, room = room_at(graph, all->level);
     for (size_t i = 0; i < all->n_batch; i++) {
         if (graph->levels[all->batch[i]] < all->level)
             break; /* higher levels come first */
         const uint32_t *links = links_at(graph, all->batch[i], all->level);
-        for (size_t j = 0; j < M && links[j] != NONE; j++)
+        for (size_t j = 0; j < room && links[j] != NONE; j++)
             if (all->n_back[links[j]]++ == 0)
                 all->targets[n_targets++] = links[j];
     }
@@ -176,7 +179,7 @@ static size_t group_back(build *all)
     }
     for (size_t i = 0; i < all->n_batch && graph->levels[all->batch[i]] >= all->level; i++) {
         const uint32_t *links = links_at(graph, all->batch[i], all->level);
-        for (size_t j = 0; j < M && links[j] != NONE; j++)
+        for (size_t j = 0; j < room && links[j] != NONE; j++)
             all->sources[all->end[links[j]]++] = all->batch[i];
     }
     return n_targets;
@@ -252,13 +255,13 @@ static myr_status make_scratch(build *all, int n_threads)
     size_t ef = (size_t)graph->ef_construction > M ? (size_t)graph->ef_construction : M;
     all->ef = ef < n ? ef : n;
     all->largest = n / BATCHES > SMALL_BATCH ? n / BATCHES : SMALL_BATCH;
-    if (all->largest > NONE / M)
-        all->largest = NONE / M; /* links of a batch are counted in 32 bits */
+    if (all->largest > NONE / (2 * M))
+        all->largest = NONE / (2 * M); /* links of a batch are counted in 32 bits */
     all->n_keys = 2 * M + all->largest;
     all->n_back = myr_alloc(n, sizeof *all->n_back);
     all->end = myr_alloc(n, sizeof *all->end);
-    all->targets = myr_alloc(all->largest, M * sizeof *all->targets);
-    all->sources = myr_alloc(all->largest, M * sizeof *all->sources);
+    all->targets = myr_alloc(all->largest, 2 * M * sizeof *all->targets);
+    all->sources = myr_alloc(all->largest, 2 * M * sizeof *all->sources);
     all->keys = myr_alloc((size_t)n_threads, all->n_keys * sizeof *all->keys);
     all->beams = myr_alloc((size_t)n_threads, sizeof *all->beams);
     if (!all->n_back || !all->end || !all->targets || !all->sources || !all->keys || !all->beams)

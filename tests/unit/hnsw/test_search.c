@@ -1,0 +1,227 @@
+/*
+ * Search against exact search, and exact search against the naive oracle, hit for hit and
+ * bit for bit.
+ */
+#include "data.h"
+
+enum { N = 1500, DIM = 20, N_QUERIES = 40, K = 12 };
+
+static const myr_hnsw_options usual = {.M = 8, .ef_construction = 80, .seed = 3, .code_min = 0, .code_max = 1};
+
+static void compare_exact(const float *vectors, size_t n, size_t dim, const myr_hnsw_options *options,
+                          const float *queries, size_t n_queries, size_t k, const char *what)
+{
+    myr_hnsw *graph = make_graph(vectors, n, dim, options, 1);
+    myr_hit *right = malloc(n_queries * k * sizeof *right), *got = malloc(n_queries * k * sizeof *got);
+    for (size_t q = 0; q < n_queries; q++)
+        naive_search(vectors, n, dim, options->metric, queries + q * dim, k, right + q * k);
+    for (int n_threads = 1; n_threads <= 3; n_threads += 2) {
+        myr_pool *pool = NULL;
+        assert_int_equal(myr_pool_create(n_threads, &pool), MYR_OK);
+        memset(got, 0, n_queries * k * sizeof *got);
+        assert_int_equal(myr_hnsw_search_exact(graph, pool, queries, n_queries, k, got), MYR_OK);
+        assert_same_hits(got, right, n_queries * k, what);
+        assert_int_equal(myr_hnsw_search_exact(graph, pool, queries, 1, k, got), MYR_OK);
+        assert_same_hits(got, right, k, what);
+        myr_pool_free(pool);
+    }
+    /* With room for every node a search is exact: all are reached, and no bound leaves out what it should not. */
+    myr_hnsw_searcher *searcher = NULL;
+    assert_int_equal(myr_hnsw_searcher_create(graph, &searcher), MYR_OK);
+    for (size_t q = 0; q < n_queries; q++) {
+        assert_int_equal(myr_hnsw_search(searcher, queries + q * dim, k, n > k ? n : k, got, NULL), MYR_OK);
+        assert_same_hits(got, right + q * k, k, what);
+    }
+    myr_hnsw_searcher_free(searcher);
+    myr_hnsw_free(graph);
+    free(right);
+    free(got);
+}
+
+static void test_exact(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < N_SHAPES; kind++)
+        for (int cosine = 0; cosine < 2; cosine++) {
+            myr_hnsw_options options = usual;
+            float *vectors = make_vectors((shape)kind, N, DIM, 1);
+            float *queries = make_vectors((shape)kind, N_QUERIES, DIM, 2);
+            memcpy(queries, vectors + 5 * DIM, DIM * sizeof *queries); /* one is among them */
+            if (cosine) {
+                options.metric = MYR_METRIC_COSINE;
+                normalise(vectors, N, DIM);
+                normalise(queries, N_QUERIES, DIM);
+            }
+            compare_exact(vectors, N, DIM, &options, queries, N_QUERIES, K, shape_name((shape)kind));
+            options.code_max = options.code_min; /* codes that say nothing */
+            compare_exact(vectors, N, DIM, &options, queries, 3, K, "no codes");
+            free(vectors);
+            free(queries);
+        }
+}
+
+static void test_small(void **state)
+{
+    (void)state;
+    static const size_t dims[] = {1, 3, 128, 1280};
+    for (size_t d = 0; d < 4; d++)
+        for (size_t n = 0; n <= 5; n++)
+            for (size_t k = 1; k <= 8; k += 3) {
+                float *vectors = make_vectors(SHAPE_UNIFORM, n, dims[d], 3);
+                float *queries = make_vectors(SHAPE_UNIFORM, 4, dims[d], 4);
+                compare_exact(vectors, n, dims[d], &usual, queries, 4, k, "small");
+                free(vectors);
+                free(queries);
+            }
+}
+
+/* Large offsets, tiny and huge values: where the bounds could go wrong by rounding. */
+static void test_extremes(void **state)
+{
+    (void)state;
+    static const float scales[] = {1e-38f, 1e-20f, 1e6f, 1e18f, 1e30f};
+    static const float offsets[] = {0, 0, 1e6f, 0, -1e30f};
+    for (size_t s = 0; s < 5; s++) {
+        float *vectors = make_vectors(SHAPE_UNIFORM, 400, DIM, 5), *queries = make_vectors(SHAPE_UNIFORM, 6, DIM, 6);
+        for (size_t i = 0; i < 400 * DIM; i++)
+            vectors[i] = vectors[i] * scales[s] + offsets[s];
+        for (size_t i = 0; i < 6 * DIM; i++)
+            queries[i] = queries[i] * scales[s] + offsets[s];
+        myr_hnsw_options options = usual;
+        options.code_min = offsets[s];
+        options.code_max = offsets[s] + scales[s];
+        compare_exact(vectors, 400, DIM, &options, queries, 6, K, "extremes");
+        free(vectors);
+        free(queries);
+    }
+}
+
+static double recall_of(const float *vectors, size_t n, const float *queries, const myr_hnsw_options *options,
+                        size_t ef)
+{
+    myr_hnsw *graph = make_graph(vectors, n, DIM, options, 2);
+    myr_hnsw_searcher *searcher = NULL;
+    myr_hit right[K], got[K];
+    size_t n_right = 0;
+    assert_int_equal(myr_hnsw_searcher_create(graph, &searcher), MYR_OK);
+    for (size_t q = 0; q < N_QUERIES; q++) {
+        assert_int_equal(myr_hnsw_search_exact(graph, NULL, queries + q * DIM, 1, K, right), MYR_OK);
+        assert_int_equal(myr_hnsw_search(searcher, queries + q * DIM, K, ef, got, NULL), MYR_OK);
+        for (size_t i = 0; i < K; i++)
+            n_right += got[i].distance <= right[K - 1].distance;
+    }
+    myr_hnsw_searcher_free(searcher);
+    myr_hnsw_free(graph);
+    return (double)n_right / (N_QUERIES * K);
+}
+
+static void test_recall(void **state)
+{
+    (void)state;
+    static const shape kinds[] = {SHAPE_UNIFORM, SHAPE_FAR_CLUSTERS, SHAPE_TIGHT, SHAPE_LINE, SHAPE_DUPLICATES};
+    myr_hnsw_options options = {.seed = 3, .code_max = 1};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        float *vectors = make_vectors(kinds[i], 5000, DIM, 7), *queries = make_vectors(kinds[i], N_QUERIES, DIM, 8);
+        /* Every other query lies by a row. All do where clusters are tight: far from all of them, the nearest is a
+         * guess. */
+        for (size_t q = 0; q < N_QUERIES; q += kinds[i] == SHAPE_TIGHT ? 1 : 2)
+            for (size_t j = 0; j < DIM; j++)
+                queries[q * DIM + j] = vectors[q * 121 * DIM + j] + 0.003f * (queries[q * DIM + j] - 0.5f);
+        double recall = recall_of(vectors, 5000, queries, &options, 100);
+        if (recall < 0.95)
+            fail_msg("%s: recall %.4f", shape_name(kinds[i]), recall);
+        free(vectors);
+        free(queries);
+    }
+}
+
+/* Ten thousand copies of one picture among others: they share a node, come out by id, and hide nobody. */
+static void test_copies(void **state)
+{
+    (void)state;
+    enum { N_COPIES = 10000, N_OTHERS = 1000, N_ALL = N_COPIES + N_OTHERS };
+    float *vectors = make_vectors(SHAPE_UNIFORM, N_ALL, DIM, 9);
+    for (size_t row = 0; row < N_ALL; row++)
+        if (row % 11 != 0)
+            memcpy(vectors + row * DIM, vectors + DIM, DIM * sizeof *vectors);
+    myr_hnsw *graph = make_graph(vectors, N_ALL, DIM, &usual, 2);
+    assert_sound(graph, "copies");
+    myr_hnsw_facts facts;
+    myr_hnsw_describe(graph, &facts);
+    assert_int_equal(facts.n_nodes, N_OTHERS + 1);
+
+    enum { MANY = N_COPIES + 20 };
+    myr_hnsw_searcher *searcher = NULL;
+    myr_hit *right = malloc(MANY * sizeof *right), *got = malloc(MANY * sizeof *got);
+    assert_int_equal(myr_hnsw_searcher_create(graph, &searcher), MYR_OK);
+    static const size_t ks[] = {1, 5, 50, MANY};
+    for (size_t i = 0; i < 4; i++) {
+        const float *query = vectors + DIM;
+        naive_search(vectors, N_ALL, DIM, MYR_METRIC_L2, query, ks[i], right);
+        assert_int_equal(myr_hnsw_search(searcher, query, ks[i], ks[i] < 100 ? 100 : ks[i], got, NULL), MYR_OK);
+        assert_same_hits(got, right, ks[i], "copies");
+        assert_int_equal(myr_hnsw_search_exact(graph, NULL, query, 1, ks[i], got), MYR_OK);
+        assert_same_hits(got, right, ks[i], "copies, exact");
+    }
+    myr_hnsw_searcher_free(searcher);
+    myr_hnsw_free(graph);
+    free(vectors);
+    free(right);
+    free(got);
+}
+
+static void test_stats_and_refusals(void **state)
+{
+    (void)state;
+    float *vectors = make_vectors(SHAPE_UNIFORM, N, DIM, 10), query[DIM] = {0};
+    myr_hnsw *graph = make_graph(vectors, N, DIM, &usual, 1);
+    myr_hnsw_searcher *searcher = NULL;
+    myr_hit hits[K];
+    myr_hnsw_stats once = {0}, twice = {0};
+    assert_int_equal(myr_hnsw_searcher_create(graph, &searcher), MYR_OK);
+    assert_int_equal(myr_hnsw_search(searcher, query, K, 50, hits, &once), MYR_OK);
+    assert_true(once.n_hops >= 50 && once.n_hops < N && once.n_distances > once.n_hops && once.n_distances < N);
+    assert_int_equal(myr_hnsw_search(searcher, query, K, 50, hits, &twice), MYR_OK);
+    assert_int_equal(myr_hnsw_search(searcher, query, K, 50, hits, &twice), MYR_OK);
+    assert_true(twice.n_hops == 2 * once.n_hops && twice.n_distances == 2 * once.n_distances);
+
+    assert_int_equal(myr_hnsw_search(searcher, query, 0, 50, hits, NULL), MYR_ERR_ARG);
+    assert_int_equal(myr_hnsw_search(searcher, query, K, K - 1, hits, NULL), MYR_ERR_ARG);
+    query[DIM - 1] = NAN;
+    assert_int_equal(myr_hnsw_search(searcher, query, K, 50, hits, NULL), MYR_ERR_ARG);
+    assert_int_equal(myr_hnsw_search_exact(graph, NULL, query, 1, K, hits), MYR_ERR_ARG);
+    assert_int_equal(myr_hnsw_search_exact(graph, NULL, query, 1, 0, hits), MYR_ERR_ARG);
+    myr_hnsw_searcher_free(searcher);
+    myr_hnsw_searcher_free(NULL);
+    myr_hnsw_free(graph);
+    free(vectors);
+}
+
+/* The marks of visited nodes are 16 bits wide and come round. */
+static void test_many_searches(void **state)
+{
+    (void)state;
+    float *vectors = make_vectors(SHAPE_UNIFORM, 50, 4, 11);
+    myr_hnsw *graph = make_graph(vectors, 50, 4, &usual, 1);
+    myr_hnsw_searcher *searcher = NULL;
+    myr_hit first[5], hits[5];
+    assert_int_equal(myr_hnsw_searcher_create(graph, &searcher), MYR_OK);
+    assert_int_equal(myr_hnsw_search(searcher, vectors, 5, 20, first, NULL), MYR_OK);
+    for (int i = 0; i < 70000; i++) {
+        assert_int_equal(myr_hnsw_search(searcher, vectors, 5, 20, hits, NULL), MYR_OK);
+        assert_same_hits(hits, first, 5, "again");
+    }
+    myr_hnsw_searcher_free(searcher);
+    myr_hnsw_free(graph);
+    free(vectors);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_exact),         cmocka_unit_test(test_small),  cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_recall),        cmocka_unit_test(test_copies), cmocka_unit_test(test_stats_and_refusals),
+        cmocka_unit_test(test_many_searches),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
