@@ -309,7 +309,8 @@ myr_status myr_sections_commit(myr_sections_writer *writer)
     uint64_t checksum = table_checksum(&writer->contents, &no_memory);
     errno = 0;
     store_lock();
-    bool fine = !no_memory && write_number(writer->file, "table_checksum", H5T_STD_U64LE, H5T_NATIVE_UINT64, &checksum) &&
+    bool fine = !no_memory &&
+                write_number(writer->file, "table_checksum", H5T_STD_U64LE, H5T_NATIVE_UINT64, &checksum) &&
                 write_number(writer->file, "schema_version", H5T_STD_I64LE, H5T_NATIVE_INT64, &schema);
     fine = H5Fclose(writer->file) >= 0 && fine;
     store_unlock();

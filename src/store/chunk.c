@@ -1,0 +1,335 @@
+/*
+ * Embedding chunks: HDF5 that other programs read, with a checksum over each part.
+ */
+#include "base/alloc.h"
+#include "base/file.h"
+#include "myriops/store.h"
+#include "store/half.h"
+#include "store/hdf5_file.h"
+#include "store/hdf5_lock.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#define SCHEMA 1
+#define MAX_ITEMS ((int64_t)1 << 28)
+#define MAX_DIM 65536
+
+/* ---- checksums ---- */
+
+typedef struct checksums {
+    uint64_t vectors, keys, bad;
+} checksums;
+
+static void hash_texts(XXH3_state_t *hash, char *const *texts, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        XXH3_64bits_update(hash, texts[i], strlen(texts[i]) + 1);
+}
+
+/* Over the parts that are there; false without memory. */
+static bool sum_up(const myr_chunk *chunk, unsigned parts, checksums *sums)
+{
+    XXH3_state_t *hash = XXH3_createState();
+    size_t n = (size_t)chunk->n;
+    *sums = (checksums){0};
+    if (!hash)
+        return false;
+    if (parts & MYR_CHUNK_VECTORS) {
+        XXH3_64bits_reset(hash);
+        XXH3_64bits_update(hash, chunk->embedding, n * (size_t)chunk->dim * sizeof *chunk->embedding);
+        XXH3_64bits_update(hash, chunk->ordinal, n * sizeof *chunk->ordinal);
+        XXH3_64bits_update(hash, chunk->label, n * sizeof *chunk->label);
+        sums->vectors = XXH3_64bits_digest(hash);
+    }
+    if (parts & MYR_CHUNK_KEYS) {
+        XXH3_64bits_reset(hash);
+        hash_texts(hash, chunk->key, chunk->n);
+        hash_texts(hash, chunk->source, chunk->n);
+        sums->keys = XXH3_64bits_digest(hash);
+    }
+    if (parts & MYR_CHUNK_BAD) {
+        XXH3_64bits_reset(hash);
+        hash_texts(hash, chunk->bad_key, chunk->n_bad);
+        hash_texts(hash, chunk->bad_source, chunk->n_bad);
+        hash_texts(hash, chunk->bad_reason, chunk->n_bad);
+        XXH3_64bits_update(hash, chunk->bad_ordinal, (size_t)chunk->n_bad * sizeof *chunk->bad_ordinal);
+        sums->bad = XXH3_64bits_digest(hash);
+    }
+    XXH3_freeState(hash);
+    return true;
+}
+
+/* ---- writing ---- */
+
+/* IEEE half as HDF5 describes it, to be closed; h5py reads it as float16. */
+static hid_t half_type(void)
+{
+    hid_t type = H5Tcopy(H5T_IEEE_F32LE);
+    H5Tset_fields(type, 15, 10, 5, 0, 10);
+    H5Tset_size(type, 2);
+    H5Tset_ebias(type, 15);
+    return type;
+}
+
+/* What is stored: the values rounded to the storage. [owned by caller] NULL without memory. */
+static float *round_values(const myr_chunk *chunk, myr_storage storage)
+{
+    size_t n = (size_t)chunk->n * (size_t)chunk->dim;
+    float *values = myr_alloc(n, sizeof *values);
+    for (size_t i = 0; values && i < n; i++)
+        values[i] = storage == MYR_STORAGE_F16 ? store_half_to_float(store_half_from_float(chunk->embedding[i]))
+                                               : chunk->embedding[i];
+    return values;
+}
+
+static bool write_vectors(hid_t file, const myr_chunk *chunk, const float *values, myr_storage storage)
+{
+    hsize_t dims[2] = {(hsize_t)chunk->n, (hsize_t)chunk->dim};
+    hid_t half = half_type();
+    bool fine = store_write_array(file, "embedding", storage == MYR_STORAGE_F16 ? half : H5T_IEEE_F32LE,
+                                  H5T_NATIVE_FLOAT, 2, dims, values) &&
+                store_write_array(file, "ordinal", H5T_STD_I64LE, H5T_NATIVE_INT64, 1, dims, chunk->ordinal) &&
+                store_write_array(file, "label", H5T_STD_I32LE, H5T_NATIVE_INT32, 1, dims, chunk->label);
+    H5Tclose(half);
+    return fine;
+}
+
+static bool write_bad(hid_t file, const myr_chunk *chunk)
+{
+    hid_t create = H5Pcreate(H5P_GROUP_CREATE);
+    H5Pset_obj_track_times(create, false);
+    hid_t group = H5Gcreate2(file, "bad", H5P_DEFAULT, create, H5P_DEFAULT);
+    size_t n = (size_t)chunk->n_bad;
+    bool fine =
+        group >= 0 && store_write_texts(group, "key", chunk->bad_key, n) &&
+        store_write_texts(group, "source", chunk->bad_source, n) &&
+        store_write_texts(group, "reason", chunk->bad_reason, n) &&
+        store_write_array(group, "ordinal", H5T_STD_I64LE, H5T_NATIVE_INT64, 1, &(hsize_t){n}, chunk->bad_ordinal);
+    if (group >= 0)
+        H5Gclose(group);
+    H5Pclose(create);
+    return fine;
+}
+
+static bool write_attributes(hid_t file, const myr_chunk *chunk, const checksums *sums)
+{
+    int64_t schema = SCHEMA, dim = chunk->dim;
+    return store_write_number(file, "schema_version", H5T_STD_I64LE, H5T_NATIVE_INT64, &schema) &&
+           store_write_number(file, "dim", H5T_STD_I64LE, H5T_NATIVE_INT64, &dim) &&
+           store_write_text(file, "contract", chunk->contract) && store_write_text(file, "model", chunk->model) &&
+           store_write_text(file, "metric", chunk->metric) &&
+           store_write_number(file, "checksum_vectors", H5T_STD_U64LE, H5T_NATIVE_UINT64, &sums->vectors) &&
+           store_write_number(file, "checksum_keys", H5T_STD_U64LE, H5T_NATIVE_UINT64, &sums->keys) &&
+           store_write_number(file, "checksum_bad", H5T_STD_U64LE, H5T_NATIVE_UINT64, &sums->bad);
+}
+
+static bool write_file(const char *path, const myr_chunk *chunk, const float *values, myr_storage storage,
+                       const checksums *sums)
+{
+    hid_t file = store_file_create(path);
+    if (file < 0)
+        return false;
+    bool fine = write_vectors(file, chunk, values, storage) &&
+                store_write_texts(file, "key", chunk->key, (size_t)chunk->n) &&
+                store_write_texts(file, "source", chunk->source, (size_t)chunk->n) && write_bad(file, chunk) &&
+                write_attributes(file, chunk, sums);
+    return H5Fclose(file) >= 0 && fine;
+}
+
+myr_status myr_chunk_write(const char *path, const myr_chunk *chunk, myr_storage storage)
+{
+    checksums sums;
+    char *partial = myr_file_partial_name(path);
+    float *values = round_values(chunk, storage);
+    myr_chunk stored = *chunk;
+    stored.embedding = values;
+    myr_status status = MYR_OK;
+    if (!partial || !values || !sum_up(&stored, MYR_CHUNK_VECTORS | MYR_CHUNK_KEYS | MYR_CHUNK_BAD, &sums)) {
+        status = myr_fail(MYR_ERR_NOMEM, "%s: no memory to write it", path);
+        goto done;
+    }
+    errno = 0;
+    store_lock();
+    bool fine = write_file(partial, chunk, values, storage, &sums);
+    int reason = errno;
+    store_unlock();
+    if (fine) {
+        status = myr_file_commit(partial, path);
+    } else {
+        unlink(partial);
+        status =
+            myr_fail(MYR_ERR_IO, "%s: cannot be written: %s", path, reason ? strerror(reason) : "HDF5 gave no reason");
+    }
+done:
+    free(partial);
+    free(values);
+    return status;
+}
+
+/* ---- reading ---- */
+
+/* The number of rows of a one-dimensional dataset of this class, -1 where it is not that. */
+static int64_t length_of(hid_t parent, const char *name, H5T_class_t wanted)
+{
+    hsize_t dims[4];
+    int rank;
+    H5T_class_t class;
+    if (!store_array_shape(parent, name, &rank, dims, &class) || rank != 1 || class != wanted ||
+        dims[0] > (hsize_t)MAX_ITEMS)
+        return -1;
+    return (int64_t)dims[0];
+}
+
+/* Counts and attributes; NULL, or what is wrong. */
+static const char *read_head(hid_t file, hid_t bad, myr_chunk *chunk)
+{
+    hsize_t dims[4];
+    int rank;
+    int64_t dim = 0;
+    H5T_class_t class;
+    if (!store_read_number(file, "dim", H5T_NATIVE_INT64, &dim) || dim < 1 || dim > MAX_DIM)
+        return "attribute 'dim'";
+    if (!store_array_shape(file, "embedding", &rank, dims, &class) || rank != 2 || class != H5T_FLOAT ||
+        dims[1] != (hsize_t)dim || dims[0] > (hsize_t)MAX_ITEMS)
+        return "/embedding";
+    chunk->n = (int64_t)dims[0];
+    chunk->dim = (int)dim;
+    if (length_of(file, "ordinal", H5T_INTEGER) != chunk->n || length_of(file, "label", H5T_INTEGER) != chunk->n ||
+        length_of(file, "key", H5T_STRING) != chunk->n || length_of(file, "source", H5T_STRING) != chunk->n)
+        return "/ordinal, /label, /key or /source";
+    chunk->n_bad = length_of(bad, "ordinal", H5T_INTEGER);
+    if (chunk->n_bad < 0 || length_of(bad, "key", H5T_STRING) != chunk->n_bad ||
+        length_of(bad, "source", H5T_STRING) != chunk->n_bad || length_of(bad, "reason", H5T_STRING) != chunk->n_bad) {
+        chunk->n_bad = 0;
+        return "/bad";
+    }
+    chunk->contract = store_read_text(file, "contract");
+    chunk->model = store_read_text(file, "model");
+    chunk->metric = store_read_text(file, "metric");
+    return chunk->contract && chunk->model && chunk->metric ? NULL : "attributes";
+}
+
+static const char *read_vectors(hid_t file, myr_chunk *chunk)
+{
+    size_t n = (size_t)chunk->n, n_values;
+    if (myr_mul(n, (size_t)chunk->dim, &n_values))
+        chunk->embedding = myr_alloc(n_values, sizeof *chunk->embedding);
+    chunk->ordinal = myr_alloc(n, sizeof *chunk->ordinal);
+    chunk->label = myr_alloc(n, sizeof *chunk->label);
+    if (!chunk->embedding || !chunk->ordinal || !chunk->label)
+        return "memory";
+    if (n > 0 && (!store_read_array(file, "embedding", H5T_NATIVE_FLOAT, chunk->embedding) ||
+                  !store_read_array(file, "ordinal", H5T_NATIVE_INT64, chunk->ordinal) ||
+                  !store_read_array(file, "label", H5T_NATIVE_INT32, chunk->label)))
+        return "/embedding, /ordinal or /label";
+    return NULL;
+}
+
+static const char *read_bad(hid_t bad, myr_chunk *chunk)
+{
+    size_t n = (size_t)chunk->n_bad;
+    chunk->bad_key = store_read_texts(bad, "key", n);
+    chunk->bad_source = store_read_texts(bad, "source", n);
+    chunk->bad_reason = store_read_texts(bad, "reason", n);
+    chunk->bad_ordinal = myr_alloc(n, sizeof *chunk->bad_ordinal);
+    if (!chunk->bad_key || !chunk->bad_source || !chunk->bad_reason || !chunk->bad_ordinal ||
+        (n > 0 && !store_read_array(bad, "ordinal", H5T_NATIVE_INT64, chunk->bad_ordinal)))
+        return "/bad";
+    return NULL;
+}
+
+static const char *read_parts(hid_t file, hid_t bad, unsigned parts, myr_chunk *chunk, checksums *wanted)
+{
+    const char *wrong = read_head(file, bad, chunk);
+    if (wrong)
+        return wrong;
+    if (!store_read_number(file, "checksum_vectors", H5T_NATIVE_UINT64, &wanted->vectors) ||
+        !store_read_number(file, "checksum_keys", H5T_NATIVE_UINT64, &wanted->keys) ||
+        !store_read_number(file, "checksum_bad", H5T_NATIVE_UINT64, &wanted->bad))
+        return "checksums";
+    if (parts & MYR_CHUNK_VECTORS)
+        wrong = read_vectors(file, chunk);
+    if (!wrong && parts & MYR_CHUNK_KEYS) {
+        chunk->key = store_read_texts(file, "key", (size_t)chunk->n);
+        chunk->source = store_read_texts(file, "source", (size_t)chunk->n);
+        wrong = chunk->key && chunk->source ? NULL : "/key or /source";
+    }
+    if (!wrong && parts & MYR_CHUNK_BAD)
+        wrong = read_bad(bad, chunk);
+    return wrong;
+}
+
+static myr_status check_sums(const char *path, const myr_chunk *chunk, unsigned parts, const checksums *wanted)
+{
+    checksums found;
+    if (!sum_up(chunk, parts, &found))
+        return myr_fail(MYR_ERR_NOMEM, "%s: no memory to check it", path);
+    if ((parts & MYR_CHUNK_VECTORS && found.vectors != wanted->vectors) ||
+        (parts & MYR_CHUNK_KEYS && found.keys != wanted->keys) || (parts & MYR_CHUNK_BAD && found.bad != wanted->bad))
+        return myr_fail(MYR_ERR_FORMAT,
+                        "%s: its contents do not match their checksum: the file is damaged; remove it and embed again",
+                        path);
+    return MYR_OK;
+}
+
+static myr_status read_open(const char *path, hid_t file, unsigned parts, myr_chunk *chunk, checksums *wanted)
+{
+    int64_t schema = 0;
+    if (!store_read_number(file, "schema_version", H5T_NATIVE_INT64, &schema))
+        return myr_fail(MYR_ERR_FORMAT, "%s: no embedding chunk", path);
+    if (schema != SCHEMA)
+        return myr_fail(MYR_ERR_UNSUPPORTED, "%s: schema version %lld; this Myriops reads version %d", path,
+                        (long long)schema, SCHEMA);
+    hid_t bad = H5Lexists(file, "bad", H5P_DEFAULT) > 0 ? H5Gopen2(file, "bad", H5P_DEFAULT) : H5I_INVALID_HID;
+    const char *wrong = bad >= 0 ? read_parts(file, bad, parts, chunk, wanted) : "/bad";
+    if (bad >= 0)
+        H5Gclose(bad);
+    if (wrong)
+        return myr_fail(MYR_ERR_FORMAT,
+                        "%s: %s is missing or makes no sense: the file is damaged; remove it and embed again", path,
+                        wrong);
+    return MYR_OK;
+}
+
+myr_status myr_chunk_read(const char *path, unsigned parts, myr_chunk *chunk)
+{
+    checksums wanted;
+    *chunk = (myr_chunk){0};
+    if (!myr_path_exists(path))
+        return myr_fail(MYR_ERR_NOT_FOUND, "%s: no such chunk", path);
+    errno = 0;
+    store_lock();
+    hid_t file = store_file_open(path);
+    myr_status status = file >= 0 ? read_open(path, file, parts, chunk, &wanted)
+                                  : myr_fail(MYR_ERR_FORMAT, "%s: cannot be opened as HDF5%s%s", path,
+                                             errno ? ": " : "", errno ? strerror(errno) : "");
+    if (file >= 0)
+        H5Fclose(file);
+    store_unlock();
+    if (status == MYR_OK)
+        status = check_sums(path, chunk, parts, &wanted);
+    if (status != MYR_OK)
+        myr_chunk_clear(chunk);
+    return status;
+}
+
+void myr_chunk_clear(myr_chunk *chunk)
+{
+    store_free_texts(chunk->key, (size_t)chunk->n);
+    store_free_texts(chunk->source, (size_t)chunk->n);
+    store_free_texts(chunk->bad_key, (size_t)chunk->n_bad);
+    store_free_texts(chunk->bad_source, (size_t)chunk->n_bad);
+    store_free_texts(chunk->bad_reason, (size_t)chunk->n_bad);
+    free(chunk->embedding);
+    free(chunk->ordinal);
+    free(chunk->label);
+    free(chunk->bad_ordinal);
+    free(chunk->contract);
+    free(chunk->model);
+    free(chunk->metric);
+    *chunk = (myr_chunk){0};
+}

@@ -1,0 +1,217 @@
+/*
+ * manifest.json, written with jansson in one order of keys.
+ *
+ * Paths may hold bytes that are no UTF-8, which JSON cannot. Such a byte, and a percent sign, is
+ * written as %XX, so that what is read back is what was given.
+ */
+#include "base/alloc.h"
+#include "base/file.h"
+#include "myriops/store.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SCHEMA 1
+#define MAX_BYTES ((size_t)256 << 20)
+
+/* Length of the UTF-8 sequence at text, or 0 where there is none. */
+static size_t sequence_length(const unsigned char *text)
+{
+    static const struct {
+        unsigned char mask, lead;
+        uint32_t least;
+    } forms[] = {{0x80, 0x00, 0}, {0xe0, 0xc0, 0x80}, {0xf0, 0xe0, 0x800}, {0xf8, 0xf0, 0x10000}};
+    for (size_t n = 1; n <= 4; n++) {
+        if ((text[0] & forms[n - 1].mask) != forms[n - 1].lead)
+            continue;
+        uint32_t point = text[0] & (unsigned char)~forms[n - 1].mask;
+        for (size_t i = 1; i < n; i++) {
+            if ((text[i] & 0xc0) != 0x80)
+                return 0;
+            point = point << 6 | (text[i] & 0x3f);
+        }
+        return point >= forms[n - 1].least && point <= 0x10ffff && (point < 0xd800 || point > 0xdfff) ? n : 0;
+    }
+    return 0;
+}
+
+static json_t *encode_text(const char *text)
+{
+    myr_buffer out = {0};
+    for (const char *at = text; *at;) {
+        size_t n = sequence_length((const unsigned char *)at);
+        if (n == 0 || *at == '%')
+            myr_buffer_printf(&out, "%%%02X", (unsigned char)*at);
+        else
+            myr_buffer_append(&out, at, n);
+        at += n > 0 ? n : 1;
+    }
+    json_t *value = out.failed ? NULL : json_string(out.data ? out.data : "");
+    myr_buffer_free(&out);
+    return value;
+}
+
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* [owned by caller] */
+static char *decode_text(const char *text)
+{
+    char *out = myr_strdup(text), *to = out;
+    for (const char *at = text; out && *at; at++) {
+        int high = at[0] == '%' ? hex_digit(at[1]) : -1, low = high >= 0 ? hex_digit(at[2]) : -1;
+        *to++ = low >= 0 ? (char)(high * 16 + low) : *at;
+        at += low >= 0 ? 2 : 0;
+    }
+    if (out)
+        *to = 0;
+    return out;
+}
+
+static json_t *encode_list(char *const *texts, size_t n)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; list && i < n; i++) {
+        if (json_array_append_new(list, encode_text(texts[i])) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+myr_status myr_manifest_write(const char *path, const myr_manifest *manifest)
+{
+    json_t *root = json_pack(
+        "{s:i, s:o, s:s, s:s, s:s, s:i, s:s, s:I, s:I, s:I, s:b, s:I, s:I, s:o, s:o}", "schema_version", SCHEMA,
+        "model", encode_text(manifest->model), "contract", manifest->contract, "corpus", manifest->corpus_digest,
+        "metric", manifest->metric, "dim", manifest->dim, "storage", manifest->storage, "items",
+        (json_int_t)manifest->n_items, "chunk_items", (json_int_t)manifest->chunk_items, "chunks",
+        (json_int_t)manifest->n_chunks, "complete", manifest->complete, "embedded", (json_int_t)manifest->n_embedded,
+        "bad", (json_int_t)manifest->n_bad, "operands", encode_list(manifest->operands, manifest->n_operands),
+        "classes", encode_list(manifest->classes, manifest->n_classes));
+    char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
+    json_decref(root);
+    if (!text)
+        return myr_fail(MYR_ERR_NOMEM, "%s: no memory to write it", path);
+    myr_buffer bytes = {0};
+    myr_buffer_printf(&bytes, "%s\n", text);
+    free(text);
+    myr_status status = bytes.failed ? myr_fail(MYR_ERR_NOMEM, "%s: no memory to write it", path)
+                                     : myr_file_replace(path, bytes.data, bytes.size);
+    myr_buffer_free(&bytes);
+    return status;
+}
+
+static bool take_text(const json_t *root, const char *name, char **text)
+{
+    const char *value = json_string_value(json_object_get(root, name));
+    *text = value ? decode_text(value) : NULL;
+    return *text != NULL;
+}
+
+static bool take_number(const json_t *root, const char *name, int64_t least, int64_t most, int64_t *number)
+{
+    const json_t *value = json_object_get(root, name);
+    *number = json_integer_value(value);
+    return json_is_integer(value) && *number >= least && *number <= most;
+}
+
+static bool take_list(const json_t *root, const char *name, char ***texts, size_t *n)
+{
+    const json_t *list = json_object_get(root, name);
+    *texts = json_is_array(list) ? myr_alloc(json_array_size(list), sizeof **texts) : NULL;
+    for (size_t i = 0; *texts && i < json_array_size(list); i++) {
+        const char *value = json_string_value(json_array_get(list, i));
+        char *copy = value ? decode_text(value) : NULL;
+        if (!copy)
+            return false;
+        (*texts)[(*n)++] = copy;
+    }
+    return *texts != NULL;
+}
+
+/* NULL, or the name of the first field that is wrong. */
+static const char *take_fields(const json_t *root, myr_manifest *manifest)
+{
+    int64_t dim;
+    if (!take_text(root, "model", &manifest->model))
+        return "model";
+    if (!take_text(root, "contract", &manifest->contract) || strlen(manifest->contract) != 64)
+        return "contract";
+    if (!take_text(root, "corpus", &manifest->corpus_digest))
+        return "corpus";
+    if (!take_text(root, "metric", &manifest->metric) ||
+        (strcmp(manifest->metric, "cosine") != 0 && strcmp(manifest->metric, "l2") != 0 &&
+         strcmp(manifest->metric, "ip") != 0))
+        return "metric";
+    if (!take_text(root, "storage", &manifest->storage) ||
+        (strcmp(manifest->storage, "f32") != 0 && strcmp(manifest->storage, "f16") != 0))
+        return "storage";
+    if (!take_number(root, "dim", 1, 65536, &dim))
+        return "dim";
+    manifest->dim = (int)dim;
+    if (!take_number(root, "items", 0, (int64_t)1 << 48, &manifest->n_items))
+        return "items";
+    if (!take_number(root, "chunk_items", 1, (int64_t)1 << 28, &manifest->chunk_items))
+        return "chunk_items";
+    int64_t n_chunks = (manifest->n_items + manifest->chunk_items - 1) / manifest->chunk_items;
+    if (!take_number(root, "chunks", n_chunks, n_chunks, &manifest->n_chunks))
+        return "chunks";
+    if (!json_is_boolean(json_object_get(root, "complete")))
+        return "complete";
+    manifest->complete = json_is_true(json_object_get(root, "complete"));
+    if (!take_number(root, "embedded", 0, manifest->n_items, &manifest->n_embedded))
+        return "embedded";
+    if (!take_number(root, "bad", 0, manifest->n_items, &manifest->n_bad))
+        return "bad";
+    if (!take_list(root, "operands", &manifest->operands, &manifest->n_operands))
+        return "operands";
+    return take_list(root, "classes", &manifest->classes, &manifest->n_classes) ? NULL : "classes";
+}
+
+myr_status myr_manifest_read(const char *path, myr_manifest *manifest)
+{
+    myr_buffer bytes = {0};
+    json_error_t error;
+    *manifest = (myr_manifest){0};
+    myr_status status = myr_file_read(path, MAX_BYTES, &bytes);
+    if (status != MYR_OK)
+        return status;
+    json_t *root = json_loadb(bytes.data ? bytes.data : "", bytes.size, 0, &error);
+    myr_buffer_free(&bytes);
+    if (!root)
+        return myr_fail(MYR_ERR_FORMAT, "%s: line %d: %s; remove the folder and embed again", path, error.line,
+                        error.text);
+    json_int_t schema = json_integer_value(json_object_get(root, "schema_version"));
+    const char *wrong = schema == SCHEMA ? take_fields(root, manifest) : NULL;
+    if (schema != SCHEMA)
+        status = myr_fail(MYR_ERR_UNSUPPORTED, "%s: schema version %lld; this Myriops reads version %d", path,
+                          (long long)schema, SCHEMA);
+    else if (wrong)
+        status = myr_fail(MYR_ERR_FORMAT, "%s: '%s' is missing or makes no sense; remove the folder and embed again",
+                          path, wrong);
+    if (status != MYR_OK)
+        myr_manifest_clear(manifest);
+    json_decref(root);
+    return status;
+}
+
+void myr_manifest_clear(myr_manifest *manifest)
+{
+    for (size_t i = 0; i < manifest->n_classes; i++)
+        free(manifest->classes[i]);
+    for (size_t i = 0; i < manifest->n_operands; i++)
+        free(manifest->operands[i]);
+    free(manifest->classes);
+    free(manifest->operands);
+    free(manifest->corpus_digest);
+    free(manifest->contract);
+    free(manifest->model);
+    free(manifest->metric);
+    free(manifest->storage);
+    *manifest = (myr_manifest){0};
+}
