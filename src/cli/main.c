@@ -77,6 +77,8 @@ static void catch_signals(void)
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGUSR1, &action, NULL);
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe or a file size limit is an error with a sentence, not the end */
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 static void print_overview(FILE *out)

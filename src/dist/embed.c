@@ -447,7 +447,7 @@ myr_status myr_embed(const myr_comm *comm, const myr_embed_options *options, myr
                            options->progress);
     status = pass_messages(&work);
     if (comm->rank == 0)
-        myr_progress_finish(&work.root.progress, report->n_before + work.root.rank_items[0]);
+        myr_progress_finish(&work.root.progress, work.root.manifest.n_embedded + work.root.manifest.n_bad);
     status = myr_comm_agree(comm, status);
     if (status == MYR_OK)
         status = myr_comm_agree(comm, conclude(&work, start_s));

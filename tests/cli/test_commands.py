@@ -1,0 +1,152 @@
+"""Usage, settings, output formats: what a person and a script see."""
+import re
+
+from harness import *
+
+COMMANDS = ("embed", "index", "query", "eval", "classify", "info")
+
+
+class Usage(Case):
+    def test_help_has_examples(self):
+        self.check(myriops("--help"), DONE, *COMMANDS)
+        self.check(myriops("--version"), DONE, "myriops 0.")
+        for name in COMMANDS:
+            self.check(myriops(name, "--help"), DONE, "usage:", "examples:", "--threads", "--quiet", f"myriops {name}")
+        self.check(myriops("embed", "--help", ranks=3), DONE, "usage:")
+        self.assertEqual(myriops("embed", "--help", ranks=3).out.count("usage:"), 1, "one rank speaks")
+
+    def test_wrong_usage(self):
+        for arguments in ((), ("dance",), ("embed",), ("embed", "--out", "x"), ("embed", "--ouch", "x"), ("query", "--index", "x"),
+                          ("query", "x.jpg"), ("query", "--index", "x", "-k", "0", "y"), ("query", "--index", "x", "-k", "ten", "y"),
+                          ("index", "--metric", "taxi", "--out", "x", "y"), ("eval",), ("classify", "x"), ("info",), ("index", "--out"),
+                          ("query", "--index", "x", "--probe", "-1", "y"), ("embed", "--threads", "many", "--out", "x", "y")):
+            for ranks in (None, 2):
+                result = myriops(*arguments, ranks=ranks)
+                self.check(result, USAGE)
+                said = [line for line in result.err.splitlines() if line.startswith("myriops")]
+                self.assertGreaterEqual(len(said), 1, str(result))
+
+    def test_every_setting_is_in_the_settings_file(self):
+        text = (SOURCE / "conf/myriops.conf").read_text()
+        for name in COMMANDS:
+            dump = myriops(name, "--dump-config", "--out", "x") if name in ("embed", "index") else myriops(name, "--dump-config")
+            self.check(dump, DONE)
+        flags = set(re.findall(r"--([A-Za-z-]+)", "".join(myriops(name, "--help").out.split("examples:")[0] for name in COMMANDS)))
+        per_run = {"help", "conf", "out", "index", "vectors", "dump-config", "ef"}
+        for flag in sorted(flags - per_run):
+            self.assertRegex(text, rf"(?m)^; {flag} =", f"--{flag} is missing in conf/myriops.conf")
+
+    def test_settings_are_layered(self):
+        conf = scratch / "my.conf"
+        conf.write_text("ef-search = 77\nk = 7\nthreads = 2\n")
+        dump = lambda *flags, **env: myriops("query", "--conf", conf, *flags, "--dump-config", env=env).out
+        self.assertRegex(dump(), r"(?m)^ef-search\s*=\s*77\b.*my\.conf")
+        self.assertRegex(dump(), r"(?m)^probe\s*=\s*all\b.*default")
+        self.assertRegex(dump(MYRIOPS_EF_SEARCH="88"), r"(?m)^ef-search\s*=\s*88\b.*MYRIOPS_EF_SEARCH")
+        self.assertRegex(dump("--ef-search", "99", MYRIOPS_EF_SEARCH="88"), r"(?m)^ef-search\s*=\s*99\b.*command line")
+        conf.write_text("ef-serch = 77\n")
+        self.check(myriops("query", "--conf", conf, "--dump-config", ranks=2), USAGE, "ef-serch", "my.conf")
+        conf.write_text("k = many\n")
+        self.check(myriops("query", "--conf", conf, "--dump-config"), USAGE, "k = many")
+        self.check(myriops("query", "--conf", scratch / "none.conf", "--dump-config"), FAILED, "none.conf")
+
+
+class Answers(Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.root = folder("labelled")
+        for label in ("red", "blue"):
+            (cls.root / label).mkdir()
+            for i in range(8):
+                image = picture(i)
+                image.paste((200, 20, 20) if label == "red" else (20, 20, 200), (0, 0, 130, 120))
+                (cls.root / label / f"{i}.png").write_bytes(encode(image, "PNG"))
+        cls.embeddings, cls.index = scratch / "answers-emb", scratch / "answers-idx"
+        assert myriops("embed", "--label-from-folder", "--out", cls.embeddings, cls.root, ranks=2).code == DONE
+        assert myriops("index", "--shards", 2, "--out", cls.index, cls.embeddings, ranks=2).code == DONE
+
+    def ask(self, *more, ranks=2):
+        result = myriops("query", "--index", self.index, "-k", 4, *more, self.root / "red/3.png", self.root / "blue/5.png", ranks=ranks)
+        self.check(result, DONE)
+        return result
+
+    def test_table(self):
+        lines = self.ask().out.splitlines()
+        self.assertEqual(len(lines), 10)
+        self.assertRegex(lines[1], r"^\s+1\s+0\.0000\d\s+red/3\.png$")
+
+    def test_tsv(self):
+        rows = [line.split("\t") for line in self.ask("--format", "tsv").out.splitlines()]
+        self.assertEqual(len(rows), 8)
+        self.assertEqual([row[1] for row in rows[:4]], ["1", "2", "3", "4"])
+        self.assertEqual(rows[0][4], "red/3.png")
+
+    def test_json(self):
+        answer = self.ask("--format", "json").json()
+        first = answer["queries"][1]["hits"][0]
+        self.assertEqual((first["key"], first["label"]), ("blue/5.png", 0))
+        self.assertLess(abs(first["distance"]), 1e-6)
+        self.assertEqual(answer["ranks"], 2)
+
+    def test_html_is_self_contained(self):
+        page = scratch / "hits.html"
+        self.ask("--format", "html", "--out", page)
+        text = page.read_text()
+        self.assertEqual(text.count("data:image/jpeg;base64,"), 2 * 5)
+        self.assertNotRegex(text, r'(src|href)="(?!data:)')
+        self.assertIn("red/3.png", text)
+
+    def test_html_of_pictures_in_a_tar(self):
+        tar = write_tar(scratch / "sheet.tar", [(f"{i:02d}.jpg", encode(picture(i))) for i in range(6)])
+        self.embed(scratch / "sheet-emb", tar)
+        self.check(myriops("index", "--out", scratch / "sheet-idx", scratch / "sheet-emb"), DONE)
+        result = myriops("query", "--index", scratch / "sheet-idx", "-k", 3, "--format", "html", tar)
+        self.check(result, DONE)
+        self.assertEqual(result.out.count("data:image/jpeg;base64,"), 6 * 4)
+
+    def test_eval_knows_the_labels(self):
+        result = myriops("eval", "--index", self.index, "--sample", 16, "--format", "json", "-k", 5, ranks=3)
+        self.check(result, DONE)
+        self.assertEqual(result.json()["recall"]["1"]["mean"], 1)
+        self.assertGreater(result.json()["labels"]["knn_accuracy"], 0.9)
+
+    def test_info(self):
+        facts = myriops("info", "--format", "json", self.embeddings, ranks=2).json()
+        self.assertEqual((facts["kind"], facts["items"], facts["embedded"], facts["dim"], facts["classes"]), ("embeddings", 16, 16, 1280, 2))
+        facts = myriops("info", "--format", "json", self.index).json()
+        self.assertEqual((facts["kind"], facts["items"], len(facts["shards"])), ("index", 16, 2))
+        facts = myriops("info", "--format", "json", "efficientnet-lite0").json()
+        self.assertEqual((facts["kind"], facts["operators"]["Conv"], facts["card"]["resize_to"]), ("model", 49, 256))
+        facts = myriops("info", "--format", "json", "--label-from-folder", self.root).json()
+        self.assertEqual((facts["kind"], facts["items"], facts["classes"], facts["labelled"]), ("corpus", 16, 2, 16))
+        vectors = write_u8bin(scratch / "info.u8bin", np.zeros((5, 12)))
+        facts = myriops("info", "--format", "json", vectors).json()
+        self.assertEqual((facts["kind"], facts["vectors"], facts["dim"], facts["element"]), ("vectors", 5, 12, "u8"))
+        self.check(myriops("info", self.index), DONE, "digest", "shards")
+
+    def test_classify(self):
+        result = myriops("classify", "efficientnet-lite0", self.root / "red/1.png", ranks=2)
+        self.check(result, DONE)
+        shares = [float(share) for share in re.findall(r"(?m)^\s+([\d.]+) %", result.out)]
+        self.assertEqual(len(shares), 5)
+        self.assertEqual(shares, sorted(shares, reverse=True))
+        best = myriops("classify", "--format", "json", "--top", 1000, "efficientnet-lite0", self.root / "red/1.png").json()
+        self.assertAlmostEqual(sum(entry["probability"] for entry in best["pictures"][0]["classes"]), 1, delta=1e-3)
+
+    def test_progress_lines_tell_rate_and_time_left(self):
+        some = pictures("progress", 300, size=(400, 300))
+        result = myriops("embed", "--out", scratch / "progress-emb", "--threads", 1, some)
+        self.check(result, DONE)
+        if "embedding" in result.err:  # a fast machine may be done before the first line
+            self.assertRegex(result.err, r"embedding\s+[\d,]+ / 300 images\s+[\d.]+ %\s+[\d.,]+/s")
+        self.assertEqual(myriops("embed", "--quiet", "--out", scratch / "progress-quiet", some).err, "")
+
+    def test_lists(self):
+        listed = scratch / "some.txt"
+        listed.write_text("".join(f"{path}\n" for path in sorted(self.root.glob("*/*.png"))[:5]))
+        self.embed(scratch / "list-emb", listed, ranks=2)
+        self.assertEqual(len(read_embeddings(scratch / "list-emb")[0]), 5)
+
+
+if __name__ == "__main__":
+    main()

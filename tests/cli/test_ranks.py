@@ -1,0 +1,129 @@
+"""The same answers for any number of ranks and threads."""
+from harness import *
+
+RANKS = (1, 2, 3, 5)
+
+
+class Embedding(Case):
+    def test_chunks_are_the_same_bytes(self):
+        some = pictures("same", 50)
+        (some / "bad.jpg").write_bytes(b"nothing")
+        wanted = None
+        for ranks, threads in ((None, 1), (1, 3), (2, 1), (3, 2), (5, 1)):
+            out = scratch / f"same-{ranks}-{threads}"
+            self.embed(out, "--chunk", 16, "--threads", threads, some, ranks=ranks)
+            found = contents(out)
+            self.assertEqual(len(found), 5)
+            wanted = wanted or found
+            self.assertEqual(found, wanted, f"{ranks} ranks, {threads} threads")
+
+    def test_more_ranks_than_pictures(self):
+        some = pictures("three", 3)
+        result = myriops("embed", "--out", scratch / "three-emb", "--format", "json", some, ranks=8)
+        self.check(result, DONE)
+        self.assertEqual((result.json()["embedded"], result.json()["ranks"]), (3, 8))
+        self.check(myriops("index", "--out", scratch / "three-idx", scratch / "three-emb", ranks=8), DONE)
+        result = myriops("query", "--index", scratch / "three-idx", "-k", 5, "--format", "json", some / "00001.jpg", ranks=8)
+        self.check(result, DONE)
+        hits = result.json()["queries"][0]["hits"]
+        self.assertEqual(len(hits), 3, "fewer than k hits is a normal answer")
+        self.assertEqual(hits[0]["key"], "00001.jpg")
+        self.check(myriops("eval", "--index", scratch / "three-idx", "--sample", 3, ranks=8), DONE, "recall@1")
+
+    def test_half_precision(self):
+        some = pictures("half", 12)
+        self.embed(scratch / "half-emb", "--dtype", "f16", some, ranks=2)
+        self.embed(scratch / "full-emb", some, ranks=2)
+        _, half = read_embeddings(scratch / "half-emb")
+        _, full = read_embeddings(scratch / "full-emb")
+        self.assertEqual(half.dtype, np.float16)
+        self.assertTrue(np.array_equal(half, full.astype(np.float16)))
+
+
+class Index(Case):
+    @classmethod
+    def setUpClass(cls):
+        rng = np.random.default_rng(3)
+        centres = rng.integers(30, 220, (40, 32))
+        cls.rows = np.clip(centres[rng.integers(0, 40, 6000)] + rng.normal(0, 18, (6000, 32)), 0, 255).astype(np.uint8)
+        cls.queries = np.clip(cls.rows[::60].astype(int) + rng.integers(-9, 9, (100, 32)), 0, 255).astype(np.uint8)
+        cls.base = write_u8bin(scratch / "base.u8bin", cls.rows)
+        cls.asked = write_u8bin(scratch / "asked.u8bin", cls.queries)
+
+    def build(self, shards, ranks, *more):
+        out = scratch / f"idx-{shards}-{ranks}"
+        self.check(myriops("index", "--quiet", "--shards", shards, "--out", out, *more, self.base, ranks=ranks), DONE)
+        return out
+
+    def ask(self, index, ranks, *more):
+        hits = scratch / "hits.hdf5"
+        self.check(myriops("query", "--quiet", "--index", index, "-k", 10, "--vectors", self.asked, "--out", hits, *more, ranks=ranks), DONE)
+        with h5py.File(hits, "r") as file:
+            return file["neighbors"][:], file["distances"][:]
+
+    def test_digest_and_hits_do_not_depend_on_ranks(self):
+        for shards in (1, 4):
+            digests, answers = set(), []
+            for ranks in RANKS:
+                index = self.build(shards, ranks)
+                digests.add(myriops("info", "--format", "json", index).json()["digest"])
+                answers.append(self.ask(index, ranks))
+            self.assertEqual(len(digests), 1, f"{shards} shards")
+            for neighbours, distances in answers[1:]:
+                self.assertTrue(np.array_equal(neighbours, answers[0][0]))
+                self.assertTrue(np.array_equal(distances, answers[0][1]))
+
+    def test_an_index_is_served_by_any_number_of_ranks(self):
+        index = self.build(6, 2)
+        wanted = self.ask(index, 1)
+        for ranks in (None, 2, 4, 8):
+            found = self.ask(index, ranks)
+            self.assertTrue(np.array_equal(found[0], wanted[0]) and np.array_equal(found[1], wanted[1]), f"{ranks} ranks")
+
+    def test_hits_are_the_nearest(self):
+        neighbours, distances = self.ask(self.build(4, 3), 3)
+        truth = ((self.queries[:, None, :].astype(np.int64) - self.rows[None, :, :].astype(np.int64)) ** 2).sum(2)
+        exact = np.sort(truth, axis=1)[:, :10]
+        found = np.take_along_axis(truth, neighbours.astype(np.int64), axis=1)
+        self.assertTrue(np.allclose(np.sqrt(found), distances, rtol=1e-6), "distances are Euclidean")
+        self.assertTrue((np.diff(distances, axis=1) >= 0).all())
+        recall = (found <= exact[:, -1:]).mean()
+        self.assertGreaterEqual(recall, 0.99)
+
+    def test_fewer_probes_ask_fewer_shards(self):
+        index = self.build(8, 2)
+        all_ids, _ = self.ask(index, 2)
+        one_ids, _ = self.ask(index, 2, "--probe", 2)
+        overlap = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(all_ids, one_ids)])
+        self.assertGreater(overlap, 0.7)
+        result = myriops("query", "--index", index, "--vectors", self.asked, "--probe", 2, "--format", "json", ranks=2)
+        self.assertAlmostEqual(result.json()["probes_per_query"], 2, delta=0.01)
+
+    def test_hash_partition(self):
+        index = self.build(5, 3, "--partition", "hash")
+        facts = myriops("info", "--format", "json", index).json()
+        self.assertEqual((facts["partition"], facts["items"], len(facts["shards"])), ("hash", 6000, 5))
+        self.assertTrue(np.array_equal(self.ask(index, 2)[0][:, 0], self.ask(self.build(1, 1), 1)[0][:, 0]))
+
+    def test_cosine_of_bare_vectors(self):
+        index = scratch / "cosine"
+        self.check(myriops("index", "--metric", "cosine", "--out", index, self.base, ranks=2), DONE)
+        neighbours, distances = self.ask(index, 2)
+        unit = self.rows / np.linalg.norm(self.rows, axis=1, keepdims=True)
+        asked = self.queries / np.linalg.norm(self.queries, axis=1, keepdims=True)
+        truth = 1 - asked @ unit.T
+        self.assertTrue(np.allclose(np.take_along_axis(truth, neighbours.astype(np.int64), axis=1), distances, atol=1e-5))
+        self.assertGreater((distances <= np.sort(truth, axis=1)[:, 9:10] + 1e-6).mean(), 0.98)
+
+    def test_more_neighbours_than_items(self):
+        few = write_u8bin(scratch / "few.u8bin", self.rows[:7])
+        self.check(myriops("index", "--shards", 3, "--out", scratch / "few", few, ranks=2), DONE)
+        result = myriops("query", "--index", scratch / "few", "-k", 50, "--vectors", few, "--format", "json", ranks=3)
+        self.check(result, DONE)
+        for query in result.json()["queries"]:
+            self.assertEqual(len(query["hits"]), 7)
+            self.assertEqual(query["hits"][0]["distance"], 0)
+
+
+if __name__ == "__main__":
+    main()
