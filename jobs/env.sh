@@ -42,13 +42,22 @@ myr_ranks() {
     echo "$ranks"
 }
 
-# myr_mpirun RANKS COMMAND...: mpirun with waiting ranks that yield where there are more ranks than CPUs.
+# myr_mpirun RANKS COMMAND...: mpirun with waiting ranks that yield where there are more ranks than CPUs. Its status
+# is the program's. SIGTERM and SIGINT to the script reach the ranks as SIGUSR1, which mpirun passes on at once:
+# they finish what they can and end with status 75.
 myr_mpirun() {
-    local ranks=$1
+    local ranks=$1 pid status=0
     shift
-    if [ "$ranks" -gt "$(myr_cpus)" ]; then
-        OMPI_MCA_mpi_yield_when_idle=1 mpirun -n "$ranks" "$@"
-    else
-        mpirun -n "$ranks" "$@"
-    fi
+    local -a surroundings=()
+    if [ "$ranks" -gt "$(myr_cpus)" ]; then surroundings=(env OMPI_MCA_mpi_yield_when_idle=1); fi
+    "${surroundings[@]}" mpirun -n "$ranks" "$@" &
+    pid=$!
+    trap 'kill -USR1 "$pid" 2>/dev/null' TERM INT
+    wait "$pid" || status=$?
+    while kill -0 "$pid" 2>/dev/null; do # a signal ends wait, not the ranks
+        status=0
+        wait "$pid" || status=$?
+    done
+    trap - TERM INT
+    return "$status"
 }

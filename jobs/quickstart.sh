@@ -30,7 +30,7 @@ fi
 # shellcheck source=jobs/env.sh
 . jobs/env.sh
 ranks=$(myr_ranks)
-run() { mpirun -n "$ranks" build/myriops "$@"; }
+run() { myr_mpirun "$ranks" build/myriops "$@"; }
 
 # Each folder of pictures has its own place, so that trying another one keeps the first.
 place=$out/$(printf '%s' "$(realpath "$folder")" | sha256sum | cut -c1-8)

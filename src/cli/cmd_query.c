@@ -5,13 +5,13 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "base/vector.h"
 #include "cli/cli.h"
 #include "cli/pictures.h"
 #include "cli/sheet.h"
 #include "dist/cluster.h"
 #include "myriops/vectors.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,16 +81,6 @@ static myr_status ask_pictures(const myr_cli *cli, const myr_index_manifest *ind
     return MYR_OK;
 }
 
-static void normalise(float *vector, size_t dim)
-{
-    double square = 0;
-    for (size_t i = 0; i < dim; i++)
-        square += (double)vector[i] * (double)vector[i];
-    double scale = square > 0 ? 1 / sqrt(square) : 1;
-    for (size_t i = 0; i < dim; i++)
-        vector[i] = (float)(vector[i] * scale);
-}
-
 static myr_status ask_vectors(const char *path, const myr_index_manifest *index, questions *ask)
 {
     myr_vectors file = {0};
@@ -105,7 +95,8 @@ static myr_status ask_vectors(const char *path, const myr_index_manifest *index,
     else
         status = myr_vectors_to_f32(&file, 0, file.n, ask->read);
     for (size_t i = 0; i < file.n && status == MYR_OK && strcmp(index->metric, "cosine") == 0; i++)
-        normalise(ask->read + i * dim, dim);
+        if (!myr_vector_normalise(ask->read + i * dim, dim))
+            status = myr_fail(MYR_ERR_FORMAT, "%s: vector %zu has a value that is NaN or infinite", path, i);
     ask->n = file.n;
     ask->vectors = ask->read;
     myr_vectors_clear(&file);

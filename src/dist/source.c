@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/checksum.h"
 #include "base/file.h"
+#include "base/vector.h"
 #include "dist/crew.h"
 
 #include <stdio.h>
@@ -220,6 +221,11 @@ static myr_status read_slice(const myr_source *source, const myr_source_input *i
     for (int64_t i = 0; i < n && status == MYR_OK; i++) {
         char key[32];
         snprintf(key, sizeof key, "%lld", (long long)(first + i));
+        float *vector = rows->vectors + (size_t)i * (size_t)source->dim;
+        if (strcmp(source->metric, "cosine") == 0 && !myr_vector_normalise(vector, (size_t)source->dim)) {
+            status = myr_fail(MYR_ERR_FORMAT, "%s: vector %lld has a value that is NaN or infinite", input->path, (long long)(first + i));
+            break;
+        }
         rows->id[i] = first + i;
         rows->label[i] = -1;
         rows->key[i] = myr_strdup(key);

@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/buffer.h"
 #include "base/checksum.h"
+#include "base/vector.h"
 #include "myriops/encoder.h"
 
 #include <math.h>
@@ -196,18 +197,20 @@ myr_status myr_encoder_run(myr_encoder_worker *worker)
     return myr_session_run(worker->session);
 }
 
+static bool all_finite(const float *values, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(values[i]))
+            return false;
+    return true;
+}
+
 myr_status myr_encoder_vector(const myr_encoder_worker *worker, int slot, float *vector)
 {
     size_t dim = 0;
     const float *values = myr_session_output(worker->session, 0, &dim);
-    values += (size_t)slot * dim;
-    double square = 0;
-    for (size_t i = 0; i < dim; i++)
-        square += (double)values[i] * (double)values[i];
-    if (!isfinite(square))
-        return myr_fail(MYR_ERR_FORMAT, "the network gave NaN or infinity for this picture");
-    double scale = worker->encoder->normalise && square > 0 ? 1.0 / sqrt(square) : 1.0;
-    for (size_t i = 0; i < dim; i++)
-        vector[i] = (float)(values[i] * scale);
-    return MYR_OK;
+    memcpy(vector, values + (size_t)slot * dim, dim * sizeof *vector);
+    if (worker->encoder->normalise ? myr_vector_normalise(vector, dim) : all_finite(vector, dim))
+        return MYR_OK;
+    return myr_fail(MYR_ERR_FORMAT, "the network gave NaN or infinity for this picture");
 }

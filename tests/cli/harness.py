@@ -74,7 +74,9 @@ def start(*args, ranks=None):
 
 
 def ranks_of(process):
-    """Process ids of the ranks under an mpirun."""
+    """Process ids of the ranks under an mpirun; none once it has ended."""
+    if process.poll() is not None:
+        return []
     found = subprocess.run(["pgrep", "-g", str(os.getpgid(process.pid)), "-x", "myriops"], capture_output=True, text=True)
     pids = [int(pid) for pid in found.stdout.split()]
     if not pids:  # ranks have sessions of their own under some versions of Open MPI
@@ -89,10 +91,8 @@ def kill_all(process):
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-    try:
-        os.killpg(os.getpgid(process.pid), signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
 

@@ -9,7 +9,7 @@ class Resume(Case):
     @classmethod
     def setUpClass(cls):
         cls.pictures = pictures("resume", 240, size=(200, 150))
-        cls.arguments = ("--chunk", 16, "--threads", 1)
+        cls.arguments = ("--chunk", 16, "--threads", 1, "--backend", "openblas")  # the slower one: there is more to interrupt
         cls.undisturbed = scratch / "undisturbed"
         begun = time.monotonic()
         assert myriops("embed", "--quiet", "--out", cls.undisturbed, *cls.arguments, cls.pictures, ranks=2).code == DONE
@@ -61,8 +61,9 @@ class Resume(Case):
             self.assertLess(time.monotonic() - begun, 10)
             said = process.stdout.read().decode()
             process.stdout.close()
-            if ranks is None:  # mpirun passes the signal on, and has a status of its own
+            if ranks is None:  # mpirun passes the signal on after a second or two, and has a status of its own
                 self.assertEqual(process.returncode, STOPPED, said)
+            self.assertIn("stopped by a signal", said)
             n_kept = len(list(out.glob("chunk-*.h5")))
             self.assertGreaterEqual(n_kept, 3)
             self.assertLess(n_kept, 15)
@@ -84,6 +85,20 @@ class Resume(Case):
         process.stdout.close()
         self.assertEqual(process.returncode, STOPPED, said)
         self.assertEqual(said.count("stopped by a signal"), 1, said)
+        self.finish(out, 2)
+
+    def test_the_job_scripts_pass_a_signal_on(self):
+        """myr_mpirun of jobs/env.sh: SIGTERM to the script ends in status 75, as without mpirun."""
+        out = folder("script")
+        line = " ".join(map(str, ("myr_mpirun", 2, *command(("embed", "--out", out, *self.arguments, self.pictures)))))
+        process = subprocess.Popen(["bash", "-c", f". {SOURCE}/jobs/env.sh; {line}; exit $?"], stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=scratch, start_new_session=True)
+        self.wait_for_chunks(out, process, 2)
+        begun = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=60)[0].decode()
+        self.assertLess(time.monotonic() - begun, 10)
+        self.assertEqual(process.returncode, STOPPED, said)
         self.finish(out, 2)
 
     def test_leftovers_and_damaged_chunks_are_made_again(self):
