@@ -73,9 +73,13 @@ generator=()
 if [ ! -e "$build/CMakeCache.txt" ] && command -v ninja >/dev/null; then
     generator=(-G Ninja)
 fi
-switch=OFF
-[ "$tests" = 0 ] || switch=ON
-cmake -S "$root" -B "$build" "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DMYRIOPS_TESTS=$switch
+switches=(-DCMAKE_BUILD_TYPE=Release)
+if [ "$tests" = 1 ]; then
+    switches+=(-DMYRIOPS_TESTS=ON)
+elif [ ! -e "$build/CMakeCache.txt" ]; then
+    switches+=(-DMYRIOPS_TESTS=OFF) # a build folder made for tests keeps them
+fi
+cmake -S "$root" -B "$build" "${generator[@]}" "${switches[@]}"
 cmake --build "$build" --parallel "$(nproc)"
 if [ -x "$build/myriops" ]; then
     echo "setup.sh: built $build/myriops"

@@ -226,6 +226,17 @@ class BadOutput(Case):
         subprocess.run(["mount", "-o", "remount,size=50m", disk], check=True)
         self.check(myriops("index", "--shards", 2, "--out", disk / "idx", scratch / "full-emb", ranks=2), DONE)
 
+    def test_one_rank_alone_cannot_write(self):
+        """A folder where one chunk's file should be: the rank that makes it fails, and all end with its sentence."""
+        some = pictures("one-rank", 96)
+        for ranks in (None, 2, 3):
+            out = folder("one-rank-out")
+            (out / "chunk-000001.h5").mkdir()
+            result = myriops("embed", "--out", out, "--chunk", 32, some, ranks=ranks)
+            self.check(result, FAILED, "chunk-000001.h5")
+            (out / "chunk-000001.h5").rmdir()
+            self.embed(out, "--chunk", 32, some, ranks=ranks)
+
     def test_closed_output(self):
         run = subprocess.run(f"{PROGRAM} embed --help > /dev/full", shell=True, capture_output=True, env=environment())
         self.assertEqual(run.returncode, FAILED)

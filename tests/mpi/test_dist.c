@@ -1,0 +1,171 @@
+/*
+ * Agreement, sharing, gathering, and an index built and asked in one process group. Run by
+ * ctest under mpirun with 1, 2, 3 and 5 ranks.
+ */
+#include "base/alloc.h"
+#include "base/file.h"
+#include "base/rng.h"
+#include "dist/build.h"
+#include "dist/cluster.h"
+#include "dist/exchange.h"
+#include "dist/router_file.h"
+#include "myriops/vectors.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static myr_comm comm;
+static int n_failed;
+
+/* A failure is counted and shown; the others go on, so that no rank is left waiting. */
+#define check(condition)                                                                                                           \
+    do {                                                                                                                           \
+        if (!(condition)) {                                                                                                        \
+            n_failed++;                                                                                                            \
+            fprintf(stderr, "rank %d of %d: %s:%d: %s (%s)\n", comm.rank, comm.size, __FILE__, __LINE__, #condition,              \
+                    myr_error_detail());                                                                                           \
+        }                                                                                                                          \
+    } while (0)
+
+static void every_rank_learns_of_any_failure(void)
+{
+    check(myr_comm_agree(&comm, MYR_OK) == MYR_OK);
+    for (int failing = 0; failing < comm.size; failing++) {
+        myr_status mine = comm.rank == failing ? myr_fail(MYR_ERR_IO, "rank %d has no disk", failing) : MYR_OK;
+        char wanted[64];
+        check(myr_comm_agree(&comm, mine) == MYR_ERR_IO);
+        snprintf(wanted, sizeof wanted, "rank %d has no disk", failing);
+        check(strcmp(myr_error_detail(), wanted) == 0);
+    }
+    /* Several failures: the lowest rank's is everybody's. */
+    myr_status mine = comm.rank + 2 >= comm.size ? myr_fail(MYR_ERR_LIMIT, "rank %d", comm.rank) : MYR_OK;
+    check(myr_comm_agree(&comm, mine) == MYR_ERR_LIMIT);
+    char lowest[16];
+    snprintf(lowest, sizeof lowest, "rank %d", comm.size > 2 ? comm.size - 2 : 0);
+    check(strcmp(myr_error_detail(), lowest) == 0);
+}
+
+static void bytes_are_shared_and_gathered(void)
+{
+    myr_buffer bytes = {0}, mine = {0}, all = {0};
+    if (comm.rank == 0)
+        for (int i = 0; i < 100000; i++)
+            myr_buffer_put_i64(&bytes, i);
+    check(myr_comm_share(&comm, &bytes) == MYR_OK);
+    check(bytes.size == 800000 && bytes.data[8 * 77] == 77);
+    check(myr_gather_bytes(&comm, &mine, &all) == MYR_OK && all.size == 0);
+    for (int i = 0; i < comm.rank * 1000; i++)
+        myr_buffer_put_i64(&mine, comm.rank);
+    myr_buffer_free(&all);
+    check(myr_gather_bytes(&comm, &mine, &all) == MYR_OK);
+    size_t wanted = comm.rank == 0 ? (size_t)(comm.size * (comm.size - 1) / 2) * 8000 : 0;
+    check(all.size == wanted);
+    myr_cursor cursor = {.data = all.data, .size = all.size};
+    for (int64_t rank = 1; rank < comm.size && comm.rank == 0; rank++)
+        for (int i = 0; i < rank * 1000; i++)
+            check(myr_cursor_i64(&cursor) == rank);
+    myr_buffer_free(&bytes);
+    myr_buffer_free(&mine);
+    myr_buffer_free(&all);
+}
+
+static void a_router_is_shared(void)
+{
+    myr_router *router = NULL;
+    float sample[400];
+    for (int i = 0; i < 400; i++)
+        sample[i] = (float)(myr_hash64((uint64_t)i, 1) % 97);
+    if (comm.rank == 0)
+        check(myr_router_train(sample, 100, 4, 8, 1, NULL, &router) == MYR_OK);
+    check(myr_router_share(&comm, &router) == MYR_OK);
+    uint32_t cluster[100], lowest, highest;
+    check(router && myr_router_assign(router, sample, 100, NULL, cluster, NULL) == MYR_OK);
+    MPI_Allreduce(&cluster[50], &lowest, 1, MPI_UINT32_T, MPI_MIN, comm.mpi);
+    MPI_Allreduce(&cluster[50], &highest, 1, MPI_UINT32_T, MPI_MAX, comm.mpi);
+    check(lowest == highest);
+    myr_router_free(router);
+}
+
+/* The same folder name on all ranks; made by rank 0. */
+static void make_folder(char folder[64])
+{
+    if (comm.rank == 0) {
+        snprintf(folder, 64, "/tmp/myriops-mpi-XXXXXX");
+        check(mkdtemp(folder) != NULL);
+    }
+    MPI_Bcast(folder, 64, MPI_CHAR, 0, comm.mpi);
+}
+
+#define N 3000
+#define DIM 24
+
+static void an_index_is_built_and_asked(const char *folder)
+{
+    char file[128], index[128];
+    float *rows = myr_alloc(N * DIM, sizeof *rows);
+    for (size_t i = 0; i < N * DIM; i++)
+        rows[i] = (float)(myr_hash64(i, 9) % 256);
+    snprintf(file, sizeof file, "%s/rows.fbin", folder);
+    snprintf(index, sizeof index, "%s/index", folder);
+    if (comm.rank == 0)
+        check(myr_vectors_write(file, rows, N, DIM) == MYR_OK);
+    MPI_Barrier(comm.mpi);
+    const char *operands[] = {file};
+    myr_build_report report;
+    check(myr_build(&comm,
+                    &(myr_build_options){.operands = operands,
+                                         .n_operands = 1,
+                                         .folder = index,
+                                         .metric = "l2",
+                                         .n_shards = 4,
+                                         .M = 8,
+                                         .ef_construction = 60,
+                                         .seed = 1,
+                                         .n_threads = 1},
+                    &report) == MYR_OK);
+    check(report.n_items == N && report.n_shards == 4);
+    myr_cluster cluster;
+    check(myr_cluster_open(&comm, index, 1, &cluster) == MYR_OK);
+    myr_hit hits[50 * 3];
+    myr_search_report searched;
+    check(myr_cluster_search(&cluster, rows, 50, &(myr_search_options){.k = 3, .exact = true}, hits, &searched) == MYR_OK);
+    for (int q = 0; q < 50 && comm.rank == 0; q++)
+        check(hits[3 * q].id == q && hits[3 * q].distance == 0 && hits[3 * q + 1].distance <= hits[3 * q + 2].distance);
+    int64_t ids[3] = {7, -1, N + 5};
+    myr_item_facts facts[3];
+    myr_buffer texts = {0};
+    check(myr_cluster_describe(&cluster, ids, 3, &texts, facts) == MYR_OK);
+    if (comm.rank == 0)
+        check(facts[0].key && strcmp(facts[0].key, "7") == 0 && !facts[1].key && !facts[2].key);
+    myr_buffer_free(&texts);
+    myr_cluster_close(&cluster);
+    check(myr_cluster_open(&comm, "/nowhere", 1, &cluster) == MYR_ERR_NOT_FOUND);
+    free(rows);
+}
+
+int main(int argc, char **argv)
+{
+    int provided, all_failed = 0;
+    char folder[64] = "";
+    MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
+    if (myr_comm_create(MPI_COMM_WORLD, &comm) != MYR_OK)
+        return 1;
+    make_folder(folder);
+    every_rank_learns_of_any_failure();
+    bytes_are_shared_and_gathered();
+    a_router_is_shared();
+    an_index_is_built_and_asked(folder);
+    MPI_Allreduce(&n_failed, &all_failed, 1, MPI_INT, MPI_SUM, comm.mpi);
+    if (comm.rank == 0) {
+        char command[128];
+        snprintf(command, sizeof command, "rm -rf %s", folder);
+        if (folder[0] && system(command) != 0)
+            all_failed++;
+        printf("%d ranks: %d checks failed\n", comm.size, all_failed);
+    }
+    myr_comm_free(&comm);
+    MPI_Finalize();
+    return all_failed == 0 ? 0 : 1;
+}
