@@ -7,10 +7,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* myr_alloc - n * size zeroed bytes aligned to 64, or NULL (overflow or no memory). Release with free(). n = 0 gives a valid pointer. */
+/* myr_alloc - n * size zeroed bytes aligned to 64, or NULL (overflow or no memory). Release with free(). n = 0 gives a
+ * valid pointer. */
 void *myr_alloc(size_t n, size_t size);
 
-/* myr_alloc_huge - as myr_alloc, aligned to 2 MiB with MADV_HUGEPAGE when large enough to gain from it. Release with free(). */
+/* myr_alloc_huge - as myr_alloc, aligned to 2 MiB with MADV_HUGEPAGE when large enough to gain from it. Release with
+ * free(). */
 void *myr_alloc_huge(size_t n, size_t size);
 
 /* myr_resize - grow *block from old_n to new_n elements, the new ones zeroed; false leaves *block as it was. */

@@ -67,14 +67,14 @@ static myr_status check(const myr_key *key, const char *text, const char *origin
     if (key->type == MYR_KEY_INT) {
         long long value = strtoll(text, &end, 10);
         if (errno || end == text || *end || (double)value < key->least || (double)value > key->most)
-            return myr_fail(MYR_ERR_ARG, "%s = %s (%s): it is a whole number from %.0f to %.0f", key->name, text, origin,
-                            key->least, key->most);
+            return myr_fail(MYR_ERR_ARG, "%s = %s (%s): it is a whole number from %.0f to %.0f", key->name, text,
+                            origin, key->least, key->most);
     }
     if (key->type == MYR_KEY_REAL) {
         double value = strtod(text, &end);
         if (end == text || *end || !(value >= key->least && value <= key->most))
-            return myr_fail(MYR_ERR_ARG, "%s = %s (%s): it is a number from %g to %g", key->name, text, origin, key->least,
-                            key->most);
+            return myr_fail(MYR_ERR_ARG, "%s = %s (%s): it is a number from %g to %g", key->name, text, origin,
+                            key->least, key->most);
     }
     return MYR_OK;
 }
@@ -325,6 +325,40 @@ bool myr_config_is_set(const myr_config *config, const char *name)
 {
     size_t i = find(config, name);
     return i < config->n_keys && config->settings[i].is_set;
+}
+
+void myr_config_pack(const myr_config *config, myr_buffer *message)
+{
+    for (size_t i = 0; i < config->n_keys; i++) {
+        const setting *value = &config->settings[i];
+        myr_buffer_put_text(message, value->text);
+        myr_buffer_put_text(message, value->origin);
+        myr_buffer_put_i64(message, value->is_set);
+    }
+}
+
+myr_status myr_config_adopt(myr_config *config, const void *message, size_t n_bytes, const char *except)
+{
+    myr_cursor cursor = {.data = message, .size = n_bytes};
+    for (size_t i = 0; i < config->n_keys; i++) {
+        const char *text = myr_cursor_text(&cursor), *origin = myr_cursor_text(&cursor);
+        bool is_set = myr_cursor_i64(&cursor) != 0;
+        if (cursor.failed)
+            return myr_fail(MYR_ERR_INTERNAL, "damaged settings came in");
+        if (strcmp(config->table[i].name, except) == 0)
+            continue;
+        myr_status status = MYR_OK;
+        if (text) {
+            status = put(config, i, text, origin ? origin : "", is_set);
+        } else {
+            free(config->settings[i].text);
+            free(config->settings[i].origin);
+            config->settings[i] = (setting){0};
+        }
+        if (status != MYR_OK)
+            return status;
+    }
+    return MYR_OK;
 }
 
 void myr_config_dump(const myr_config *config, myr_buffer *out)

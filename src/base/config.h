@@ -15,13 +15,13 @@ typedef enum myr_key_type { MYR_KEY_FLAG, MYR_KEY_INT, MYR_KEY_REAL, MYR_KEY_TEX
 typedef struct myr_key {
     const char *name; /* "ef-search": flag --ef-search, environment MYRIOPS_EF_SEARCH */
     myr_key_type type;
-    const char *standard;      /* default as text; NULL = none */
-    double least, most;        /* bounds of INT and REAL, both inclusive */
-    const char *choices;       /* "l2|cosine|ip" for CHOICE */
-    const char *value_name;    /* "N", "DIR" in --help */
-    const char *help;          /* one line */
-    const char *commands;      /* "embed query": the commands that take it; NULL = all */
-    char short_flag;           /* 'k' or 0 */
+    const char *standard;   /* default as text; NULL = none */
+    double least, most;     /* bounds of INT and REAL, both inclusive */
+    const char *choices;    /* "l2|cosine|ip" for CHOICE */
+    const char *value_name; /* "N", "DIR" in --help */
+    const char *help;       /* one line */
+    const char *commands;   /* "embed query": the commands that take it; NULL = all */
+    char short_flag;        /* 'k' or 0 */
 } myr_key;
 
 typedef struct myr_config myr_config;
@@ -32,14 +32,20 @@ void myr_config_free(myr_config *config);
 /* Unknown keys in the file are an error that names them; path is remembered as the origin. */
 myr_status myr_config_read_file(myr_config *config, const char *path);
 myr_status myr_config_read_environment(myr_config *config);
-/* Flags and operands in any order, "--" ends flags; --key=value and --key value. operands: [owned by caller] array of borrowed argv texts. */
-myr_status myr_config_read_arguments(myr_config *config, int argc, char **argv, const char ***operands, size_t *n_operands);
+/* Flags and operands in any order, "--" ends flags; --key=value and --key value. operands: [owned by caller] array of
+ * borrowed argv texts. */
+myr_status myr_config_read_arguments(myr_config *config, int argc, char **argv, const char ***operands,
+                                     size_t *n_operands);
 
 bool myr_config_flag(const myr_config *config, const char *name);
 int64_t myr_config_int(const myr_config *config, const char *name);
 double myr_config_real(const myr_config *config, const char *name);
 const char *myr_config_text(const myr_config *config, const char *name); /* [borrowed] NULL if unset */
 bool myr_config_is_set(const myr_config *config, const char *name);      /* by file, environment or flag */
+
+/* All values that are set, as a message to another process; adopt takes them over, but for the key named `except`. */
+void myr_config_pack(const myr_config *config, myr_buffer *message);
+myr_status myr_config_adopt(myr_config *config, const void *message, size_t n_bytes, const char *except);
 
 void myr_config_dump(const myr_config *config, myr_buffer *out);
 void myr_config_help(const myr_config *config, myr_buffer *out); /* the table of flags for --help */

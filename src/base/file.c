@@ -4,6 +4,7 @@
 #include "base/file.h"
 
 #include "base/alloc.h"
+#include "base/progress.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -11,7 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PARTIAL ".partial"
@@ -170,6 +173,32 @@ myr_status myr_folder_sweep(const char *path)
     }
     closedir(folder);
     return MYR_OK;
+}
+
+myr_status myr_folder_lock(const char *path, double patience_s, int *lock)
+{
+    double start_s = myr_now_s();
+    *lock = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*lock < 0)
+        return myr_fail(MYR_ERR_IO, "%s: %s", path, strerror(errno));
+    while (flock(*lock, LOCK_EX | LOCK_NB) != 0) {
+        bool is_held = errno == EWOULDBLOCK;
+        if (is_held && myr_now_s() - start_s < patience_s) {
+            nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+            continue;
+        }
+        close(*lock);
+        *lock = -1;
+        return is_held ? myr_fail(MYR_ERR_IO, "%s: another run is writing there; wait for it, or end it", path)
+                       : MYR_OK;
+    }
+    return MYR_OK;
+}
+
+void myr_folder_unlock(int lock)
+{
+    if (lock >= 0)
+        close(lock);
 }
 
 bool myr_path_exists(const char *path)

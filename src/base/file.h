@@ -19,6 +19,14 @@ myr_status myr_file_commit(const char *partial, const char *path);
 myr_status myr_folder_create(const char *path);
 /* myr_folder_sweep - remove "*.partial" files directly in the folder. */
 myr_status myr_folder_sweep(const char *path);
+/*
+ * myr_folder_lock - this process alone writes in the folder, until unlock or its end.
+ *
+ *  patience_s  how long to wait for another that holds it
+ *  lock        [out] for myr_folder_unlock; -1 where the file system has no locks: then nothing is guarded
+ */
+myr_status myr_folder_lock(const char *path, double patience_s, int *lock);
+void myr_folder_unlock(int lock); /* -1 is fine */
 bool myr_path_exists(const char *path);
 bool myr_path_is_folder(const char *path);
 /* myr_path_join - "folder/name". [owned by caller] NULL without memory. */

@@ -46,7 +46,8 @@ static int cgroup_cpus(void)
             quota = -1;
         fclose(file);
     } else {
-        FILE *a = fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "r"), *b = fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "r");
+        FILE *a = fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "r"),
+             *b = fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "r");
         if (!a || !b || fscanf(a, "%lld", &quota) != 1 || fscanf(b, "%lld", &period) != 1)
             quota = -1;
         if (a)

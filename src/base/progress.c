@@ -21,8 +21,14 @@ void myr_progress_start(myr_progress *progress, const char *verb, const char *un
                         bool enabled)
 {
     double now_s = myr_now_s();
-    *progress = (myr_progress){.verb = verb, .unit = unit, .total = total, .before = before, .start_s = now_s,
-                               .last_s = now_s, .enabled = enabled, .terminal = isatty(STDERR_FILENO)};
+    *progress = (myr_progress){.verb = verb,
+                               .unit = unit,
+                               .total = total,
+                               .before = before,
+                               .start_s = now_s,
+                               .last_s = now_s,
+                               .enabled = enabled,
+                               .terminal = isatty(STDERR_FILENO)};
 }
 
 /* "1,234,567" */

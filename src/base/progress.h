@@ -20,7 +20,8 @@ typedef struct myr_progress {
     bool enabled, terminal, drawn;
 } myr_progress;
 
-void myr_progress_start(myr_progress *progress, const char *verb, const char *unit, int64_t total, int64_t before, bool enabled);
+void myr_progress_start(myr_progress *progress, const char *verb, const char *unit, int64_t total, int64_t before,
+                        bool enabled);
 void myr_progress_update(myr_progress *progress, int64_t done);
 void myr_progress_finish(myr_progress *progress, int64_t done);
 

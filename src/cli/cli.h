@@ -37,6 +37,12 @@ myr_status myr_cmd_eval(const myr_cli *cli);
 myr_status myr_cmd_classify(const myr_cli *cli);
 myr_status myr_cmd_info(const myr_cli *cli);
 
+/* A text as JSON; bytes that are no UTF-8 are shown as %XX. NULL becomes null. */
+json_t *myr_json_text(const char *text);
+/* Append value, which is taken over; a failure releases the array and leaves NULL, which json_pack then hands on. */
+void myr_json_append(json_t **array, json_t *value);
+/* "all" (0) or a number of shards; MYR_ERR_ARG for anything else. */
+myr_status myr_read_probe(const myr_config *config, size_t *n_probe);
 /* Print a JSON document on standard output and release it. NULL = there was no memory to make it. */
 myr_status myr_print_json(json_t *document);
 /* Flush standard output; a full disk or closed pipe there is an error like any other. */

@@ -18,19 +18,21 @@ typedef struct classifier {
     size_t n_labels;
 } classifier;
 
-/* Probabilities by softmax, the best `top` of them in order. */
-static void rank_classes(const float *logits, int n, size_t top, myr_hit *best)
+/* The `top` likeliest classes in order; a hit's distance is minus the logit, so that none collapse where p is near 0
+ * or 1. */
+static void rank_classes(const float *logits, int n, size_t top, myr_hit *best, double *log_sum)
 {
     double highest = -INFINITY, sum = 0;
     myr_topk heap;
     myr_topk_init(&heap, best, top);
     for (int i = 0; i < n; i++)
         highest = logits[i] > highest ? logits[i] : highest;
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
         sum += exp(logits[i] - highest);
-    for (int i = 0; i < n; i++)
-        myr_topk_push(&heap, (myr_hit){.id = i, .distance = (float)(1 - exp(logits[i] - highest) / sum)});
+        myr_topk_push(&heap, (myr_hit){.id = i, .distance = -logits[i]});
+    }
     myr_topk_finish(&heap);
+    *log_sum = highest + log(sum);
 }
 
 static const char *label_of(const classifier *tool, int64_t class)
@@ -38,35 +40,36 @@ static const char *label_of(const classifier *tool, int64_t class)
     return class >= 0 && (size_t) class < tool->n_labels ? tool->labels[class] : "";
 }
 
-static double probability(myr_hit hit)
+/* Softmax; log_sum: the logarithm of the sum of all exponentials. */
+static double probability(myr_hit hit, double log_sum)
 {
-    return 1 - (double)hit.distance;
+    return exp(-(double)hit.distance - log_sum);
 }
 
 static json_t *picture_json(const classifier *tool, const myr_item *item, const char *reason, const myr_hit *best,
-                            size_t top)
+                            size_t top, double log_sum)
 {
     if (reason)
-        return json_pack("{s:s, s:s}", "key", item->key, "error", reason);
+        return json_pack("{s:o, s:o}", "key", myr_json_text(item->key), "error", myr_json_text(reason));
     json_t *classes = json_array();
     for (size_t i = 0; i < top && best[i].id >= 0; i++)
-        json_array_append_new(classes, json_pack("{s:I, s:s, s:f}", "class", (json_int_t)best[i].id, "label",
-                                                 label_of(tool, best[i].id), "probability", probability(best[i])));
-    return json_pack("{s:s, s:i, s:o}", "key", item->key, "label", (int)item->label, "classes", classes);
+        myr_json_append(&classes, json_pack("{s:I, s:s, s:f}", "class", (json_int_t)best[i].id, "label",
+                                            label_of(tool, best[i].id), "probability", probability(best[i], log_sum)));
+    return json_pack("{s:o, s:i, s:o}", "key", myr_json_text(item->key), "label", (int)item->label, "classes", classes);
 }
 
 static void print_picture(const classifier *tool, const char *format, const myr_item *item, const myr_hit *best,
-                          size_t top)
+                          size_t top, double log_sum)
 {
     bool tsv = strcmp(format, "tsv") == 0;
     if (!tsv)
         printf("%s\n", item->key);
     for (size_t i = 0; i < top && best[i].id >= 0; i++) {
         if (tsv)
-            printf("%s\t%zu\t%lld\t%.6f\t%s\n", item->key, i + 1, (long long)best[i].id, probability(best[i]),
+            printf("%s\t%zu\t%lld\t%.6f\t%s\n", item->key, i + 1, (long long)best[i].id, probability(best[i], log_sum),
                    label_of(tool, best[i].id));
         else
-            printf("  %5.1f %%  %s\n", 100 * probability(best[i]), label_of(tool, best[i].id));
+            printf("  %5.1f %%  %s\n", 100 * probability(best[i], log_sum), label_of(tool, best[i].id));
     }
 }
 
@@ -82,8 +85,9 @@ static myr_status print_answers(const classifier *tool, const myr_cli *cli, cons
         return myr_fail(MYR_ERR_NOMEM, "no memory for the classes");
     for (int64_t i = 0; i < pictures->n; i++) {
         myr_item item;
+        double log_sum;
         myr_item_list_item(pictures->items, i, &item);
-        rank_classes(pictures->vectors + i * pictures->dim, pictures->dim, top, best);
+        rank_classes(pictures->vectors + i * pictures->dim, pictures->dim, top, best, &log_sum);
         if (item.label >= 0 && !pictures->reasons[i]) {
             n_labelled++;
             n_first += best[0].id == item.label;
@@ -91,9 +95,9 @@ static myr_status print_answers(const classifier *tool, const myr_cli *cli, cons
                 n_among += best[j].id == item.label;
         }
         if (json)
-            json_array_append_new(answers, picture_json(tool, &item, pictures->reasons[i], best, top));
+            myr_json_append(&answers, picture_json(tool, &item, pictures->reasons[i], best, top, log_sum));
         else if (!pictures->reasons[i])
-            print_picture(tool, format, &item, best, top);
+            print_picture(tool, format, &item, best, top, log_sum);
     }
     free(best);
     double of = n_labelled ? (double)n_labelled : 1;

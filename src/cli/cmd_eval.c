@@ -128,9 +128,11 @@ static myr_status print_report(const myr_cli *cli, const myr_cluster *cluster, c
 static myr_status measure(const myr_cli *cli, myr_cluster *cluster, trial *run)
 {
     const myr_config *config = cli->config;
-    const char *probe = myr_config_text(config, "probe");
-    myr_status status =
-        myr_cluster_sample(cluster, (size_t)myr_config_int(config, "sample"), &run->vectors, &run->ids, &run->n);
+    size_t n_probe;
+    myr_status status = myr_read_probe(config, &n_probe);
+    if (status == MYR_OK)
+        status =
+            myr_cluster_sample(cluster, (size_t)myr_config_int(config, "sample"), &run->vectors, &run->ids, &run->n);
     if (status == MYR_OK && run->n == 0)
         status = myr_fail(MYR_ERR_NOT_FOUND, "the sample is empty; take more with --sample");
     if (status != MYR_OK)
@@ -141,9 +143,7 @@ static myr_status measure(const myr_cli *cli, myr_cluster *cluster, trial *run)
     status =
         myr_comm_agree(cli->comm, run->found && run->truth ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for hits"));
     size_t ef = (size_t)myr_config_int(config, "ef-search");
-    myr_search_options options = {.k = run->k,
-                                  .ef = ef > run->k ? ef : run->k,
-                                  .n_probe = strcmp(probe, "all") == 0 ? 0 : strtoul(probe, NULL, 10)};
+    myr_search_options options = {.k = run->k, .ef = ef > run->k ? ef : run->k, .n_probe = n_probe};
     if (status == MYR_OK)
         status = myr_cluster_search(cluster, run->vectors, run->n, &options, run->found, &run->search);
     options.exact = true;

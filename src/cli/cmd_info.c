@@ -8,11 +8,13 @@
  */
 #include "base/file.h"
 #include "cli/cli.h"
-#include "dist/crew.h"
 #include "dist/index_manifest.h"
+#include "myriops/encoder.h"
+#include "myriops/store.h"
 #include "myriops/corpus.h"
 #include "myriops/vectors.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,30 +44,49 @@ static int64_t file_bytes(const char *folder, const char *name)
     return n;
 }
 
-/* Items of finished chunks by reading their heads; up to 20 bad items are listed. */
-static myr_status count_chunks(const char *folder, const myr_manifest *manifest, int64_t *n_done, int64_t *n_good,
-                               int64_t *n_bad, json_t *bad)
+static int by_name(const struct dirent **a, const struct dirent **b)
 {
-    for (int64_t i = 0; i < manifest->n_chunks; i++) {
-        char *path = myr_chunk_path(folder, i);
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static int is_chunk(const struct dirent *entry)
+{
+    return strncmp(entry->d_name, "chunk-", 6) == 0 && ends_with(entry->d_name, ".h5");
+}
+
+static myr_status read_chunk(const char *folder, const char *name, myr_chunk *chunk)
+{
+    char *path = myr_path_join(folder, name);
+    myr_status status =
+        path ? myr_chunk_read(path, MYR_CHUNK_BAD, chunk) : myr_fail(MYR_ERR_NOMEM, "no memory for a path");
+    free(path);
+    return status;
+}
+
+/* Items of the chunks that are there, by their heads; up to 20 bad items are listed. */
+static myr_status count_chunks(const char *folder, int64_t *n_done, int64_t *n_good, int64_t *n_bad, json_t *bad)
+{
+    struct dirent **names = NULL;
+    int n = scandir(folder, &names, is_chunk, by_name);
+    myr_status status = n >= 0 ? MYR_OK : myr_fail(MYR_ERR_IO, "%s: cannot be listed", folder);
+    for (int i = 0; i < n; i++) {
         myr_chunk chunk = {0};
-        if (!path)
-            return myr_fail(MYR_ERR_NOMEM, "no memory for a path");
-        myr_status status = myr_path_exists(path) ? myr_chunk_read(path, MYR_CHUNK_BAD, &chunk) : MYR_ERR_NOT_FOUND;
-        free(path);
-        if (status == MYR_ERR_NOT_FOUND)
-            continue;
+        if (status == MYR_OK)
+            status = read_chunk(folder, names[i]->d_name, &chunk);
+        free(names[i]);
         if (status != MYR_OK)
-            return status;
+            continue;
         *n_done += 1;
         *n_good += chunk.n;
         *n_bad += chunk.n_bad;
         for (int64_t j = 0; j < chunk.n_bad && json_array_size(bad) < 20; j++)
-            json_array_append_new(bad, json_pack("{s:s, s:s, s:s}", "key", chunk.bad_key[j], "source",
-                                                 chunk.bad_source[j], "reason", chunk.bad_reason[j]));
+            json_array_append_new(bad, json_pack("{s:o, s:o, s:o}", "key", myr_json_text(chunk.bad_key[j]), "source",
+                                                 myr_json_text(chunk.bad_source[j]), "reason",
+                                                 myr_json_text(chunk.bad_reason[j])));
         myr_chunk_clear(&chunk);
     }
-    return MYR_OK;
+    free(names);
+    return status;
 }
 
 static myr_status embeddings_info(const char *folder, json_t **facts)
@@ -78,15 +99,16 @@ static myr_status embeddings_info(const char *folder, json_t **facts)
     if (status != MYR_OK)
         return status;
     json_t *bad = json_array();
-    status = count_chunks(folder, &manifest, &n_done, &n_good, &n_bad, bad);
+    status = count_chunks(folder, &n_done, &n_good, &n_bad, bad);
     if (status == MYR_OK)
-        *facts = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:O}",
-                           "kind", "embeddings", "path", folder, "model", manifest.model, "contract", manifest.contract,
-                           "metric", manifest.metric, "dim", manifest.dim, "storage", manifest.storage, "complete",
-                           manifest.complete, "items", (json_int_t)manifest.n_items, "embedded", (json_int_t)n_good,
-                           "bad", (json_int_t)n_bad, "chunks", (json_int_t)manifest.n_chunks, "chunks_done",
-                           (json_int_t)n_done, "chunk_items", (json_int_t)manifest.chunk_items, "classes",
-                           (int)manifest.n_classes, "corpus", manifest.corpus_digest, "bad_items", bad);
+        *facts =
+            json_pack("{s:s, s:o, s:o, s:s, s:s, s:i, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:O}", "kind",
+                      "embeddings", "path", myr_json_text(folder), "model", myr_json_text(manifest.model), "contract",
+                      manifest.contract, "metric", manifest.metric, "dim", manifest.dim, "storage", manifest.storage,
+                      "complete", manifest.complete, "items", (json_int_t)manifest.n_items, "embedded",
+                      (json_int_t)n_good, "bad", (json_int_t)n_bad, "chunks", (json_int_t)manifest.n_chunks,
+                      "chunks_done", (json_int_t)n_done, "chunk_items", (json_int_t)manifest.chunk_items, "classes",
+                      (int)manifest.n_classes, "corpus", manifest.corpus_digest, "bad_items", bad);
     json_decref(bad);
     myr_manifest_clear(&manifest);
     return status;
@@ -111,12 +133,12 @@ static myr_status index_info(const char *folder, json_t **facts)
                               index.shards[s].file);
     }
     if (status == MYR_OK)
-        *facts =
-            json_pack("{s:s, s:s, s:s, s:s?, s:s?, s:s, s:i, s:I, s:i, s:i, s:I, s:s, s:i, s:I, s:O}", "kind", "index",
-                      "path", folder, "digest", index.digest, "model", index.model, "contract", index.contract,
-                      "metric", index.metric, "dim", index.dim, "items", (json_int_t)index.n_items, "M", index.M,
-                      "ef_construction", index.ef_construction, "seed", (json_int_t)index.seed, "partition",
-                      index.partition, "classes", (int)index.n_classes, "bytes", (json_int_t)n_bytes, "shards", shards);
+        *facts = json_pack("{s:s, s:o, s:s, s:o, s:s?, s:s, s:i, s:I, s:i, s:i, s:I, s:s, s:i, s:I, s:O}", "kind",
+                           "index", "path", myr_json_text(folder), "digest", index.digest, "model",
+                           myr_json_text(index.model), "contract", index.contract, "metric", index.metric, "dim",
+                           index.dim, "items", (json_int_t)index.n_items, "M", index.M, "ef_construction",
+                           index.ef_construction, "seed", (json_int_t)index.seed, "partition", index.partition,
+                           "classes", (int)index.n_classes, "bytes", (json_int_t)n_bytes, "shards", shards);
     json_decref(shards);
     myr_index_manifest_clear(&index);
     return status;
@@ -130,7 +152,7 @@ static json_t *tensors_json(const myr_model *model, const myr_tensor_info *(*get
         json_t *shape = json_array();
         for (int d = 0; d < info->rank; d++)
             json_array_append_new(shape, json_integer(info->dims[d]));
-        json_array_append_new(tensors, json_pack("{s:s, s:o}", "name", info->name, "shape", shape));
+        json_array_append_new(tensors, json_pack("{s:o, s:o}", "name", myr_json_text(info->name), "shape", shape));
     }
     return tensors;
 }
@@ -168,11 +190,11 @@ static myr_status model_info(const char *path, json_t **facts)
     if (status == MYR_OK)
         status = myr_model_load(bare ? path : card->model_path, &model);
     if (status == MYR_OK)
-        *facts = json_pack("{s:s, s:s, s:I, s:s, s:I, s:I, s:o, s:o, s:o, s:o}", "kind", "model", "path",
-                           bare ? path : card->model_path, "opset", (json_int_t)myr_model_opset(model), "producer",
-                           myr_model_producer(model), "parameters", (json_int_t)myr_model_n_parameters(model), "flops",
-                           (json_int_t)myr_model_flops(model), "inputs",
-                           tensors_json(model, myr_model_input, myr_model_n_inputs(model)), "outputs",
+        *facts = json_pack("{s:s, s:o, s:I, s:o, s:I, s:I, s:o, s:o, s:o, s:o}", "kind", "model", "path",
+                           myr_json_text(bare ? path : card->model_path), "opset", (json_int_t)myr_model_opset(model),
+                           "producer", myr_json_text(myr_model_producer(model)), "parameters",
+                           (json_int_t)myr_model_n_parameters(model), "flops", (json_int_t)myr_model_flops(model),
+                           "inputs", tensors_json(model, myr_model_input, myr_model_n_inputs(model)), "outputs",
                            tensors_json(model, myr_model_output, myr_model_n_outputs(model)), "operators",
                            operators_json(model), "card", bare ? json_null() : card_json(card));
     myr_model_free(model);
@@ -197,8 +219,8 @@ static myr_status vectors_info(const char *path, json_t **facts)
     myr_status status = myr_vectors_read(path, NULL, &file);
     if (status != MYR_OK)
         return status;
-    *facts = json_pack("{s:s, s:s, s:I, s:I, s:s}", "kind", "vectors", "path", path, "vectors", (json_int_t)file.n,
-                       "dim", (json_int_t)file.dim, "element", types[file.element]);
+    *facts = json_pack("{s:s, s:o, s:I, s:I, s:s}", "kind", "vectors", "path", myr_json_text(path), "vectors",
+                       (json_int_t)file.n, "dim", (json_int_t)file.dim, "element", types[file.element]);
     myr_vectors_clear(&file);
     return MYR_OK;
 }
@@ -212,12 +234,12 @@ static myr_status corpus_info(const myr_cli *cli, json_t **facts)
     if (status != MYR_OK)
         return status;
     myr_corpus_describe(corpus, &found);
-    *facts = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "kind", "corpus", "path",
-                       cli->operands[0], "items", (json_int_t)found.n_items, "bad", (json_int_t)found.n_problems,
-                       "labelled", (json_int_t)found.n_labelled, "folders", (json_int_t)found.n_folders, "tars",
-                       (json_int_t)found.n_tars, "lists", (json_int_t)found.n_lists, "ignored",
-                       (json_int_t)found.n_ignored, "bytes", (json_int_t)found.n_bytes, "classes",
-                       (json_int_t)found.n_classes, "corpus", myr_corpus_digest(corpus));
+    *facts = json_pack(
+        "{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "kind", "corpus", "path",
+        myr_json_text(cli->operands[0]), "items", (json_int_t)found.n_items, "bad", (json_int_t)found.n_problems,
+        "labelled", (json_int_t)found.n_labelled, "folders", (json_int_t)found.n_folders, "tars",
+        (json_int_t)found.n_tars, "lists", (json_int_t)found.n_lists, "ignored", (json_int_t)found.n_ignored, "bytes",
+        (json_int_t)found.n_bytes, "classes", (json_int_t)found.n_classes, "corpus", myr_corpus_digest(corpus));
     myr_corpus_free(corpus);
     return MYR_OK;
 }

@@ -119,11 +119,11 @@ static json_t *answer_json(const questions *ask, const answers *found, size_t q)
         myr_item_facts facts = found->facts[q * found->k + i];
         if (hit.id < 0)
             break;
-        json_array_append_new(hits, json_pack("{s:I, s:f, s:s?, s:s?, s:i}", "id", (json_int_t)hit.id, "distance",
-                                              (double)hit.distance, "key", facts.key, "source", facts.source, "label",
-                                              (int)facts.label));
+        myr_json_append(&hits, json_pack("{s:I, s:f, s:o, s:o, s:i}", "id", (json_int_t)hit.id, "distance",
+                                         (double)hit.distance, "key", myr_json_text(facts.key), "source",
+                                         myr_json_text(facts.source), "label", (int)facts.label));
     }
-    return json_pack("{s:s?, s:o}", "query", ask->names ? ask->names[q] : NULL, "hits", hits);
+    return json_pack("{s:o, s:o}", "query", myr_json_text(ask->names ? ask->names[q] : NULL), "hits", hits);
 }
 
 static void write_table(const questions *ask, const answers *found, bool tsv, myr_buffer *out)
@@ -152,7 +152,7 @@ static myr_status write_json(const myr_cli *cli, const questions *ask, const ans
 {
     json_t *queries = json_array();
     for (size_t q = 0; queries && q < ask->n; q++)
-        json_array_append_new(queries, answer_json(ask, found, q));
+        myr_json_append(&queries, answer_json(ask, found, q));
     json_t *document = json_pack("{s:o, s:i, s:i, s:i, s:f, s:f, s:f}", "queries", queries, "k", (int)found->k, "ranks",
                                  cli->comm->size, "threads", cli->n_threads, "encode_s", ask->encode_s, "search_s",
                                  found->search.wall_s, "probes_per_query", found->search.probes_per_query);
@@ -189,6 +189,11 @@ static bool ends_with(const char *text, const char *end)
     return n >= m && strcmp(text + n - m, end) == 0;
 }
 
+static bool is_hdf5(const char *path)
+{
+    return path && (ends_with(path, ".hdf5") || ends_with(path, ".h5"));
+}
+
 static myr_status write_sheet(const myr_index_manifest *index, const questions *ask, const answers *found,
                               myr_buffer *out)
 {
@@ -215,7 +220,7 @@ static myr_status write_answers(const myr_cli *cli, const myr_index_manifest *in
     const char *format = myr_config_text(cli->config, "format"), *path = myr_config_text(cli->config, "out");
     myr_buffer out = {0};
     myr_status status = MYR_OK;
-    if (path && (ends_with(path, ".hdf5") || ends_with(path, ".h5")))
+    if (is_hdf5(path))
         return write_hdf5(path, ask, found);
     if (strcmp(format, "json") == 0)
         status = write_json(cli, ask, found, &out);
@@ -239,7 +244,7 @@ static myr_status write_answers(const myr_cli *cli, const myr_index_manifest *in
 static myr_status answer(const myr_cli *cli, myr_cluster *cluster, questions *ask, answers *found)
 {
     const myr_config *config = cli->config;
-    const char *probe = myr_config_text(config, "probe");
+    size_t n_probe = 0;
     int64_t n = (int64_t)ask->n;
     MPI_Bcast(&n, 1, MPI_INT64_T, 0, cli->comm->mpi);
     found->k = (size_t)myr_config_int(config, "k");
@@ -251,14 +256,16 @@ static myr_status answer(const myr_cli *cli, myr_cluster *cluster, questions *as
         if (!found->hits || !found->facts)
             status = myr_fail(MYR_ERR_NOMEM, "no memory for %zu hits", n_hits);
     }
-    myr_search_options options = {.k = found->k,
-                                  .ef = ef > found->k ? ef : found->k,
-                                  .n_probe = strcmp(probe, "all") == 0 ? 0 : strtoul(probe, NULL, 10)};
+    if (status == MYR_OK)
+        status = myr_read_probe(config, &n_probe);
+    myr_search_options options = {.k = found->k, .ef = ef > found->k ? ef : found->k, .n_probe = n_probe};
     status = myr_comm_agree(cli->comm, status);
     if (status == MYR_OK)
         status = myr_cluster_search(cluster, ask->vectors, (size_t)n, &options, found->hits, &found->search);
     if (status != MYR_OK)
         return status;
+    if (is_hdf5(myr_config_text(config, "out")))
+        return MYR_OK; /* ids and distances are all that goes there */
     int64_t *ids = myr_alloc(cli->speaks ? n_hits : 0, sizeof *ids);
     for (size_t i = 0; ids && cli->speaks && i < n_hits; i++)
         ids[i] = found->hits[i].id;
@@ -271,17 +278,15 @@ static myr_status answer(const myr_cli *cli, myr_cluster *cluster, questions *as
 
 static myr_status check_usage(const myr_cli *cli)
 {
-    const char *probe = myr_config_text(cli->config, "probe"), *vectors = myr_config_text(cli->config, "vectors");
-    char *end;
+    const char *vectors = myr_config_text(cli->config, "vectors");
+    size_t n_probe;
     if (!myr_config_text(cli->config, "index"))
         return myr_fail(MYR_ERR_ARG, "--index FOLDER is missing: which index shall be asked?");
     if ((cli->n_operands == 0) == (vectors == NULL))
         return myr_fail(MYR_ERR_ARG, "name pictures, or give --vectors FILE, one of the two");
-    if (strcmp(probe, "all") != 0 && (strtol(probe, &end, 10) < 1 || *end))
-        return myr_fail(MYR_ERR_ARG, "probe = %s: it is 'all' or a number of shards", probe);
     if (vectors && strcmp(myr_config_text(cli->config, "format"), "html") == 0)
         return myr_fail(MYR_ERR_ARG, "--format html shows pictures; --vectors has none");
-    return MYR_OK;
+    return myr_read_probe(cli->config, &n_probe);
 }
 
 myr_status myr_cmd_query(const myr_cli *cli)

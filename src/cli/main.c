@@ -9,8 +9,10 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/pool.h"
+#include "base/utf8.h"
 
 #include <cblas.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,10 +66,63 @@ myr_status myr_print_json(json_t *document)
     return myr_flush_output();
 }
 
+json_t *myr_json_text(const char *text)
+{
+    if (!text)
+        return json_null();
+    if (myr_text_is_utf8(text))
+        return json_string(text);
+    char *escaped = myr_text_escape(text);
+    json_t *value = escaped ? json_string(escaped) : NULL;
+    free(escaped);
+    return value;
+}
+
+void myr_json_append(json_t **array, json_t *value)
+{
+    if (*array && json_array_append_new(*array, value) == 0)
+        return;
+    if (!*array)
+        json_decref(value);
+    json_decref(*array);
+    *array = NULL;
+}
+
+myr_status myr_read_probe(const myr_config *config, size_t *n_probe)
+{
+    const char *text = myr_config_text(config, "probe");
+    char *end;
+    errno = 0;
+    long long n = strtoll(text, &end, 10);
+    *n_probe = 0;
+    if (strcmp(text, "all") == 0)
+        return MYR_OK;
+    if (errno || end == text || *end || n < 1)
+        return myr_fail(MYR_ERR_ARG, "probe = %s: it is 'all' or a number of shards", text);
+    *n_probe = (size_t)n;
+    return MYR_OK;
+}
+
+/* Long enough for a job to end by itself, short enough for the launcher that counts to ten. */
+#define GRACE_S 7
+
 static void request_stop(int signal_number)
 {
     (void)signal_number;
+    if (!myr_stop_requested)
+        alarm(GRACE_S);
     myr_stop_requested = 1;
+}
+
+/* The job did not look at the flag in time. Every file is written under another name first, so nothing is lost. */
+static void stop_now(int signal_number)
+{
+    static const char text[] =
+        "myriops: stopped by a signal; finished work is kept, run the same command again to go on\n";
+    (void)signal_number;
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
+        _exit(EXIT_STOPPED);
+    _exit(EXIT_STOPPED);
 }
 
 static void catch_signals(void)
@@ -77,6 +132,8 @@ static void catch_signals(void)
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGUSR1, &action, NULL);
+    action.sa_handler = stop_now;
+    sigaction(SIGALRM, &action, NULL);
     signal(SIGPIPE, SIG_IGN); /* a closed pipe or a file size limit is an error with a sentence, not the end */
     signal(SIGXFSZ, SIG_IGN);
 }
@@ -142,12 +199,10 @@ static myr_status read_settings(myr_config *config, int argc, char **argv, const
     return status;
 }
 
-/* The processors this rank may use, shared fairly with the other ranks on its host. */
+/* The processors this rank may use, shared fairly with the other ranks on its host. Collective. */
 static int choose_threads(const myr_config *config)
 {
     int asked = (int)myr_config_int(config, "threads");
-    if (asked > 0)
-        return asked;
     MPI_Comm host;
     int n_here = 1;
     if (MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host) == MPI_SUCCESS) {
@@ -155,7 +210,24 @@ static int choose_threads(const myr_config *config)
         MPI_Comm_free(&host);
     }
     int share = myr_usable_cpus() / n_here;
-    return share > 0 ? share : 1;
+    return asked > 0 ? asked : share > 0 ? share : 1;
+}
+
+/* Rank 0's settings are everybody's, but for the threads: environments differ where a launcher does not pass them on.
+ */
+static myr_status share_settings(const myr_comm *comm, myr_config *config)
+{
+    myr_buffer message = {0};
+    if (comm->rank == 0)
+        myr_config_pack(config, &message);
+    myr_status status =
+        myr_comm_agree(comm, message.failed ? myr_fail(MYR_ERR_NOMEM, "no memory for the settings") : MYR_OK);
+    if (status == MYR_OK)
+        status = myr_comm_share(comm, &message);
+    if (status == MYR_OK)
+        status = myr_comm_agree(comm, myr_config_adopt(config, message.data, message.size, "threads"));
+    myr_buffer_free(&message);
+    return status;
 }
 
 static myr_status run_command(const myr_command *command, int argc, char **argv, const myr_comm *comm)
@@ -167,6 +239,8 @@ static myr_status run_command(const myr_command *command, int argc, char **argv,
     if (status == MYR_OK)
         status = read_settings(config, argc, argv, &operands, &n_operands);
     status = myr_comm_agree(comm, status);
+    if (status == MYR_OK)
+        status = share_settings(comm, config);
     if (status != MYR_OK)
         goto done;
     bool speaks = comm->rank == 0, quiet = myr_config_flag(config, "quiet");

@@ -25,6 +25,7 @@
 #include <string.h>
 
 #define MAX_SAMPLE 262144
+#define LOCK_PATIENCE_S 15 /* ranks of a killed job may live on for seconds */
 
 typedef struct job {
     const myr_comm *comm;
@@ -34,6 +35,7 @@ typedef struct job {
     myr_pool *pool;
     myr_router *router;
     char build_id[9]; /* in the names of the files, so that an older index is not overwritten */
+    int lock;         /* rank 0: the output folder is this job's; -1 = not held */
     float code_min, code_max;
     bool bytes;        /* all values are whole numbers in 0..255: codes are the values */
     myr_buffer sample; /* on rank 0: rows of {id, vector} */
@@ -61,7 +63,7 @@ static myr_status survey_rows(job *work, const myr_rows *rows, myr_buffer *sampl
                 work->code_min = vector[d];
             if (vector[d] > work->code_max)
                 work->code_max = vector[d];
-            work->bytes = work->bytes && vector[d] == (float)(int)vector[d];
+            work->bytes = work->bytes && vector[d] >= 0 && vector[d] <= 255 && vector[d] == (float)(int)vector[d];
         }
         if (in_sample(work, rows->id[i])) {
             myr_buffer_put_i64(sample, rows->id[i]);
@@ -80,8 +82,9 @@ static myr_status survey(job *work)
     work->code_max = -INFINITY;
     work->bytes = true;
     for (int64_t block = comm->rank; block < work->source.n_blocks && status == MYR_OK; block += comm->size) {
-        myr_rows rows;
-        status = myr_source_read(&work->source, block, &rows);
+        myr_rows rows = {0};
+        status = myr_stop_requested ? myr_fail(MYR_ERR_STOPPED, "stopped by a signal; run the same command again")
+                                    : myr_source_read(&work->source, block, &rows);
         if (status == MYR_OK)
             status = survey_rows(work, &rows, &sample);
         myr_rows_clear(&rows);
@@ -280,15 +283,33 @@ static myr_status put_in_force(job *work)
     return status;
 }
 
-/* The same inputs and settings give the same id, others another. */
-static void name_build(job *work)
+/* An id that the index in force does not bear, so that its files are not touched before the new one is whole. */
+static void choose_id(job *work, const char *in_force)
 {
     const myr_build_options *options = work->options;
     char text[512], hash[MYR_SHA256_TEXT];
-    snprintf(text, sizeof text, "%s %d %zu %d %d %lld", work->source.digest, options->hash, options->n_shards,
-             options->M, options->ef_construction, (long long)options->seed);
-    myr_sha256_text(text, strlen(text), hash);
-    memcpy(work->build_id, hash, 8);
+    for (int attempt = 0;; attempt++) {
+        snprintf(text, sizeof text, "%s %s %d %zu %d %d %lld %d", MYRIOPS_VERSION, work->source.digest, options->hash,
+                 options->n_shards, options->M, options->ef_construction, (long long)options->seed, attempt);
+        myr_sha256_text(text, strlen(text), hash);
+        memcpy(work->build_id, hash, 8);
+        if (!in_force || !strstr(in_force, work->build_id))
+            return;
+    }
+}
+
+/* Collective: rank 0 looks and chooses. */
+static void name_build(job *work)
+{
+    if (work->comm->rank == 0) {
+        myr_buffer in_force = {0};
+        char *path = myr_path_join(work->options->folder, "index.json");
+        bool is_there = path && myr_path_exists(path) && myr_file_read(path, (size_t)256 << 20, &in_force) == MYR_OK;
+        choose_id(work, is_there ? in_force.data : NULL);
+        myr_buffer_free(&in_force);
+        free(path);
+    }
+    MPI_Bcast(work->build_id, sizeof work->build_id, MPI_BYTE, 0, work->comm->mpi);
 }
 
 static myr_status open_inputs(job *work)
@@ -306,6 +327,8 @@ static myr_status open_inputs(job *work)
         status = myr_fail(MYR_ERR_NOMEM, "no memory for %zu shards", options->n_shards);
     if (status == MYR_OK && work->comm->rank == 0)
         status = myr_folder_create(options->folder);
+    if (status == MYR_OK && work->comm->rank == 0)
+        status = myr_folder_lock(options->folder, LOCK_PATIENCE_S, &work->lock);
     if (status == MYR_OK && work->comm->rank == 0)
         status = myr_folder_sweep(options->folder);
     return status;
@@ -357,7 +380,7 @@ static myr_status run(job *work)
 
 myr_status myr_build(const myr_comm *comm, const myr_build_options *options, myr_build_report *report)
 {
-    job work = {.comm = comm, .options = options, .report = report};
+    job work = {.comm = comm, .options = options, .report = report, .lock = -1};
     *report = (myr_build_report){0};
     myr_status status = run(&work);
     for (size_t s = 0; work.shards && s < options->n_shards; s++)
@@ -369,5 +392,6 @@ myr_status myr_build(const myr_comm *comm, const myr_build_options *options, myr
     myr_source_close(&work.source);
     myr_buffer_free(&work.sample);
     myr_pool_free(work.pool);
+    myr_folder_unlock(work.lock);
     return status;
 }

@@ -26,6 +26,16 @@ static bool hosts(const myr_cluster *cluster, size_t shard)
     return shard % (size_t)cluster->comm->size == (size_t)cluster->comm->rank;
 }
 
+/* A shard with valid checksums may still be of another index than the manifest says. */
+static bool fits_manifest(const myr_index_manifest *manifest, const myr_shard *shard, size_t s)
+{
+    myr_hnsw_facts facts;
+    myr_hnsw_describe(shard->graph, &facts);
+    bool is_cosine = strcmp(manifest->metric, "cosine") == 0;
+    return shard->n == manifest->shards[s].n_items && facts.dim == (size_t)manifest->dim && facts.M == manifest->M &&
+           (facts.metric == MYR_METRIC_COSINE) == is_cosine;
+}
+
 static myr_status open_shards(myr_cluster *cluster, const char *folder)
 {
     myr_index_manifest *manifest = &cluster->manifest;
@@ -39,7 +49,7 @@ static myr_status open_shards(myr_cluster *cluster, const char *folder)
         char *path = myr_path_join(folder, manifest->shards[s].file);
         myr_status status = path ? myr_shard_open(path, manifest->shards[s].checksum, &cluster->shards[s])
                                  : myr_fail(MYR_ERR_NOMEM, "no memory for a path");
-        if (status == MYR_OK && cluster->shards[s].n != manifest->shards[s].n_items)
+        if (status == MYR_OK && !fits_manifest(manifest, &cluster->shards[s], s))
             status = myr_fail(MYR_ERR_FORMAT, "%s: not the shard index.json names; build the index again", path);
         free(path);
         if (status != MYR_OK)
@@ -57,7 +67,9 @@ static myr_status open_router(myr_cluster *cluster, const char *folder)
     myr_status status = path ? myr_router_read(path, cluster->manifest.router_checksum, &cluster->router)
                              : myr_fail(MYR_ERR_NOMEM, "no memory for a path");
     free(path);
-    if (status == MYR_OK && myr_router_n_shards(cluster->router) != cluster->manifest.n_shards)
+    size_t dim = status == MYR_OK ? myr_router_dim(cluster->router) : 0;
+    if (status == MYR_OK && (myr_router_n_shards(cluster->router) != cluster->manifest.n_shards ||
+                             (dim != 0 && dim != (size_t)cluster->manifest.dim)))
         status = myr_fail(MYR_ERR_FORMAT, "%s: the router's shards are not those of index.json; build the index again",
                           folder);
     return status;
@@ -138,7 +150,7 @@ static myr_status search_queries(void *context, size_t first, size_t last, int t
     myr_cluster *cluster = round->cluster;
     size_t k = round->options->k, n_shards = cluster->manifest.n_shards, dim = (size_t)cluster->manifest.dim;
     myr_hit *row = round->scratch + (size_t)thread * k;
-    for (size_t q = first; q < last; q++) {
+    for (size_t q = first; q < last && !myr_stop_requested; q++) {
         for (size_t s = 0; s < n_shards; s++) {
             if (!hosts(cluster, s) || !round->visits[q * n_shards + s] || cluster->shards[s].n == 0)
                 continue;
@@ -330,7 +342,10 @@ myr_status myr_cluster_describe(myr_cluster *cluster, const int64_t *ids, size_t
     myr_buffer wanted = {0}, found = {0};
     if (comm->rank == 0)
         myr_buffer_append(&wanted, ids, n * sizeof *ids);
-    myr_status status = myr_comm_share(comm, &wanted);
+    myr_status status =
+        myr_comm_agree(comm, wanted.failed ? myr_fail(MYR_ERR_NOMEM, "no memory for %zu ids", n) : MYR_OK);
+    if (status == MYR_OK)
+        status = myr_comm_share(comm, &wanted);
     if (status == MYR_OK)
         find_facts(cluster, (const int64_t *)wanted.data, n, &found);
     status =

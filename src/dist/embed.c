@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -23,6 +24,7 @@ enum { SAYS_NEED, SAYS_PROGRESS, SAYS_FINISHED, SAYS_GIVING_UP, SAYS_GOODBYE };
 
 #define POLL_NS 500000L
 #define REPORT_S 0.5
+#define LOCK_PATIENCE_S 15 /* ranks of a killed job may live on for seconds */
 #define MANIFEST_NAME "manifest.json"
 
 /* Rank 0's view of the job. */
@@ -50,6 +52,7 @@ typedef struct job {
     bool ended;   /* told to end */
     bool gave_up;
     double reported_s;
+    int lock; /* rank 0: the output folder is this job's; -1 = not held */
 } job;
 
 /* A power of two near n / 256: enough chunks to balance, few enough files. Depends on the corpus only. */
@@ -115,6 +118,30 @@ static myr_status compare(const char *path, const myr_manifest *old, const myr_m
     return MYR_OK;
 }
 
+static bool is_chunk_of(const myr_chunk *chunk, const myr_manifest *manifest, int64_t place)
+{
+    int64_t left = manifest->n_items - place * manifest->chunk_items;
+    int64_t n_items = left < manifest->chunk_items ? left : manifest->chunk_items;
+    return strcmp(chunk->contract, manifest->contract) == 0 && strcmp(chunk->metric, manifest->metric) == 0 &&
+           chunk->dim == manifest->dim && chunk->n + chunk->n_bad == n_items;
+}
+
+/* Chunks without the manifest that says what they were made from must not be taken for this run's. */
+static myr_status refuse_strays(const char *folder)
+{
+    DIR *entries = opendir(folder);
+    bool found = false;
+    for (struct dirent *entry; entries && !found && (entry = readdir(entries));)
+        found = strncmp(entry->d_name, "chunk-", 6) == 0;
+    if (entries)
+        closedir(entries);
+    return found ? myr_fail(
+                       MYR_ERR_CONTRACT,
+                       "%s: it has chunks but no %s, so nobody knows of what; use another --out, or remove the folder",
+                       folder, MANIFEST_NAME)
+                 : MYR_OK;
+}
+
 /* Which chunks are there already. A file that cannot be read is made anew. */
 static myr_status look_for_chunks(job *work)
 {
@@ -133,7 +160,7 @@ static myr_status look_for_chunks(job *work)
         myr_chunk chunk = {0};
         if (myr_path_exists(path)) {
             myr_status status = myr_chunk_read(path, MYR_CHUNK_BAD, &chunk);
-            if (status == MYR_OK && strcmp(chunk.contract, manifest->contract) == 0) {
+            if (status == MYR_OK && is_chunk_of(&chunk, manifest, i)) {
                 root->done[i] = true;
                 root->n_left--;
                 manifest->n_embedded += chunk.n;
@@ -141,7 +168,7 @@ static myr_status look_for_chunks(job *work)
                 work->report->n_before += chunk.n + chunk.n_bad;
             } else {
                 myr_warn("%s: %s; it is made again", path,
-                         status != MYR_OK ? myr_error_detail() : "it has another contract");
+                         status != MYR_OK ? myr_error_detail() : "it is not of this run");
             }
             myr_chunk_clear(&chunk);
         }
@@ -173,6 +200,8 @@ static myr_status begin(job *work)
     if (status == MYR_OK)
         status = myr_folder_create(options->folder);
     if (status == MYR_OK)
+        status = myr_folder_lock(options->folder, LOCK_PATIENCE_S, &work->lock);
+    if (status == MYR_OK)
         status = myr_folder_sweep(options->folder);
     if (status == MYR_OK && myr_path_exists(path)) {
         myr_manifest old = {0};
@@ -180,6 +209,8 @@ static myr_status begin(job *work)
         if (status == MYR_OK)
             status = compare(path, &old, &root->manifest);
         myr_manifest_clear(&old);
+    } else if (status == MYR_OK) {
+        status = refuse_strays(options->folder);
     }
     if (status == MYR_OK)
         status = look_for_chunks(work);
@@ -303,8 +334,10 @@ static myr_status obey_one(job *work, bool *heard)
     *heard = true;
     MPI_Get_count(&from, MPI_BYTE, &n_bytes);
     myr_buffer message = {.data = malloc((size_t)n_bytes + 1), .size = (size_t)n_bytes};
-    if (!message.data)
-        return myr_fail(MYR_ERR_NOMEM, "rank %d: no memory for a message of %d bytes", work->comm->rank, n_bytes);
+    if (!message.data) { /* the message cannot be left there: what comes behind it would never be heard */
+        myr_error("rank %d: no memory for a message of %d bytes; use a smaller --chunk", work->comm->rank, n_bytes);
+        MPI_Abort(work->comm->mpi, 1);
+    }
     MPI_Recv(message.data, n_bytes, MPI_BYTE, 0, from.MPI_TAG, work->comm->mpi, MPI_STATUS_IGNORE);
     myr_status status = MYR_OK;
     if (from.MPI_TAG == TAG_END)
@@ -422,7 +455,7 @@ static myr_status conclude(job *work, double start_s)
 
 myr_status myr_embed(const myr_comm *comm, const myr_embed_options *options, myr_embed_report *report)
 {
-    job work = {.comm = comm, .options = options, .report = report};
+    job work = {.comm = comm, .options = options, .report = report, .lock = -1};
     double start_s = myr_now_s();
     *report = (myr_embed_report){0};
     myr_status status =
@@ -453,6 +486,7 @@ myr_status myr_embed(const myr_comm *comm, const myr_embed_options *options, myr
         status = myr_comm_agree(comm, conclude(&work, start_s));
 done:
     myr_crew_free(work.crew, NULL);
+    myr_folder_unlock(work.lock);
     myr_encoder_free(work.encoder);
     myr_corpus_free(work.root.corpus);
     myr_manifest_clear(&work.root.manifest);

@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/pool.h"
 #include "base/progress.h"
+#include "dist/comm.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +33,7 @@ void myr_encode_tools_free(myr_encode_tools *tools)
 /* Whether a failure is the item's own, to be counted and passed over. */
 static bool is_item_fault(myr_status status)
 {
-    return status != MYR_ERR_NOMEM && status != MYR_ERR_INTERNAL && status != MYR_ERR_ARG;
+    return status != MYR_ERR_INTERNAL && status != MYR_ERR_ARG;
 }
 
 static myr_status prepare_item(myr_encode_tools *tools, const myr_item *item, int slot)
@@ -102,6 +103,8 @@ typedef struct list_job {
 static myr_status encode_piece(void *context, size_t first, size_t last, int thread)
 {
     list_job *job = context;
+    if (myr_stop_requested)
+        return myr_fail(MYR_ERR_STOPPED, "stopped by a signal");
     myr_encode_tools *tools = &job->tools[thread];
     if (!tools->worker) {
         myr_status status = myr_encode_tools_create(job->encoder, tools);

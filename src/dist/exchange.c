@@ -61,7 +61,8 @@ myr_status myr_plan_shards(const myr_comm *comm, const myr_source *source, myr_r
     myr_buffer clusters = {0}, ids = {0};
     myr_status status = MYR_OK;
     for (int64_t block = comm->rank; block < source->n_blocks && status == MYR_OK; block += comm->size)
-        status = assign_block(source, router, block, pool, &clusters, &ids);
+        status = myr_stop_requested ? myr_fail(MYR_ERR_STOPPED, "stopped by a signal; run the same command again")
+                                    : assign_block(source, router, block, pool, &clusters, &ids);
     status = myr_comm_agree(comm, status);
     if (status == MYR_OK)
         status = pack_router(comm, router, &clusters, n_shards);
@@ -103,16 +104,17 @@ typedef struct traffic {
     int64_t sent;                /* rows sent so far: the place in the plan */
     myr_rows rows;               /* of the current block */
     bool loaded;
-    int64_t rows_a_round;
     myr_buffer *to; /* (size) */
     int *send_bytes, *send_at, *receive_bytes, *receive_at;
     myr_buffer sending, receiving;
 } traffic;
 
-static void put_row(traffic *way, int64_t i, uint32_t shard)
+/* Bytes the row adds to its message. */
+static size_t put_row(traffic *way, int64_t i, uint32_t shard)
 {
     const myr_rows *rows = &way->rows;
     myr_buffer *message = &way->to[shard % (uint32_t)way->comm->size];
+    size_t before = message->size;
     myr_buffer_put_i64(message, shard);
     myr_buffer_put_i64(message, rows->id[i]);
     myr_buffer_put_i64(message, rows->label[i]);
@@ -120,12 +122,16 @@ static void put_row(traffic *way, int64_t i, uint32_t shard)
     myr_buffer_put_text(message, rows->source[i]);
     myr_buffer_append(message, rows->vectors + (size_t)i * (size_t)way->source->dim,
                       (size_t)way->source->dim * sizeof(float));
+    return message->size - before;
 }
 
-/* Fill the messages of one round. */
+/* Fill the messages of one round: what all ranks send together stays below ROUND_BYTES. */
 static myr_status fill_round(traffic *way)
 {
-    for (int64_t n = 0; n < way->rows_a_round && way->block < way->source->n_blocks;) {
+    size_t limit = ROUND_BYTES / (size_t)way->comm->size;
+    for (size_t n = 0; n < limit && way->block < way->source->n_blocks;) {
+        if (myr_stop_requested)
+            return myr_fail(MYR_ERR_STOPPED, "stopped by a signal; run the same command again");
         if (!way->loaded) {
             myr_status status = myr_source_read(way->source, way->block, &way->rows);
             if (status != MYR_OK)
@@ -133,10 +139,10 @@ static myr_status fill_round(traffic *way)
             way->loaded = true;
             way->row_in_block = 0;
         }
-        for (; n < way->rows_a_round && way->row_in_block < way->rows.n; n++) {
+        while (n < limit && way->row_in_block < way->rows.n) {
             if (way->sent >= way->plan->n_rows)
                 return myr_fail(MYR_ERR_FORMAT, "an input changed while it was being indexed; run the command again");
-            put_row(way, way->row_in_block++, way->plan->shard[way->sent++]);
+            n += put_row(way, way->row_in_block++, way->plan->shard[way->sent++]);
         }
         if (way->row_in_block == way->rows.n) {
             myr_rows_clear(&way->rows);
@@ -218,11 +224,8 @@ static myr_status take_round(const traffic *way, size_t n_shards, myr_shard_rows
 
 static myr_status open_traffic(traffic *way, size_t n_shards, myr_shard_rows *shards)
 {
-    size_t size = (size_t)way->comm->size, row_bytes = (size_t)way->source->dim * sizeof(float) + 128;
+    size_t size = (size_t)way->comm->size;
     way->block = way->comm->rank;
-    way->rows_a_round = (int64_t)(ROUND_BYTES / size / row_bytes);
-    if (way->rows_a_round < 16)
-        way->rows_a_round = 16;
     way->to = myr_alloc(size, sizeof *way->to);
     way->send_bytes = myr_alloc(4 * size, sizeof(int));
     if (!way->to || !way->send_bytes)
@@ -274,6 +277,10 @@ myr_status myr_exchange_rows(const myr_comm *comm, const myr_source *source, con
     }
     if (status == MYR_OK)
         myr_progress_finish(&line, way.sent);
+    for (size_t s = (size_t)comm->rank; s < n_shards && status == MYR_OK; s += (size_t)comm->size)
+        if (shards[s].n != plan->shard_items[s])
+            status = myr_fail(MYR_ERR_FORMAT, "an input changed while it was being indexed; run the command again");
+    status = myr_comm_agree(comm, status);
     close_traffic(&way);
     free(vector);
     return status;

@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/file.h"
+#include "base/utf8.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -28,22 +29,33 @@ static json_t *shard_json(const myr_shard_entry *shard)
                      shard->digest, "checksum", checksum);
 }
 
+/* Bytes that are no UTF-8 as %XX. */
+static json_t *text_json(const char *text)
+{
+    char *escaped = myr_text_escape(text);
+    json_t *value = escaped ? json_string(escaped) : NULL;
+    free(escaped);
+    return value;
+}
+
 myr_status myr_index_manifest_write(const char *folder, const myr_index_manifest *manifest)
 {
     char checksum[17];
     hex64(manifest->router_checksum, checksum);
     json_t *shards = json_array(), *classes = json_array();
-    for (size_t i = 0; i < manifest->n_shards; i++)
-        json_array_append_new(shards, shard_json(&manifest->shards[i]));
-    for (size_t i = 0; i < manifest->n_classes; i++)
-        json_array_append_new(classes, json_string(manifest->classes[i]));
-    json_t *document = json_pack(
-        "{s:i, s:I, s:i, s:s, s:s?, s:s?, s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:o, s:o}", "schema_version", SCHEMA,
-        "items", (json_int_t)manifest->n_items, "dim", manifest->dim, "metric", manifest->metric, "contract",
-        manifest->contract, "model", manifest->model, "partition", manifest->partition, "M", manifest->M,
-        "ef_construction", manifest->ef_construction, "seed", (json_int_t)manifest->seed, "digest", manifest->digest,
-        "router_file", manifest->router_file, "router_checksum", checksum, "classes", classes, "shards", shards);
-    char *text = document ? json_dumps(document, JSON_INDENT(2)) : NULL;
+    bool whole = shards && classes;
+    for (size_t i = 0; i < manifest->n_shards && whole; i++)
+        whole = json_array_append_new(shards, shard_json(&manifest->shards[i])) == 0;
+    for (size_t i = 0; i < manifest->n_classes && whole; i++)
+        whole = json_array_append_new(classes, text_json(manifest->classes[i])) == 0;
+    json_t *document =
+        json_pack("{s:i, s:I, s:i, s:s, s:s?, s:o, s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:o, s:o}", "schema_version",
+                  SCHEMA, "items", (json_int_t)manifest->n_items, "dim", manifest->dim, "metric", manifest->metric,
+                  "contract", manifest->contract, "model", manifest->model ? text_json(manifest->model) : json_null(),
+                  "partition", manifest->partition, "M", manifest->M, "ef_construction", manifest->ef_construction,
+                  "seed", (json_int_t)manifest->seed, "digest", manifest->digest, "router_file", manifest->router_file,
+                  "router_checksum", checksum, "classes", classes, "shards", shards);
+    char *text = document && whole ? json_dumps(document, JSON_INDENT(2)) : NULL;
     char *path = myr_path_join(folder, "index.json");
     myr_status status = text && path ? myr_file_replace(path, text, strlen(text))
                                      : myr_fail(MYR_ERR_NOMEM, "%s: no memory for index.json", folder);
@@ -87,7 +99,7 @@ static bool take_text(const json_t *value, bool may_be_null, char **text)
         return true;
     if (!json_is_string(value))
         return false;
-    *text = myr_strdup(json_string_value(value));
+    *text = myr_text_unescape(json_string_value(value));
     return *text != NULL;
 }
 

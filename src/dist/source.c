@@ -20,7 +20,10 @@ typedef struct myr_source_input {
     bool is_folder;
     int64_t first_block, n_blocks;
     int64_t first_id;
-    myr_vectors file; /* bare vectors */
+    int64_t n_items, chunk_items; /* of a folder */
+    size_t n_classes;
+    int32_t *class_of; /* (n_classes) label of the source for a label of this folder */
+    myr_vectors file;  /* bare vectors */
 } myr_source_input;
 
 static myr_status no_memory(const char *path)
@@ -28,16 +31,31 @@ static myr_status no_memory(const char *path)
     return myr_fail(MYR_ERR_NOMEM, "%s: no memory to read it", path);
 }
 
-static myr_status take_classes(myr_source *source, const myr_manifest *manifest)
+/* The place of a class among those known, added behind them if it is new; -1 without memory. */
+static int32_t find_class(myr_source *source, const char *name)
 {
-    source->classes = myr_alloc(manifest->n_classes, sizeof(char *));
-    for (size_t i = 0; source->classes && i < manifest->n_classes; i++) {
-        source->classes[i] = myr_strdup(manifest->classes[i]);
-        if (!source->classes[i])
-            return no_memory("manifest.json");
-        source->n_classes = i + 1;
+    for (size_t i = 0; i < source->n_classes; i++)
+        if (strcmp(source->classes[i], name) == 0)
+            return (int32_t)i;
+    if (!myr_resize(&source->classes, source->n_classes, source->n_classes + 1, sizeof *source->classes))
+        return -1;
+    source->classes[source->n_classes] = myr_strdup(name);
+    return source->classes[source->n_classes] ? (int32_t)source->n_classes++ : -1;
+}
+
+/* Folders number their classes each by itself; names tell which are the same. */
+static myr_status take_classes(myr_source *source, myr_source_input *input, const myr_manifest *manifest)
+{
+    input->n_classes = manifest->n_classes;
+    input->class_of = myr_alloc(manifest->n_classes, sizeof *input->class_of);
+    if (!input->class_of)
+        return no_memory(input->path);
+    for (size_t i = 0; i < manifest->n_classes; i++) {
+        input->class_of[i] = find_class(source, manifest->classes[i]);
+        if (input->class_of[i] < 0)
+            return no_memory(input->path);
     }
-    return source->classes ? MYR_OK : no_memory("manifest.json");
+    return MYR_OK;
 }
 
 static myr_status open_folder(myr_source *source, myr_source_input *input, myr_buffer *digests)
@@ -52,7 +70,8 @@ static myr_status open_folder(myr_source *source, myr_source_input *input, myr_b
         status =
             myr_fail(MYR_ERR_FORMAT, "%s: the embedding run has not finished; run the same embed command again first",
                      input->path);
-    else if (source->contract && strcmp(source->contract, manifest.contract) != 0)
+    else if (source->contract && (strcmp(source->contract, manifest.contract) != 0 || source->dim != manifest.dim ||
+                                  strcmp(source->metric, manifest.metric) != 0))
         status =
             myr_fail(MYR_ERR_CONTRACT, "%s: made by '%s' under contract %.12s..., the folder before it under %.12s...",
                      input->path, manifest.model, manifest.contract, source->contract);
@@ -65,11 +84,16 @@ static myr_status open_folder(myr_source *source, myr_source_input *input, myr_b
         source->contract = myr_strdup(manifest.contract);
         source->model = myr_strdup(manifest.model);
         source->metric = myr_strdup(manifest.metric);
-        status = source->contract && source->model && source->metric ? take_classes(source, &manifest)
-                                                                     : no_memory(input->path);
+        if (!source->contract || !source->model || !source->metric)
+            status = no_memory(input->path);
     }
     source->n_ids += manifest.n_items;
-    myr_buffer_printf(digests, "%s %s\n", manifest.contract, manifest.corpus_digest);
+    input->n_items = manifest.n_items;
+    input->chunk_items = manifest.chunk_items;
+    if (status == MYR_OK)
+        status = take_classes(source, input, &manifest);
+    myr_buffer_printf(digests, "%s %s %s %lld\n", manifest.contract, manifest.corpus_digest, manifest.storage,
+                      (long long)manifest.chunk_items);
 done:
     myr_manifest_clear(&manifest);
     return status;
@@ -135,6 +159,7 @@ void myr_source_close(myr_source *source)
 {
     for (size_t i = 0; i < source->n_inputs; i++) {
         free(source->inputs[i].path);
+        free(source->inputs[i].class_of);
         myr_vectors_clear(&source->inputs[i].file);
     }
     for (size_t i = 0; i < source->n_classes; i++)
@@ -180,6 +205,24 @@ void myr_rows_clear(myr_rows *rows)
     *rows = (myr_rows){0};
 }
 
+/* Ordinals ascend inside the chunk's range, labels are known: a chunk may be damaged, or of another folder. */
+static bool chunk_fits(const myr_source_input *input, int64_t place, const myr_chunk *chunk)
+{
+    int64_t first = place * input->chunk_items, last = first + input->chunk_items;
+    last = last < input->n_items ? last : input->n_items;
+    for (int64_t i = 0; i < chunk->n; i++)
+        if (chunk->ordinal[i] < first || chunk->ordinal[i] >= last ||
+            (i > 0 && chunk->ordinal[i] <= chunk->ordinal[i - 1]) || chunk->label[i] < -1)
+            return false;
+    return true;
+}
+
+/* Labels by the source's classes. Numbers without names (from .cls files) are what they are. */
+static int32_t map_label(const myr_source_input *input, int32_t label)
+{
+    return label >= 0 && (size_t)label < input->n_classes ? input->class_of[label] : label;
+}
+
 /* A chunk's arrays become the rows'; nothing is copied. */
 static myr_status read_chunk(const myr_source *source, const myr_source_input *input, int64_t place, myr_rows *rows)
 {
@@ -190,6 +233,9 @@ static myr_status read_chunk(const myr_source *source, const myr_source_input *i
     myr_status status = myr_chunk_read(path, MYR_CHUNK_VECTORS | MYR_CHUNK_KEYS, &chunk);
     if (status == MYR_OK && (chunk.dim != source->dim || strcmp(chunk.contract, source->contract) != 0))
         status = myr_fail(MYR_ERR_CONTRACT, "%s: not of the same contract as the folder's manifest", path);
+    if (status == MYR_OK && !chunk_fits(input, place, &chunk))
+        status = myr_fail(MYR_ERR_FORMAT,
+                          "%s: its items are not those the folder's manifest names; remove it and embed again", path);
     if (status == MYR_OK) {
         *rows = (myr_rows){.n = chunk.n,
                            .vectors = chunk.embedding,
@@ -202,8 +248,10 @@ static myr_status read_chunk(const myr_source *source, const myr_source_input *i
         chunk.label = NULL;
         chunk.key = NULL;
         chunk.source = NULL;
-        for (int64_t i = 0; i < rows->n; i++)
+        for (int64_t i = 0; i < rows->n; i++) {
             rows->id[i] += input->first_id;
+            rows->label[i] = map_label(input, rows->label[i]);
+        }
     }
     myr_chunk_clear(&chunk);
     free(path);
@@ -223,7 +271,8 @@ static myr_status read_slice(const myr_source *source, const myr_source_input *i
         snprintf(key, sizeof key, "%lld", (long long)(first + i));
         float *vector = rows->vectors + (size_t)i * (size_t)source->dim;
         if (strcmp(source->metric, "cosine") == 0 && !myr_vector_normalise(vector, (size_t)source->dim)) {
-            status = myr_fail(MYR_ERR_FORMAT, "%s: vector %lld has a value that is NaN or infinite", input->path, (long long)(first + i));
+            status = myr_fail(MYR_ERR_FORMAT, "%s: vector %lld has a value that is NaN or infinite", input->path,
+                              (long long)(first + i));
             break;
         }
         rows->id[i] = first + i;

@@ -6,6 +6,7 @@
  */
 #include "base/alloc.h"
 #include "base/file.h"
+#include "base/utf8.h"
 #include "myriops/store.h"
 
 #include <jansson.h>
@@ -15,60 +16,12 @@
 #define SCHEMA 1
 #define MAX_BYTES ((size_t)256 << 20)
 
-/* Length of the UTF-8 sequence at text, or 0 where there is none. */
-static size_t sequence_length(const unsigned char *text)
-{
-    static const struct {
-        unsigned char mask, lead;
-        uint32_t least;
-    } forms[] = {{0x80, 0x00, 0}, {0xe0, 0xc0, 0x80}, {0xf0, 0xe0, 0x800}, {0xf8, 0xf0, 0x10000}};
-    for (size_t n = 1; n <= 4; n++) {
-        if ((text[0] & forms[n - 1].mask) != forms[n - 1].lead)
-            continue;
-        uint32_t point = text[0] & (unsigned char)~forms[n - 1].mask;
-        for (size_t i = 1; i < n; i++) {
-            if ((text[i] & 0xc0) != 0x80)
-                return 0;
-            point = point << 6 | (text[i] & 0x3f);
-        }
-        return point >= forms[n - 1].least && point <= 0x10ffff && (point < 0xd800 || point > 0xdfff) ? n : 0;
-    }
-    return 0;
-}
-
 static json_t *encode_text(const char *text)
 {
-    myr_buffer out = {0};
-    for (const char *at = text; *at;) {
-        size_t n = sequence_length((const unsigned char *)at);
-        if (n == 0 || *at == '%')
-            myr_buffer_printf(&out, "%%%02X", (unsigned char)*at);
-        else
-            myr_buffer_append(&out, at, n);
-        at += n > 0 ? n : 1;
-    }
-    json_t *value = out.failed ? NULL : json_string(out.data ? out.data : "");
-    myr_buffer_free(&out);
+    char *escaped = myr_text_escape(text);
+    json_t *value = escaped ? json_string(escaped) : NULL;
+    free(escaped);
     return value;
-}
-
-static int hex_digit(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
-/* [owned by caller] */
-static char *decode_text(const char *text)
-{
-    char *out = myr_strdup(text), *to = out;
-    for (const char *at = text; out && *at; at++) {
-        int high = at[0] == '%' ? hex_digit(at[1]) : -1, low = high >= 0 ? hex_digit(at[2]) : -1;
-        *to++ = low >= 0 ? (char)(high * 16 + low) : *at;
-        at += low >= 0 ? 2 : 0;
-    }
-    if (out)
-        *to = 0;
-    return out;
 }
 
 static json_t *encode_list(char *const *texts, size_t n)
@@ -109,7 +62,7 @@ myr_status myr_manifest_write(const char *path, const myr_manifest *manifest)
 static bool take_text(const json_t *root, const char *name, char **text)
 {
     const char *value = json_string_value(json_object_get(root, name));
-    *text = value ? decode_text(value) : NULL;
+    *text = value ? myr_text_unescape(value) : NULL;
     return *text != NULL;
 }
 
@@ -126,7 +79,7 @@ static bool take_list(const json_t *root, const char *name, char ***texts, size_
     *texts = json_is_array(list) ? myr_alloc(json_array_size(list), sizeof **texts) : NULL;
     for (size_t i = 0; *texts && i < json_array_size(list); i++) {
         const char *value = json_string_value(json_array_get(list, i));
-        char *copy = value ? decode_text(value) : NULL;
+        char *copy = value ? myr_text_unescape(value) : NULL;
         if (!copy)
             return false;
         (*texts)[(*n)++] = copy;
