@@ -125,14 +125,11 @@ static myr_status print_report(const myr_cli *cli, const myr_cluster *cluster, c
     return myr_flush_output();
 }
 
-static myr_status measure(const myr_cli *cli, myr_cluster *cluster, trial *run)
+static myr_status measure(const myr_cli *cli, size_t n_probe, myr_cluster *cluster, trial *run)
 {
     const myr_config *config = cli->config;
-    size_t n_probe;
-    myr_status status = myr_read_probe(config, &n_probe);
-    if (status == MYR_OK)
-        status =
-            myr_cluster_sample(cluster, (size_t)myr_config_int(config, "sample"), &run->vectors, &run->ids, &run->n);
+    myr_status status =
+        myr_cluster_sample(cluster, (size_t)myr_config_int(config, "sample"), &run->vectors, &run->ids, &run->n);
     if (status == MYR_OK && run->n == 0)
         status = myr_fail(MYR_ERR_NOT_FOUND, "the sample is empty; take more with --sample");
     if (status != MYR_OK)
@@ -161,9 +158,13 @@ myr_status myr_cmd_eval(const myr_cli *cli)
         return myr_fail(MYR_ERR_ARG, "--index FOLDER is missing: which index shall be measured?");
     myr_cluster cluster;
     trial run = {0};
-    myr_status status = myr_cluster_open(cli->comm, folder, cli->n_threads, &cluster);
+    size_t n_probe;
+    myr_status status = myr_read_probe(cli->config, &n_probe);
+    if (status != MYR_OK)
+        return status;
+    status = myr_cluster_open(cli->comm, folder, cli->n_threads, &cluster);
     if (status == MYR_OK)
-        status = measure(cli, &cluster, &run);
+        status = measure(cli, n_probe, &cluster, &run);
     if (status == MYR_OK && cli->speaks)
         status = print_report(cli, &cluster, &run);
     free(run.vectors);

@@ -32,7 +32,13 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 void store_lock(void)
 {
+    static bool is_open;
     pthread_mutex_lock(&lock);
+    if (!is_open) {
+        /* After a failed write HDF5's own clean-up at exit trips over the half-closed file. We close what we open. */
+        H5dont_atexit();
+        is_open = true;
+    }
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 

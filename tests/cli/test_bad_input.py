@@ -92,6 +92,35 @@ class BadCorpora(Case):
         self.check(myriops("embed", "--out", scratch / "none", one / "00000.jpg", one / "00000.jpg"), FAILED, "00000.jpg")
 
 
+class BadFolders(Case):
+    def test_chunks_without_a_manifest(self):
+        one, other = pictures("stray-a", 4), pictures("stray-b", 4)
+        out = scratch / "stray"
+        self.embed(out, one)
+        (out / "manifest.json").unlink()
+        self.check(myriops("embed", "--out", out, other, ranks=2), FAILED, "no manifest.json")
+
+    def test_a_manifest_of_billions(self):
+        out = scratch / "billions"
+        self.embed(out, pictures("billions-pictures", 4))
+        text = json.loads((out / "manifest.json").read_text())
+        text.update(items=2**48, chunk_items=1, chunks=2**48)
+        (out / "manifest.json").write_text(json.dumps(text))
+        self.assertIn(myriops("info", out, timeout=20).code, (DONE, FAILED))
+
+    def test_two_runs_at_once(self):
+        some = pictures("two-runs", 200, size=(400, 300))
+        out = scratch / "two-runs-out"
+        first = start("embed", "--out", out, "--chunk", 32, "--threads", 1, some)
+        second = myriops("embed", "--out", out, "--chunk", 32, "--threads", 1, some)
+        self.assertEqual(first.wait(timeout=120), DONE)
+        first.stdout.close()
+        self.assertIn(second.code, (DONE, FAILED), str(second))
+        if second.code == FAILED:
+            self.assertIn("another run", second.err)
+        self.assertEqual(len(read_embeddings(out)[0]), 200)
+
+
 class BadModels(Case):
     def test_corrupt_onnx(self):
         models = folder("models")
@@ -147,6 +176,16 @@ class BadIndexes(Case):
             path = self.damaged("manifest")
             (path / "index.json").write_text(broken)
             self.check(self.query(path), FAILED, "index.json")
+
+    def test_a_manifest_that_lies(self):
+        """Valid JSON, valid checksums, other sizes than the shards have."""
+        for old, new in (('"dim": 1280', '"dim": 65536'), ('"dim": 1280', '"dim": 16'), ('"M": 16', '"M": 8'), ('"cosine"', '"l2"')):
+            path = self.damaged("lies")
+            text = (path / "index.json").read_text()
+            self.assertIn(old, text)
+            (path / "index.json").write_text(text.replace(old, new))
+            self.check(self.query(path), FAILED)
+            self.check(myriops("eval", "--index", path, "--probe", 1, "--sample", 5, ranks=2), FAILED)
 
     def test_missing_shard(self):
         path = self.damaged("missing")
@@ -231,6 +270,9 @@ class BadOutput(Case):
         some = pictures("one-rank", 96)
         for ranks in (None, 2, 3):
             out = folder("one-rank-out")
+            self.embed(out, "--chunk", 32, some, ranks=ranks)
+            for chunk in out.glob("chunk-*.h5"):
+                chunk.unlink()
             (out / "chunk-000001.h5").mkdir()
             result = myriops("embed", "--out", out, "--chunk", 32, some, ranks=ranks)
             self.check(result, FAILED, "chunk-000001.h5")

@@ -18,7 +18,7 @@ class Usage(Case):
     def test_wrong_usage(self):
         for arguments in ((), ("dance",), ("embed",), ("embed", "--out", "x"), ("embed", "--ouch", "x"), ("query", "--index", "x"),
                           ("query", "x.jpg"), ("query", "--index", "x", "-k", "0", "y"), ("query", "--index", "x", "-k", "ten", "y"),
-                          ("index", "--metric", "taxi", "--out", "x", "y"), ("eval",), ("classify", "x"), ("info",), ("index", "--out"),
+                          ("index", "--metric", "taxi", "--out", "x", "y"), ("eval",), ("eval", "--index", "x", "--probe", "abc"), ("classify", "x"), ("info",), ("index", "--out"),
                           ("query", "--index", "x", "--probe", "-1", "y"), ("embed", "--threads", "many", "--out", "x", "y")):
             for ranks in (None, 2):
                 result = myriops(*arguments, ranks=ranks)
@@ -49,6 +49,39 @@ class Usage(Case):
         conf.write_text("k = many\n")
         self.check(myriops("query", "--conf", conf, "--dump-config"), USAGE, "k = many")
         self.check(myriops("query", "--conf", scratch / "none.conf", "--dump-config"), FAILED, "none.conf")
+
+
+class Surroundings(Case):
+    def test_rank_0_has_the_say(self):
+        """Ranks whose environments differ run with rank 0's settings, and none waits for another."""
+        base = write_u8bin(scratch / "say.u8bin", np.random.default_rng(1).integers(0, 256, (300, 8)))
+        self.check(myriops("index", "--out", scratch / "say", base), DONE)
+        arguments = f"{PROGRAM} query --index {scratch}/say --vectors {base} --format json"
+        for first, second in (("-k 10", "-k 200"), ("-k 200", "-k 10"), ("-k 5 --threads 1", "-k 5")):
+            line = f"mpirun -n 1 {arguments} {first} : -n 1 {arguments} {second}"
+            run = subprocess.run(line, shell=True, capture_output=True, text=True, env=environment(), timeout=60)
+            self.assertEqual(run.returncode, 0, run.stderr)
+            self.assertEqual(json.loads(run.stdout)["k"], int(first.split()[1]))
+
+    def test_names_of_any_bytes(self):
+        """Names that are no UTF-8 keep their place: classes, keys, JSON."""
+        root = folder("bytes")
+        for i, name in enumerate((b"a", b"caf\xe9", b"z")):
+            os.mkdir(os.path.join(os.fsencode(root), name))
+            for j in range(4):
+                with open(os.path.join(os.fsencode(root), name, b"%d.jpg" % j), "wb") as file:
+                    file.write(encode(picture(10 * i + j)))
+        self.check(myriops("embed", "--label-from-folder", "--out", scratch / "bytes-emb", root, ranks=2), DONE)
+        self.check(myriops("index", "--out", scratch / "bytes-idx", scratch / "bytes-emb"), DONE)
+        self.assertEqual(json.loads((scratch / "bytes-idx/index.json").read_text())["classes"], ["a", "caf%E9", "z"])
+        result = myriops("query", "--index", scratch / "bytes-idx", "-k", 12, "--format", "json", root, ranks=2)
+        self.check(result, DONE)
+        answers = result.json()["queries"]
+        self.assertEqual([len(answer["hits"]) for answer in answers], [12] * 12)
+        self.assertEqual(answers[4]["hits"][0]["key"], "caf%E9/0.jpg")
+        result = myriops("classify", "--format", "json", "efficientnet-lite0", root)
+        self.assertEqual(len(result.json()["pictures"]), 12)
+        self.check(myriops("info", scratch / "bytes-emb"), DONE)
 
 
 class Answers(Case):

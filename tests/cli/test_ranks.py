@@ -99,6 +99,23 @@ class Index(Case):
         result = myriops("query", "--index", index, "--vectors", self.asked, "--probe", 2, "--format", "json", ranks=2)
         self.assertAlmostEqual(result.json()["probes_per_query"], 2, delta=0.01)
 
+    def test_folders_with_other_classes(self):
+        """The same class has one label, whatever number each folder gave it."""
+        emb = []
+        for name, classes in (("first", ("cat", "dog")), ("second", ("apple", "cat"))):
+            root = folder(f"classes-{name}")
+            for i, label in enumerate(classes):
+                (root / label).mkdir()
+                (root / label / f"{name}.jpg").write_bytes(encode(picture(len(emb) * 10 + i)))
+            emb.append(scratch / f"classes-{name}-emb")
+            self.embed(emb[-1], "--label-from-folder", root)
+        self.check(myriops("index", "--shards", 2, "--out", scratch / "classes", *emb, ranks=2), DONE)
+        classes = json.loads((scratch / "classes/index.json").read_text())["classes"]
+        self.assertEqual(classes, ["cat", "dog", "apple"])
+        result = myriops("query", "--index", scratch / "classes", "-k", 4, "--format", "json", scratch / "classes-first/cat")
+        labels = {hit["key"]: classes[hit["label"]] for hit in result.json()["queries"][0]["hits"]}
+        self.assertEqual(labels, {"cat/first.jpg": "cat", "dog/first.jpg": "dog", "apple/second.jpg": "apple", "cat/second.jpg": "cat"})
+
     def test_hash_partition(self):
         index = self.build(5, 3, "--partition", "hash")
         facts = myriops("info", "--format", "json", index).json()

@@ -101,6 +101,22 @@ class Resume(Case):
         self.assertEqual(process.returncode, STOPPED, said)
         self.finish(out, 2)
 
+    def test_every_command_ends_in_time(self):
+        rows = np.random.default_rng(4).integers(0, 256, (150000, 64))
+        large = write_u8bin(scratch / "long.u8bin", rows)
+        for arguments in (("index", "--shards", 1, "--threads", 1, "--ef-construction", 800, "--out", scratch / "long", large),
+                          ("classify", "--backend", "reference", "--threads", 1, "efficientnet-lite0", self.pictures)):
+            process = start(*arguments)
+            time.sleep(2)
+            begun = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=30)
+            said = process.stdout.read().decode()
+            process.stdout.close()
+            self.assertLess(time.monotonic() - begun, 10)
+            self.assertEqual(process.returncode, STOPPED, said)
+            self.assertIn("stopped by a signal", said)
+
     def test_leftovers_and_damaged_chunks_are_made_again(self):
         out = scratch / "damaged"
         self.check(myriops("embed", "--quiet", "--out", out, *self.arguments, self.pictures), DONE)
