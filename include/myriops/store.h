@@ -89,10 +89,8 @@ MYR_API const char *myr_text_table_get(const myr_text_table *table, size_t row);
  * chunk-NNNNNN.h5, readable with h5py:
  *   /embedding [n, dim] f32 | f16     /key, /source [n] vlen string   /ordinal [n] i64   /label [n] i32, -1 none
  *   /bad/{key, source, reason} [n_bad] vlen string, /bad/ordinal [n_bad] i64
- *   attributes of /: schema_version i64 = 1, contract, model, metric (strings), dim i64, checksum_vectors,
- *   checksum_keys, checksum_bad u64
- * Checksums are XXH3-64: over embedding (as f32), ordinal, label; over key, source; over bad's key, source, reason,
- * ordinal; texts with their NUL.
+ *   attributes of /: schema_version i64 = 1, contract, model, metric (strings), dim i64
+ * Behind the end of the HDF5 file, unseen by its readers, 16 bytes: "MYRIOPS1" and XXH3-64 of all bytes before.
  * The same contents give the same bytes.
  */
 typedef struct myr_chunk {
@@ -123,8 +121,7 @@ MYR_API myr_status myr_chunk_write(const char *path, const myr_chunk *chunk, myr
  *
  *  chunk  [out]  every array owned by it: release with myr_chunk_clear
  *
- * Returns:  MYR_OK | MYR_ERR_NOT_FOUND | MYR_ERR_FORMAT (shapes and types always, the checksum of each part
- *           that is read) | MYR_ERR_UNSUPPORTED | MYR_ERR_IO | MYR_ERR_NOMEM
+ * Returns:  MYR_OK | MYR_ERR_NOT_FOUND | MYR_ERR_FORMAT (checksum, shapes, types) | MYR_ERR_UNSUPPORTED | MYR_ERR_IO | MYR_ERR_NOMEM
  */
 MYR_API myr_status myr_chunk_read(const char *path, unsigned parts, myr_chunk *chunk);
 MYR_API void myr_chunk_clear(myr_chunk *chunk);

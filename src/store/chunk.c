@@ -1,66 +1,83 @@
 /*
- * Embedding chunks: HDF5 that other programs read, with a checksum over each part.
+ * Embedding chunks: HDF5 that other programs read, sealed with a checksum.
  */
 #include "base/alloc.h"
+#include "base/checksum.h"
 #include "base/file.h"
 #include "myriops/store.h"
 #include "store/half.h"
 #include "store/hdf5_file.h"
 #include "store/hdf5_lock.h"
+#include "store/vectors.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #define SCHEMA 1
 #define MAX_ITEMS ((int64_t)1 << 28)
 #define MAX_DIM 65536
 
-/* ---- checksums ---- */
+/* ---- the seal ---- */
 
-typedef struct checksums {
-    uint64_t vectors, keys, bad;
-} checksums;
+/*
+ * Sixteen bytes behind the end of what HDF5 knows: "MYRIOPS1", then XXH3-64 of all bytes before, little-endian.
+ * It is checked before HDF5 sees the file, since HDF5 does not survive every damage; other readers do not notice it.
+ */
+#define SEAL_BYTES 16
+static const char seal_magic[8] = "MYRIOPS1";
 
-static void hash_texts(XXH3_state_t *hash, char *const *texts, int64_t n)
+static void make_seal(const void *bytes, size_t n_bytes, uint8_t seal[SEAL_BYTES])
 {
-    for (int64_t i = 0; i < n; i++)
-        XXH3_64bits_update(hash, texts[i], strlen(texts[i]) + 1);
+    uint64_t sum = myr_checksum64(bytes, n_bytes);
+    memcpy(seal, seal_magic, sizeof seal_magic);
+    for (int i = 0; i < 8; i++)
+        seal[8 + i] = (uint8_t)(sum >> (8 * i));
 }
 
-/* Over the parts that are there; false without memory. */
-static bool sum_up(const myr_chunk *chunk, unsigned parts, checksums *sums)
+static myr_status append_seal(const char *path)
 {
-    XXH3_state_t *hash = XXH3_createState();
-    size_t n = (size_t)chunk->n;
-    *sums = (checksums){0};
-    if (!hash)
-        return false;
-    if (parts & MYR_CHUNK_VECTORS) {
-        XXH3_64bits_reset(hash);
-        XXH3_64bits_update(hash, chunk->embedding, n * (size_t)chunk->dim * sizeof *chunk->embedding);
-        XXH3_64bits_update(hash, chunk->ordinal, n * sizeof *chunk->ordinal);
-        XXH3_64bits_update(hash, chunk->label, n * sizeof *chunk->label);
-        sums->vectors = XXH3_64bits_digest(hash);
+    uint8_t seal[SEAL_BYTES];
+    void *bytes;
+    size_t n_bytes;
+    myr_status status = store_map_file(path, &bytes, &n_bytes);
+    if (status != MYR_OK)
+        return status;
+    make_seal(bytes, n_bytes, seal);
+    munmap(bytes, n_bytes);
+    FILE *file = fopen(path, "ab");
+    bool fine = file && fwrite(seal, 1, sizeof seal, file) == sizeof seal;
+    int reason = errno;
+    if (file && fclose(file) != 0) {
+        fine = false;
+        reason = errno;
     }
-    if (parts & MYR_CHUNK_KEYS) {
-        XXH3_64bits_reset(hash);
-        hash_texts(hash, chunk->key, chunk->n);
-        hash_texts(hash, chunk->source, chunk->n);
-        sums->keys = XXH3_64bits_digest(hash);
-    }
-    if (parts & MYR_CHUNK_BAD) {
-        XXH3_64bits_reset(hash);
-        hash_texts(hash, chunk->bad_key, chunk->n_bad);
-        hash_texts(hash, chunk->bad_source, chunk->n_bad);
-        hash_texts(hash, chunk->bad_reason, chunk->n_bad);
-        XXH3_64bits_update(hash, chunk->bad_ordinal, (size_t)chunk->n_bad * sizeof *chunk->bad_ordinal);
-        sums->bad = XXH3_64bits_digest(hash);
-    }
-    XXH3_freeState(hash);
-    return true;
+    return fine ? MYR_OK : myr_fail(MYR_ERR_IO, "%s: cannot be written: %s", path, strerror(reason));
+}
+
+static myr_status check_seal(const char *path)
+{
+    uint8_t seal[SEAL_BYTES];
+    void *bytes;
+    size_t n_bytes;
+    myr_status status = store_map_file(path, &bytes, &n_bytes);
+    if (status != MYR_OK)
+        return status;
+    const uint8_t *end = (const uint8_t *)bytes + n_bytes - SEAL_BYTES;
+    if (n_bytes > SEAL_BYTES)
+        make_seal(bytes, n_bytes - SEAL_BYTES, seal);
+    if (n_bytes <= SEAL_BYTES || memcmp(end, seal_magic, sizeof seal_magic) != 0)
+        status = myr_fail(MYR_ERR_FORMAT,
+                          "%s: no embedding chunk, or one that was cut or rewritten; remove it and embed again", path);
+    else if (memcmp(end, seal, SEAL_BYTES) != 0)
+        status =
+            myr_fail(MYR_ERR_FORMAT,
+                     "%s: its bytes do not match their checksum: the file is damaged; remove it and embed again", path);
+    munmap(bytes, n_bytes);
+    return status;
 }
 
 /* ---- writing ---- */
@@ -115,20 +132,16 @@ static bool write_bad(hid_t file, const myr_chunk *chunk)
     return fine;
 }
 
-static bool write_attributes(hid_t file, const myr_chunk *chunk, const checksums *sums)
+static bool write_attributes(hid_t file, const myr_chunk *chunk)
 {
     int64_t schema = SCHEMA, dim = chunk->dim;
     return store_write_number(file, "schema_version", H5T_STD_I64LE, H5T_NATIVE_INT64, &schema) &&
            store_write_number(file, "dim", H5T_STD_I64LE, H5T_NATIVE_INT64, &dim) &&
            store_write_text(file, "contract", chunk->contract) && store_write_text(file, "model", chunk->model) &&
-           store_write_text(file, "metric", chunk->metric) &&
-           store_write_number(file, "checksum_vectors", H5T_STD_U64LE, H5T_NATIVE_UINT64, &sums->vectors) &&
-           store_write_number(file, "checksum_keys", H5T_STD_U64LE, H5T_NATIVE_UINT64, &sums->keys) &&
-           store_write_number(file, "checksum_bad", H5T_STD_U64LE, H5T_NATIVE_UINT64, &sums->bad);
+           store_write_text(file, "metric", chunk->metric);
 }
 
-static bool write_file(const char *path, const myr_chunk *chunk, const float *values, myr_storage storage,
-                       const checksums *sums)
+static bool write_file(const char *path, const myr_chunk *chunk, const float *values, myr_storage storage)
 {
     hid_t file = store_file_create(path);
     if (file < 0)
@@ -136,34 +149,31 @@ static bool write_file(const char *path, const myr_chunk *chunk, const float *va
     bool fine = write_vectors(file, chunk, values, storage) &&
                 store_write_texts(file, "key", chunk->key, (size_t)chunk->n) &&
                 store_write_texts(file, "source", chunk->source, (size_t)chunk->n) && write_bad(file, chunk) &&
-                write_attributes(file, chunk, sums);
+                write_attributes(file, chunk);
     return H5Fclose(file) >= 0 && fine;
 }
 
 myr_status myr_chunk_write(const char *path, const myr_chunk *chunk, myr_storage storage)
 {
-    checksums sums;
     char *partial = myr_file_partial_name(path);
     float *values = round_values(chunk, storage);
-    myr_chunk stored = *chunk;
-    stored.embedding = values;
     myr_status status = MYR_OK;
-    if (!partial || !values || !sum_up(&stored, MYR_CHUNK_VECTORS | MYR_CHUNK_KEYS | MYR_CHUNK_BAD, &sums)) {
+    if (!partial || !values) {
         status = myr_fail(MYR_ERR_NOMEM, "%s: no memory to write it", path);
         goto done;
     }
     errno = 0;
     store_lock();
-    bool fine = write_file(partial, chunk, values, storage, &sums);
+    bool fine = write_file(partial, chunk, values, storage);
     int reason = errno;
     store_unlock();
-    if (fine) {
+    status = fine ? append_seal(partial)
+                  : myr_fail(MYR_ERR_IO, "%s: cannot be written: %s", path,
+                             reason ? strerror(reason) : "HDF5 gave no reason");
+    if (status == MYR_OK)
         status = myr_file_commit(partial, path);
-    } else {
+    else
         unlink(partial);
-        status =
-            myr_fail(MYR_ERR_IO, "%s: cannot be written: %s", path, reason ? strerror(reason) : "HDF5 gave no reason");
-    }
 done:
     free(partial);
     free(values);
@@ -242,15 +252,11 @@ static const char *read_bad(hid_t bad, myr_chunk *chunk)
     return NULL;
 }
 
-static const char *read_parts(hid_t file, hid_t bad, unsigned parts, myr_chunk *chunk, checksums *wanted)
+static const char *read_parts(hid_t file, hid_t bad, unsigned parts, myr_chunk *chunk)
 {
     const char *wrong = read_head(file, bad, chunk);
     if (wrong)
         return wrong;
-    if (!store_read_number(file, "checksum_vectors", H5T_NATIVE_UINT64, &wanted->vectors) ||
-        !store_read_number(file, "checksum_keys", H5T_NATIVE_UINT64, &wanted->keys) ||
-        !store_read_number(file, "checksum_bad", H5T_NATIVE_UINT64, &wanted->bad))
-        return "checksums";
     if (parts & MYR_CHUNK_VECTORS)
         wrong = read_vectors(file, chunk);
     if (!wrong && parts & MYR_CHUNK_KEYS) {
@@ -263,20 +269,7 @@ static const char *read_parts(hid_t file, hid_t bad, unsigned parts, myr_chunk *
     return wrong;
 }
 
-static myr_status check_sums(const char *path, const myr_chunk *chunk, unsigned parts, const checksums *wanted)
-{
-    checksums found;
-    if (!sum_up(chunk, parts, &found))
-        return myr_fail(MYR_ERR_NOMEM, "%s: no memory to check it", path);
-    if ((parts & MYR_CHUNK_VECTORS && found.vectors != wanted->vectors) ||
-        (parts & MYR_CHUNK_KEYS && found.keys != wanted->keys) || (parts & MYR_CHUNK_BAD && found.bad != wanted->bad))
-        return myr_fail(MYR_ERR_FORMAT,
-                        "%s: its contents do not match their checksum: the file is damaged; remove it and embed again",
-                        path);
-    return MYR_OK;
-}
-
-static myr_status read_open(const char *path, hid_t file, unsigned parts, myr_chunk *chunk, checksums *wanted)
+static myr_status read_open(const char *path, hid_t file, unsigned parts, myr_chunk *chunk)
 {
     int64_t schema = 0;
     if (!store_read_number(file, "schema_version", H5T_NATIVE_INT64, &schema))
@@ -285,7 +278,7 @@ static myr_status read_open(const char *path, hid_t file, unsigned parts, myr_ch
         return myr_fail(MYR_ERR_UNSUPPORTED, "%s: schema version %lld; this Myriops reads version %d", path,
                         (long long)schema, SCHEMA);
     hid_t bad = H5Lexists(file, "bad", H5P_DEFAULT) > 0 ? H5Gopen2(file, "bad", H5P_DEFAULT) : H5I_INVALID_HID;
-    const char *wrong = bad >= 0 ? read_parts(file, bad, parts, chunk, wanted) : "/bad";
+    const char *wrong = bad >= 0 ? read_parts(file, bad, parts, chunk) : "/bad";
     if (bad >= 0)
         H5Gclose(bad);
     if (wrong)
@@ -297,21 +290,19 @@ static myr_status read_open(const char *path, hid_t file, unsigned parts, myr_ch
 
 myr_status myr_chunk_read(const char *path, unsigned parts, myr_chunk *chunk)
 {
-    checksums wanted;
     *chunk = (myr_chunk){0};
     if (!myr_path_exists(path))
         return myr_fail(MYR_ERR_NOT_FOUND, "%s: no such chunk", path);
-    errno = 0;
+    myr_status status = check_seal(path);
+    if (status != MYR_OK)
+        return status;
     store_lock();
     hid_t file = store_file_open(path);
-    myr_status status = file >= 0 ? read_open(path, file, parts, chunk, &wanted)
-                                  : myr_fail(MYR_ERR_FORMAT, "%s: cannot be opened as HDF5%s%s", path,
-                                             errno ? ": " : "", errno ? strerror(errno) : "");
+    status = file >= 0 ? read_open(path, file, parts, chunk)
+                       : myr_fail(MYR_ERR_FORMAT, "%s: cannot be opened as HDF5", path);
     if (file >= 0)
         H5Fclose(file);
     store_unlock();
-    if (status == MYR_OK)
-        status = check_sums(path, chunk, parts, &wanted);
     if (status != MYR_OK)
         myr_chunk_clear(chunk);
     return status;
