@@ -37,7 +37,10 @@ place=$out/$(printf '%s' "$(realpath "$folder")" | sha256sum | cut -c1-8)
 mkdir -p "$place"
 
 say "Embedding $folder on $ranks ranks"
-run embed --label-from-folder --out "$place/embeddings" "$folder"
+run embed --label-from-folder --out "$place/embeddings" "$folder" | tee "$place/now.txt"
+# A run that found everything done says nothing of the speed: the first one's words stay.
+if ! grep -q '^0 in this run' "$place/now.txt" || [ ! -e "$place/embed.txt" ]; then mv "$place/now.txt" "$place/embed.txt"; fi
+rm -f "$place/now.txt"
 
 if [ ! -f "$place/index/index.json" ] || [ "$place/embeddings/manifest.json" -nt "$place/index/index.json" ]; then
     say "Building an index of 4 shards"
@@ -46,8 +49,10 @@ else
     say "The index is there already"
 fi
 
-say "Recall against exact search"
-run eval --index "$place/index" --sample 500
+if [ ! -f "$place/eval.txt" ] || [ "$place/index/index.json" -nt "$place/eval.txt" ]; then
+    say "Recall against exact search"
+    run eval --index "$place/index" --sample 500 | tee "$place/eval.txt"
+fi
 
 say "Asking for the neighbours of $n_queries pictures"
 # A spread of pictures, the same each time.
@@ -56,4 +61,7 @@ mapfile -t pictures < <(find "$folder" -type f \( -iname '*.png' -o -iname '*.jp
         for (i = step / 2; i < NR; i += step) print line[int(i) + 1] }' | head -n "$n_queries")
 run query --index "$place/index" -k 10 --format html --out "$out/hits.html" "${pictures[@]}"
 
-say "Done: open $out/hits.html in a browser"
+say "Summary"
+sed -n 2p "$place/embed.txt"
+grep -E '^recall@10 |a query' "$place/eval.txt"
+echo "open $PWD/$out/hits.html in a browser"

@@ -34,6 +34,7 @@ typedef struct root_state {
     bool *done;          /* (n_chunks) file in place */
     int64_t next;        /* first chunk never handed out */
     int64_t n_left;      /* chunks without a file */
+    bool was_complete;   /* an earlier run has finished it: the manifest stays as it is */
     int64_t *rank_items; /* (size) pictures done by each rank in this run */
     int n_goodbyes;
     bool ended;
@@ -208,12 +209,14 @@ static myr_status begin(job *work)
         status = myr_manifest_read(path, &old);
         if (status == MYR_OK)
             status = compare(path, &old, &root->manifest);
+        root->was_complete = status == MYR_OK && old.complete;
         myr_manifest_clear(&old);
     } else if (status == MYR_OK) {
         status = refuse_strays(options->folder);
     }
     if (status == MYR_OK)
         status = look_for_chunks(work);
+    root->was_complete = root->was_complete && root->n_left == 0;
     if (status == MYR_OK && root->n_left > 0)
         status = write_manifest(work);
     free(path);
@@ -431,7 +434,7 @@ static myr_status conclude(job *work, double start_s)
     MPI_Allreduce(&phases, &report->phases, sizeof phases / sizeof(double), MPI_DOUBLE, MPI_SUM, comm->mpi);
     if (comm->rank == 0) {
         root->manifest.complete = true;
-        status = write_manifest(work);
+        status = root->was_complete ? MYR_OK : write_manifest(work);
         report->n_items = root->manifest.n_items;
         report->n_embedded = root->manifest.n_embedded;
         report->n_bad = root->manifest.n_bad;
