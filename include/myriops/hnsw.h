@@ -70,7 +70,7 @@ typedef struct myr_hnsw_facts {
     int M, ef_construction, n_levels;
     uint64_t seed;
     myr_metric metric;
-    size_t n_nodes;   /* distinct code rows; n - n_nodes rows are aliases of them */
+    size_t n_nodes;    /* distinct vectors; n - n_nodes rows are aliases of them */
     double mean_links; /* a node at level 0 */
 } myr_hnsw_facts;
 MYR_API void myr_hnsw_describe(const myr_hnsw *graph, myr_hnsw_facts *facts);

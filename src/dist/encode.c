@@ -44,6 +44,8 @@ static myr_status prepare_item(myr_encode_tools *tools, const myr_item *item, in
     size_t n_bytes = 0;
     double start_s = myr_now_s();
     myr_status status = myr_item_reader_read(tools->reader, item, &bytes, &n_bytes);
+    if (status == MYR_ERR_IO) /* shared file systems have moments; an item counted as bad is not tried by later runs */
+        status = myr_item_reader_read(tools->reader, item, &bytes, &n_bytes);
     double read_s = myr_now_s();
     tools->phases.read_s += read_s - start_s;
     if (status == MYR_OK)
