@@ -110,7 +110,7 @@ static myr_status compile_convolution(myr_onednn_builder *build, const myr_node 
     const myr_activation none = {.kind = MYR_ACTIVATION_NONE};
     dnnl_memory_desc_t result, given;
     dnnl_convolution_desc_t descriptor;
-    dnnl_primitive_desc_t planned = NULL;
+    dnnl_primitive_desc_t planned;
     *taken = false;
     if (!weights || (node->n_inputs > 2 && node->inputs[2] >= 0 && !myr_node_constant(graph, node, 2)))
         return MYR_OK;
@@ -122,12 +122,9 @@ static myr_status compile_convolution(myr_onednn_builder *build, const myr_node 
     if (!describe_convolution(node, in, out, weights, &result, &descriptor, &given))
         return MYR_OK;
     bool adds_later = node->residual >= 0 && !sums;
-    dnnl_primitive_attr_t attributes = myr_onednn_fused_attributes(adds_later ? &none : &node->activation, sums);
-    dnnl_status_t planning = attributes
-                                 ? dnnl_primitive_desc_create(&planned, &descriptor, attributes, build->engine, NULL)
-                                 : dnnl_out_of_memory;
-    dnnl_primitive_attr_destroy(attributes);
-    if (planning != dnnl_success)
+    planned =
+        myr_onednn_plan(build, &descriptor, myr_onednn_fused_attributes(adds_later ? &none : &node->activation, sums));
+    if (!planned)
         return MYR_OK;
     *taken = true;
     myr_status status = add_convolution(build, node, planned, &given, sums ? build->places[node->residual].buffer : -1);
@@ -135,8 +132,10 @@ static myr_status compile_convolution(myr_onednn_builder *build, const myr_node 
         bool added;
         status = add_sum(build, node->name, (int[]){node->outputs[0], node->residual}, node->outputs[0],
                          dnnl_binary_add, &node->activation, &added);
-        if (status == MYR_OK && !added)
-            status = myr_fail(MYR_ERR_INTERNAL, "node '%s': the residual cannot be added", node->name);
+        if (status == MYR_OK && !added) { /* the reference computes both, once more */
+            build->places[node->outputs[0]].buffer = -1;
+            *taken = false;
+        }
     }
     return status;
 }
@@ -148,7 +147,7 @@ static myr_status compile_pool(myr_onednn_builder *build, const myr_node *node, 
     myr_window window = {.stride = {1, 1}, .dilation = {1, 1}};
     dnnl_memory_desc_t source, result;
     dnnl_pooling_v2_desc_t descriptor;
-    dnnl_primitive_desc_t planned = NULL;
+    dnnl_primitive_desc_t planned;
     int from, to;
     *taken = false;
     if (in->rank != 4 || !myr_onednn_find_place(build, node->inputs[0], &from, &source))
@@ -176,27 +175,14 @@ static myr_status compile_pool(myr_onednn_builder *build, const myr_node *node, 
         dnnl_pooling_v2_forward_desc_init(&descriptor, dnnl_forward_inference, kind, &source, &result, all.stride,
                                           all.kernel, all.dilation, all.pad_begin, all.pad_end) != dnnl_success)
         return MYR_OK;
-    dnnl_primitive_attr_t attributes = myr_onednn_new_attributes();
-    dnnl_status_t planning = attributes
-                                 ? dnnl_primitive_desc_create(&planned, &descriptor, attributes, build->engine, NULL)
-                                 : dnnl_out_of_memory;
-    dnnl_primitive_attr_destroy(attributes);
-    if (planning != dnnl_success)
+    planned = myr_onednn_plan(build, &descriptor, myr_onednn_new_attributes());
+    if (!planned)
         return MYR_OK;
     *taken = true;
-    myr_onednn_call *self = myr_onednn_new_call(build);
-    myr_status status = self ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory to compile '%s'", node->name);
     result = *myr_onednn_layout_of(planned, dnnl_query_dst_md, 0);
-    if (status == MYR_OK)
-        status = myr_onednn_settle(build, node->outputs[0], &result, &to);
-    if (status != MYR_OK) {
-        dnnl_primitive_desc_destroy(planned);
-        myr_onednn_free_call(self);
-        return status;
-    }
-    myr_onednn_add_argument(self, DNNL_ARG_SRC, from, &source);
-    myr_onednn_add_argument(self, DNNL_ARG_DST, to, &result);
-    status = myr_onednn_add_call(build, node->name, self, planned);
+    myr_status status =
+        myr_onednn_add_maker(build, node->name, node->outputs[0], planned, 1, (int[]){DNNL_ARG_SRC}, &from, &source);
+    to = build->places[node->outputs[0]].buffer;
     if (status == MYR_OK &&
         out->rank != 4) { /* a mean that dropped its dimensions: the plain layout has the same bytes */
         dnnl_memory_desc_t flat, plain;
@@ -241,8 +227,8 @@ static myr_status add_sum(myr_onednn_builder *build, const char *label, const in
                     *out = &graph->values[result].shape;
     dnnl_memory_desc_t left, right, target;
     dnnl_binary_desc_t descriptor;
-    dnnl_primitive_desc_t planned = NULL;
-    int from[2], to;
+    dnnl_primitive_desc_t planned;
+    int from[2];
     *taken = false;
     if (a->rank != out->rank || b->rank != out->rank || !myr_shape_equal(a, out) ||
         !myr_onednn_find_place(build, sides[0], &from[0], &left) ||
@@ -265,28 +251,12 @@ static myr_status add_sum(myr_onednn_builder *build, const char *label, const in
     if (!myr_onednn_set_layout(&target, out->rank, out->dims, dnnl_format_tag_any) ||
         dnnl_binary_desc_init(&descriptor, kind, &left, &right, &target) != dnnl_success)
         return MYR_OK;
-    dnnl_primitive_attr_t attributes = myr_onednn_fused_attributes(activation, false);
-    dnnl_status_t planning = attributes
-                                 ? dnnl_primitive_desc_create(&planned, &descriptor, attributes, build->engine, NULL)
-                                 : dnnl_out_of_memory;
-    dnnl_primitive_attr_destroy(attributes);
-    if (planning != dnnl_success)
+    planned = myr_onednn_plan(build, &descriptor, myr_onednn_fused_attributes(activation, false));
+    if (!planned)
         return MYR_OK;
     *taken = true;
-    target = *myr_onednn_layout_of(planned, dnnl_query_dst_md, 0);
-    myr_onednn_call *self = myr_onednn_new_call(build);
-    myr_status status = self ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory to compile '%s'", label);
-    if (status == MYR_OK)
-        status = myr_onednn_settle(build, result, &target, &to);
-    if (status != MYR_OK) {
-        dnnl_primitive_desc_destroy(planned);
-        myr_onednn_free_call(self);
-        return status;
-    }
-    myr_onednn_add_argument(self, DNNL_ARG_SRC_0, from[0], &left);
-    myr_onednn_add_argument(self, DNNL_ARG_SRC_1, from[1], &right);
-    myr_onednn_add_argument(self, DNNL_ARG_DST, to, &target);
-    return myr_onednn_add_call(build, label, self, planned);
+    return myr_onednn_add_maker(build, label, result, planned, 2, (int[]){DNNL_ARG_SRC_0, DNNL_ARG_SRC_1}, from,
+                                (dnnl_memory_desc_t[]){left, right});
 }
 
 static myr_status compile_binary(myr_onednn_builder *build, const myr_node *node, bool *taken)
@@ -315,42 +285,27 @@ static myr_status compile_function(myr_onednn_builder *build, const myr_node *no
                                                              : dnnl_eltwise_logistic;
     dnnl_memory_desc_t layout;
     dnnl_eltwise_desc_t descriptor;
-    dnnl_primitive_desc_t planned = NULL;
-    int from, to;
+    dnnl_primitive_desc_t planned;
+    int from;
     *taken = false;
     if (!myr_onednn_find_place(build, node->inputs[0], &from, &layout) ||
         dnnl_eltwise_forward_desc_init(&descriptor, dnnl_forward_inference, kind, &layout,
                                        kind == dnnl_eltwise_clip ? least : 0,
                                        kind == dnnl_eltwise_clip ? most : 0) != dnnl_success)
         return MYR_OK;
-    dnnl_primitive_attr_t attributes = myr_onednn_new_attributes();
-    dnnl_status_t planning = attributes
-                                 ? dnnl_primitive_desc_create(&planned, &descriptor, attributes, build->engine, NULL)
-                                 : dnnl_out_of_memory;
-    dnnl_primitive_attr_destroy(attributes);
-    if (planning != dnnl_success)
+    planned = myr_onednn_plan(build, &descriptor, myr_onednn_new_attributes());
+    if (!planned)
         return MYR_OK;
     *taken = true;
-    myr_onednn_call *self = myr_onednn_new_call(build);
-    myr_status status = self ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory to compile '%s'", node->name);
-    if (status == MYR_OK)
-        status = myr_onednn_settle(build, node->outputs[0], &layout, &to);
-    if (status != MYR_OK) {
-        dnnl_primitive_desc_destroy(planned);
-        myr_onednn_free_call(self);
-        return status;
-    }
-    myr_onednn_add_argument(self, DNNL_ARG_SRC, from, &layout);
-    myr_onednn_add_argument(self, DNNL_ARG_DST, to, &layout);
-    return myr_onednn_add_call(build, node->name, self, planned);
+    return myr_onednn_add_maker(build, node->name, node->outputs[0], planned, 1, (int[]){DNNL_ARG_SRC}, &from, &layout);
 }
 
 static myr_status compile_concat(myr_onednn_builder *build, const myr_node *node, bool *taken)
 {
-    int n = node->n_inputs, axis, to, buffers[MYR_ONEDNN_MAX_ARGUMENTS];
+    int n = node->n_inputs, axis, names[MYR_ONEDNN_MAX_ARGUMENTS], buffers[MYR_ONEDNN_MAX_ARGUMENTS];
     const myr_shape *out = &build->graph->values[node->outputs[0]].shape;
     dnnl_memory_desc_t layouts[MYR_ONEDNN_MAX_ARGUMENTS], target;
-    dnnl_primitive_desc_t planned = NULL;
+    dnnl_primitive_desc_t planned;
     *taken = false;
     if (n > MYR_ONEDNN_MAX_ARGUMENTS - 2 || !myr_axis_resolve(myr_node_int(node, "axis", 1), out->rank, &axis))
         return MYR_OK;
@@ -367,20 +322,9 @@ static myr_status compile_concat(myr_onednn_builder *build, const myr_node *node
     if (planning != dnnl_success)
         return MYR_OK;
     *taken = true;
-    target = *myr_onednn_layout_of(planned, dnnl_query_dst_md, 0);
-    myr_onednn_call *self = myr_onednn_new_call(build);
-    myr_status status = self ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory to compile '%s'", node->name);
-    if (status == MYR_OK)
-        status = myr_onednn_settle(build, node->outputs[0], &target, &to);
-    if (status != MYR_OK) {
-        dnnl_primitive_desc_destroy(planned);
-        myr_onednn_free_call(self);
-        return status;
-    }
-    for (int i = 0; i < n; i++)
-        myr_onednn_add_argument(self, DNNL_ARG_MULTIPLE_SRC + i, buffers[i], &layouts[i]);
-    myr_onednn_add_argument(self, DNNL_ARG_DST, to, &target);
-    return myr_onednn_add_call(build, node->name, self, planned);
+    for (int j = 0; j < n; j++)
+        names[j] = DNNL_ARG_MULTIPLE_SRC + j;
+    return myr_onednn_add_maker(build, node->name, node->outputs[0], planned, n, names, buffers, layouts);
 }
 
 /* What a product multiplies by, with alpha and beta applied. */
@@ -423,7 +367,7 @@ static myr_status add_product(myr_onednn_builder *build, const myr_node *node, c
             result_dims[2] = {all->m, all->n};
     dnnl_memory_desc_t source, weights, given, bias, result;
     dnnl_inner_product_desc_t descriptor;
-    dnnl_primitive_desc_t planned = NULL;
+    dnnl_primitive_desc_t planned;
     int from, to;
     *taken = false;
     if (!myr_onednn_set_layout(&source, 2, source_dims, dnnl_ab) ||
@@ -434,12 +378,8 @@ static myr_status add_product(myr_onednn_builder *build, const myr_node *node, c
         dnnl_inner_product_forward_desc_init(&descriptor, dnnl_forward_inference, &source, &weights,
                                              all->bias ? &bias : NULL, &result) != dnnl_success)
         return MYR_OK;
-    dnnl_primitive_attr_t attributes = myr_onednn_fused_attributes(&node->activation, false);
-    dnnl_status_t planning = attributes
-                                 ? dnnl_primitive_desc_create(&planned, &descriptor, attributes, build->engine, NULL)
-                                 : dnnl_out_of_memory;
-    dnnl_primitive_attr_destroy(attributes);
-    if (planning != dnnl_success)
+    planned = myr_onednn_plan(build, &descriptor, myr_onednn_fused_attributes(&node->activation, false));
+    if (!planned)
         return MYR_OK;
     *taken = true;
     myr_onednn_call *self = myr_onednn_new_call(build);

@@ -9,8 +9,12 @@
 
 #include <stdlib.h>
 
+/* A small file can ask for any amount of memory; no real network comes near. */
+#define MAX_FOLDED_BYTES ((size_t)1 << 30)
+
 /* A node's operands, in arrays kept from node to node. */
 typedef struct operands {
+    size_t folded_bytes; /* of all constants computed so far */
     size_t room;
     myr_tensor *tensors;   /* (room) inputs first, then outputs */
     const myr_tensor **in; /* (room) */
@@ -46,9 +50,14 @@ static myr_status gather(const myr_graph *graph, const myr_node *node, operands 
 }
 
 /* Compute a node whose inputs are known; its outputs become constants. */
-static myr_status fold(myr_graph *graph, myr_node *node, myr_operation *operation)
+static myr_status fold(myr_graph *graph, myr_node *node, myr_operation *operation, size_t *folded_bytes)
 {
     myr_status status = MYR_OK;
+    for (int i = 0; i < node->n_outputs; i++)
+        *folded_bytes += node->outputs[i] >= 0 ? myr_tensor_bytes(&operation->out[i]) : 0;
+    if (*folded_bytes > MAX_FOLDED_BYTES)
+        return myr_operation_fail(operation, MYR_ERR_LIMIT,
+                                  "the constants computed from a few numbers grow past 1 GiB");
     for (int i = 0; i < node->n_outputs && status == MYR_OK; i++) {
         myr_tensor *constant = NULL;
         if (node->outputs[i] < 0)
@@ -91,7 +100,7 @@ static myr_status resolve(myr_graph *graph, myr_node *node, operands *all)
         value->shape = operation.out[i].shape;
     }
     if (status == MYR_OK && (all->all_constant || node->op->kind == MYR_KIND_SHAPE))
-        status = fold(graph, node, &operation);
+        status = fold(graph, node, &operation, &all->folded_bytes);
     return status;
 }
 

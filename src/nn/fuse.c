@@ -203,6 +203,9 @@ static void fuse_activation(fusing *fuse, myr_node *node)
                              .low = low ? *(const float *)low->data : myr_node_float(node, "min", -INFINITY),
                              .high = high ? *(const float *)high->data : myr_node_float(node, "max", INFINITY)};
     }
+    /* Bounds that cross have a meaning in ONNX (the upper one wins) that no fused activation has. */
+    if (activation.kind == MYR_ACTIVATION_CLIP && !(activation.low <= activation.high))
+        return;
     for (size_t i = 0; i < sizeof takers / sizeof *takers; i++) {
         myr_node *before = sole_producer(fuse, node, 0, takers[i]);
         if (!before || before->activation.kind != MYR_ACTIVATION_NONE ||

@@ -70,6 +70,12 @@ myr_status myr_onednn_add_constant(myr_onednn_builder *build, myr_onednn_call *s
                                    const dnnl_memory_desc_t *layout, const dnnl_memory_desc_t *wanted);
 /* Attributes with what is fused behind a node. NULL without memory. */
 dnnl_primitive_attr_t myr_onednn_fused_attributes(const myr_activation *activation, bool sums);
+/* The primitive for an operation, with attributes, which are taken over; NULL where oneDNN has none for it. */
+dnnl_primitive_desc_t myr_onednn_plan(const myr_onednn_builder *build, const_dnnl_op_desc_t operation,
+                                      dnnl_primitive_attr_t attributes);
+/* A step that makes a value from n sources: its buffer in the layout planned, its call. planned is taken over. */
+myr_status myr_onednn_add_maker(myr_onednn_builder *build, const char *label, int value, dnnl_primitive_desc_t planned,
+                                int n, const int *names, const int *buffers, const dnnl_memory_desc_t *layouts);
 const dnnl_memory_desc_t *myr_onednn_layout_of(dnnl_primitive_desc_t descriptor, dnnl_query_t which, int i);
 
 #endif

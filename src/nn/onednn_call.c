@@ -264,33 +264,66 @@ myr_status myr_onednn_add_constant(myr_onednn_builder *build, myr_onednn_call *s
     return MYR_OK;
 }
 
-static void append_activation(dnnl_post_ops_t after, const myr_activation *activation)
+static dnnl_status_t append_activation(dnnl_post_ops_t after, const myr_activation *activation)
 {
-    float low = activation->low > -FLT_MAX ? activation->low : -FLT_MAX,
-          high = activation->high < FLT_MAX ? activation->high : FLT_MAX;
+    float low = activation->low > -FLT_MAX ? activation->low : -FLT_MAX;
+    float high = activation->high < FLT_MAX ? activation->high : FLT_MAX;
     if (activation->kind == MYR_ACTIVATION_RELU)
-        dnnl_post_ops_append_eltwise(after, 1, dnnl_eltwise_relu, 0, 0);
+        return dnnl_post_ops_append_eltwise(after, 1, dnnl_eltwise_relu, 0, 0);
     if (activation->kind == MYR_ACTIVATION_CLIP)
-        dnnl_post_ops_append_eltwise(after, 1, dnnl_eltwise_clip, low, high);
+        return dnnl_post_ops_append_eltwise(after, 1, dnnl_eltwise_clip, low, high);
+    return dnnl_success;
 }
 
 dnnl_primitive_attr_t myr_onednn_fused_attributes(const myr_activation *activation, bool sums)
 {
     dnnl_primitive_attr_t attributes = myr_onednn_new_attributes();
     dnnl_post_ops_t after = NULL;
-    if (!attributes || dnnl_post_ops_create(&after) != dnnl_success) {
-        dnnl_primitive_attr_destroy(attributes);
-        return NULL;
-    }
-    if (sums)
-        dnnl_post_ops_append_sum(after, 1);
-    append_activation(after, activation);
-    dnnl_primitive_attr_set_post_ops(attributes, after);
+    dnnl_status_t status = attributes ? dnnl_post_ops_create(&after) : dnnl_out_of_memory;
+    if (status == dnnl_success && sums)
+        status = dnnl_post_ops_append_sum(after, 1);
+    if (status == dnnl_success)
+        status = append_activation(after, activation);
+    if (status == dnnl_success)
+        status = dnnl_primitive_attr_set_post_ops(attributes, after);
     dnnl_post_ops_destroy(after);
-    return attributes;
+    if (status == dnnl_success)
+        return attributes;
+    dnnl_primitive_attr_destroy(attributes);
+    return NULL;
 }
 
 const dnnl_memory_desc_t *myr_onednn_layout_of(dnnl_primitive_desc_t descriptor, dnnl_query_t which, int i)
 {
     return dnnl_primitive_desc_query_md(descriptor, which, i);
+}
+
+dnnl_primitive_desc_t myr_onednn_plan(const myr_onednn_builder *build, const_dnnl_op_desc_t operation,
+                                      dnnl_primitive_attr_t attributes)
+{
+    dnnl_primitive_desc_t planned = NULL;
+    if (!attributes || dnnl_primitive_desc_create(&planned, operation, attributes, build->engine, NULL) != dnnl_success)
+        planned = NULL;
+    dnnl_primitive_attr_destroy(attributes);
+    return planned;
+}
+
+myr_status myr_onednn_add_maker(myr_onednn_builder *build, const char *label, int value, dnnl_primitive_desc_t planned,
+                                int n, const int *names, const int *buffers, const dnnl_memory_desc_t *layouts)
+{
+    const dnnl_memory_desc_t result = *myr_onednn_layout_of(planned, dnnl_query_dst_md, 0);
+    myr_onednn_call *self = myr_onednn_new_call(build);
+    myr_status status = self ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory to compile '%s'", label);
+    int to;
+    if (status == MYR_OK)
+        status = myr_onednn_settle(build, value, &result, &to);
+    if (status != MYR_OK) {
+        dnnl_primitive_desc_destroy(planned);
+        myr_onednn_free_call(self);
+        return status;
+    }
+    for (int i = 0; i < n; i++)
+        myr_onednn_add_argument(self, names[i], buffers[i], &layouts[i]);
+    myr_onednn_add_argument(self, DNNL_ARG_DST, to, &result);
+    return myr_onednn_add_call(build, label, self, planned);
 }

@@ -152,41 +152,45 @@ static void widen_raw(const element_type *element, const uint8_t *raw, size_t i,
     }
 }
 
-/* Elements kept in the field of their type; false where their number is wrong. */
-static bool widen_fields(const Onnx__TensorProto *from, myr_tensor *tensor)
+/* How many elements the field of their type has. */
+static size_t count_fields(const Onnx__TensorProto *from)
+{
+    switch (from->data_type) {
+    case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT:
+        return from->n_float_data;
+    case ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE:
+        return from->n_double_data;
+    case ONNX__TENSOR_PROTO__DATA_TYPE__INT64:
+        return from->n_int64_data;
+    default:
+        return from->n_int32_data;
+    }
+}
+
+/* Elements kept in the field of their type; their number is right. */
+static void widen_fields(const Onnx__TensorProto *from, myr_tensor *tensor)
 {
     size_t n = myr_shape_count(&tensor->shape);
     float *reals = tensor->data;
     int64_t *numbers = tensor->data;
-    switch (from->data_type) {
-    case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT:
-        if (from->n_float_data != n)
-            return false;
-        for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        switch (from->data_type) {
+        case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT:
             reals[i] = from->float_data[i];
-        return true;
-    case ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE:
-        if (from->n_double_data != n)
-            return false;
-        for (size_t i = 0; i < n; i++)
+            break;
+        case ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE:
             reals[i] = (float)from->double_data[i];
-        return true;
-    case ONNX__TENSOR_PROTO__DATA_TYPE__INT64:
-        if (from->n_int64_data != n)
-            return false;
-        for (size_t i = 0; i < n; i++)
+            break;
+        case ONNX__TENSOR_PROTO__DATA_TYPE__INT64:
             numbers[i] = from->int64_data[i];
-        return true;
-    default:
-        if (from->n_int32_data != n)
-            return false;
-        for (size_t i = 0; i < n; i++) {
-            if (from->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16)
-                reals[i] = half_to_float((uint16_t)from->int32_data[i]);
-            else
-                numbers[i] = from->int32_data[i];
+            break;
+        case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16:
+            reals[i] = half_to_float((uint16_t)from->int32_data[i]);
+            break;
+        default:
+            numbers[i] = from->int32_data[i];
+            break;
         }
-        return true;
     }
 }
 
@@ -213,18 +217,16 @@ static myr_status take_tensor(const char *path, const Onnx__TensorProto *from, m
     if (!myr_shape_is_sane(&shape))
         return myr_fail(MYR_ERR_FORMAT, "%s: tensor '%s' has a shape that makes no sense", path, name);
     size_t n = myr_shape_count(&shape);
-    bool fits = from->has_raw_data ? from->raw_data.len == n * element->raw_bytes : n <= MAX_FILE_BYTES;
+    bool fits = from->has_raw_data ? from->raw_data.len == n * element->raw_bytes : count_fields(from) == n;
     myr_status status = fits ? myr_tensor_create(element->type, &shape, tensor) : MYR_OK;
     if (status != MYR_OK)
         return status;
     for (size_t i = 0; fits && from->has_raw_data && i < n; i++)
         widen_raw(element, from->raw_data.data, i, *tensor);
     if (fits && !from->has_raw_data)
-        fits = widen_fields(from, *tensor);
+        widen_fields(from, *tensor);
     if (fits)
         return MYR_OK;
-    myr_tensor_free(*tensor);
-    *tensor = NULL;
     return myr_fail(MYR_ERR_FORMAT, "%s: tensor '%s' has not as many elements as its shape says; the file is damaged",
                     path, name);
 }
@@ -382,14 +384,20 @@ static myr_status take_attribute(reading *read, const Onnx__AttributeProto *from
     }
 }
 
-/* Whether a name stands in a list of names that each end in a space. */
-static bool is_listed(const char *list, const char *name)
+/* Whether an operator takes an attribute of this name and type; see the table's format in operator.h. */
+static bool is_taken(const char *list, const myr_attribute *attribute)
 {
-    size_t length = strlen(name);
-    for (const char *at = list; (at = strstr(at, name)); at += length)
-        if ((at == list || at[-1] == ' ') && at[length] == ' ')
-            return length > 0;
-    return false;
+    static const char *const types[] = {
+        [MYR_ATTRIBUTE_INT] = "int",       [MYR_ATTRIBUTE_FLOAT] = "float",   [MYR_ATTRIBUTE_TEXT] = "text",
+        [MYR_ATTRIBUTE_INTS] = "ints",     [MYR_ATTRIBUTE_FLOATS] = "floats", [MYR_ATTRIBUTE_TENSOR] = "tensor",
+        [MYR_ATTRIBUTE_OTHER] = "another",
+    };
+    myr_buffer wanted = {0};
+    myr_buffer_printf(&wanted, "%s:%s ", attribute->name, types[attribute->type]);
+    const char *at = wanted.data && !strchr(attribute->name, ' ') ? strstr(list, wanted.data) : NULL;
+    bool taken = at && (at == list || at[-1] == ' ');
+    myr_buffer_free(&wanted);
+    return taken;
 }
 
 /* What this node asks for that is not supported, noted. */
@@ -400,7 +408,7 @@ static void find_problems(reading *read, const myr_node *node)
     for (size_t i = 0; i < node->n_attributes; i++) {
         myr_buffer_clear(&text);
         myr_buffer_printf(&text, "%s of %s", node->attributes[i].name, op->name);
-        if (!is_listed(op->attributes, node->attributes[i].name) && text.data)
+        if (!is_taken(op->attributes, &node->attributes[i]) && text.data)
             note_problem(read, "attribute", text.data);
     }
     const char *refused = op->refuse ? op->refuse(node, read->graph->opset) : NULL;

@@ -89,6 +89,7 @@ static myr_status compute(const myr_operation *operation)
 }
 
 const myr_operator myr_convolution_operators[] = {
-    {"Conv", MYR_KIND_CONV, 2, 3, 1, "auto_pad dilations group kernel_shape pads strides ", refuse, infer, compute},
+    {"Conv", MYR_KIND_CONV, 2, 3, 1, "auto_pad:text dilations:ints group:int kernel_shape:ints pads:ints strides:ints ",
+     refuse, infer, compute},
     {0},
 };

@@ -227,15 +227,15 @@ static myr_status compute_binary(const myr_operation *operation)
 
 const myr_operator myr_elementwise_operators[] = {
     {"Relu", MYR_KIND_RELU, 1, 1, 1, "", NULL, infer_unary, compute_unary},
-    {"Clip", MYR_KIND_CLIP, 1, 3, 1, "min max ", NULL, infer_clip, compute_unary},
+    {"Clip", MYR_KIND_CLIP, 1, 3, 1, "min:float max:float ", NULL, infer_clip, compute_unary},
     {"Sigmoid", MYR_KIND_SIGMOID, 1, 1, 1, "", NULL, infer_unary, compute_unary},
     {"Tanh", MYR_KIND_OTHER, 1, 1, 1, "", NULL, infer_unary, compute_unary},
     {"Erf", MYR_KIND_OTHER, 1, 1, 1, "", NULL, infer_unary, compute_unary},
     {"Exp", MYR_KIND_OTHER, 1, 1, 1, "", NULL, infer_unary, compute_unary},
     {"Sqrt", MYR_KIND_OTHER, 1, 1, 1, "", NULL, infer_unary, compute_unary},
-    {"HardSigmoid", MYR_KIND_OTHER, 1, 1, 1, "alpha beta ", NULL, infer_unary, compute_unary},
+    {"HardSigmoid", MYR_KIND_OTHER, 1, 1, 1, "alpha:float beta:float ", NULL, infer_unary, compute_unary},
     {"HardSwish", MYR_KIND_OTHER, 1, 1, 1, "", NULL, infer_unary, compute_unary},
-    {"LeakyRelu", MYR_KIND_OTHER, 1, 1, 1, "alpha ", NULL, infer_unary, compute_unary},
+    {"LeakyRelu", MYR_KIND_OTHER, 1, 1, 1, "alpha:float ", NULL, infer_unary, compute_unary},
     {"Add", MYR_KIND_ADD, 2, 2, 1, "", NULL, infer_binary, compute_binary},
     {"Sub", MYR_KIND_OTHER, 2, 2, 1, "", NULL, infer_binary, compute_binary},
     {"Mul", MYR_KIND_MUL, 2, 2, 1, "", NULL, infer_binary, compute_binary},

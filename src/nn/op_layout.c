@@ -255,7 +255,8 @@ static myr_status infer_pad(const myr_operation *operation)
     myr_shape shape = {.rank = in->rank};
     if (!known || (filling && !filling->data))
         return myr_operation_fail(operation, MYR_ERR_UNSUPPORTED, "pads and value must be constants");
-    if (!pads || operation->in[0]->type != MYR_TYPE_F32 || (filling && filling->type != MYR_TYPE_F32))
+    if (!pads || operation->in[0]->type != MYR_TYPE_F32 ||
+        (filling && (filling->type != MYR_TYPE_F32 || myr_shape_count(&filling->shape) != 1)))
         return myr_operation_fail(operation, MYR_ERR_FORMAT, "pads are missing or do not fit the input");
     for (int i = 0; i < in->rank; i++) {
         int64_t before = pads[i], after = pads[i + in->rank];
@@ -307,13 +308,14 @@ static myr_status compute_pad(const myr_operation *operation)
 
 const myr_operator myr_layout_operators[] = {
     {"Identity", MYR_KIND_RESHAPE, 1, 1, 1, "", NULL, infer_same, copy_input},
-    {"Dropout", MYR_KIND_RESHAPE, 1, 3, 2, "ratio seed is_test ", refuse_dropout, infer_dropout, copy_input},
-    {"Flatten", MYR_KIND_RESHAPE, 1, 1, 1, "axis ", NULL, infer_flatten, copy_input},
-    {"Reshape", MYR_KIND_RESHAPE, 1, 2, 1, "shape allowzero ", NULL, infer_reshape, copy_input},
-    {"Squeeze", MYR_KIND_RESHAPE, 1, 2, 1, "axes ", NULL, infer_squeeze, copy_input},
-    {"Unsqueeze", MYR_KIND_RESHAPE, 1, 2, 1, "axes ", NULL, infer_unsqueeze, copy_input},
-    {"Transpose", MYR_KIND_OTHER, 1, 1, 1, "perm ", NULL, infer_transpose, compute_transpose},
-    {"Concat", MYR_KIND_CONCAT, 1, INT32_MAX, 1, "axis ", NULL, infer_concat, compute_concat},
-    {"Pad", MYR_KIND_PAD, 1, 4, 1, "mode pads value ", refuse_pad, infer_pad, compute_pad},
+    {"Dropout", MYR_KIND_RESHAPE, 1, 3, 2, "ratio:float seed:int is_test:int ", refuse_dropout, infer_dropout,
+     copy_input},
+    {"Flatten", MYR_KIND_RESHAPE, 1, 1, 1, "axis:int ", NULL, infer_flatten, copy_input},
+    {"Reshape", MYR_KIND_RESHAPE, 1, 2, 1, "shape:ints allowzero:int ", NULL, infer_reshape, copy_input},
+    {"Squeeze", MYR_KIND_RESHAPE, 1, 2, 1, "axes:ints ", NULL, infer_squeeze, copy_input},
+    {"Unsqueeze", MYR_KIND_RESHAPE, 1, 2, 1, "axes:ints ", NULL, infer_unsqueeze, copy_input},
+    {"Transpose", MYR_KIND_OTHER, 1, 1, 1, "perm:ints ", NULL, infer_transpose, compute_transpose},
+    {"Concat", MYR_KIND_CONCAT, 1, INT32_MAX, 1, "axis:int ", NULL, infer_concat, compute_concat},
+    {"Pad", MYR_KIND_PAD, 1, 4, 1, "mode:text pads:ints value:float ", refuse_pad, infer_pad, compute_pad},
     {0},
 };

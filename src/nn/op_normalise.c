@@ -237,11 +237,12 @@ static myr_status compute_layer(const myr_operation *operation)
 }
 
 const myr_operator myr_normalise_operators[] = {
-    {"BatchNormalization", MYR_KIND_BATCH_NORMALIZATION, 5, 5, 5, "epsilon momentum spatial training_mode ",
-     refuse_training, infer_batch, compute_batch},
-    {"LayerNormalization", MYR_KIND_OTHER, 2, 3, 3, "axis epsilon stash_type ", NULL, infer_layer, compute_layer},
-    {"Softmax", MYR_KIND_SOFTMAX, 1, 1, 1, "axis ", NULL, infer_softmax, compute_softmax},
-    {"ReduceMean", MYR_KIND_REDUCE_MEAN, 1, 2, 1, "axes keepdims noop_with_empty_axes ", NULL, infer_mean,
+    {"BatchNormalization", MYR_KIND_BATCH_NORMALIZATION, 5, 5, 5,
+     "epsilon:float momentum:float spatial:int training_mode:int ", refuse_training, infer_batch, compute_batch},
+    {"LayerNormalization", MYR_KIND_OTHER, 2, 3, 3, "axis:int epsilon:float stash_type:int ", NULL, infer_layer,
+     compute_layer},
+    {"Softmax", MYR_KIND_SOFTMAX, 1, 1, 1, "axis:int ", NULL, infer_softmax, compute_softmax},
+    {"ReduceMean", MYR_KIND_REDUCE_MEAN, 1, 2, 1, "axes:ints keepdims:int noop_with_empty_axes:int ", NULL, infer_mean,
      compute_mean},
     {0},
 };

@@ -128,10 +128,12 @@ static myr_status compute_global(const myr_operation *operation)
 }
 
 const myr_operator myr_pool_operators[] = {
-    {"MaxPool", MYR_KIND_MAX_POOL, 1, 1, 2, "auto_pad ceil_mode dilations kernel_shape pads storage_order strides ",
-     refuse, infer, compute},
+    {"MaxPool", MYR_KIND_MAX_POOL, 1, 1, 2,
+     "auto_pad:text ceil_mode:int dilations:ints kernel_shape:ints pads:ints storage_order:int strides:ints ", refuse,
+     infer, compute},
     {"AveragePool", MYR_KIND_AVERAGE_POOL, 1, 1, 1,
-     "auto_pad ceil_mode count_include_pad dilations kernel_shape pads strides ", refuse, infer, compute},
+     "auto_pad:text ceil_mode:int count_include_pad:int dilations:ints kernel_shape:ints pads:ints strides:ints ",
+     refuse, infer, compute},
     {"GlobalAveragePool", MYR_KIND_GLOBAL_AVERAGE_POOL, 1, 1, 1, "", NULL, infer_global, compute_global},
     {"GlobalMaxPool", MYR_KIND_OTHER, 1, 1, 1, "", NULL, infer_global, compute_global},
     {0},

@@ -228,7 +228,7 @@ static myr_status find_cut(const myr_operation *operation, cut *result)
         int64_t span = step > 0 ? end - start : start - end, stride = step > 0 ? step : -step;
         result->start[axis] = start;
         result->step[axis] = step;
-        result->shape.dims[axis] = span > 0 ? (span + stride - 1) / stride : 0;
+        result->shape.dims[axis] = span > 0 && dim > 0 ? (span + stride - 1) / stride : 0;
     }
     return MYR_OK;
 }
@@ -264,12 +264,13 @@ static myr_status compute_slice(const myr_operation *operation)
 }
 
 const myr_operator myr_select_operators[] = {
-    {"Shape", MYR_KIND_SHAPE, 1, 1, 1, "start end ", refuse_slice_of_shape, infer_shape, compute_shape},
-    {"Constant", MYR_KIND_CONSTANT, 0, 0, 1, "value value_float value_floats value_int value_ints ", refuse_constant,
+    {"Shape", MYR_KIND_SHAPE, 1, 1, 1, "start:int end:int ", refuse_slice_of_shape, infer_shape, compute_shape},
+    {"Constant", MYR_KIND_CONSTANT, 0, 0, 1,
+     "value:tensor value_float:float value_floats:floats value_int:int value_ints:ints ", refuse_constant,
      infer_constant, compute_constant},
-    {"ConstantOfShape", MYR_KIND_OTHER, 1, 1, 1, "value ", NULL, infer_filled, compute_filled},
-    {"Cast", MYR_KIND_OTHER, 1, 1, 1, "to saturate ", refuse_cast, infer_cast, compute_cast},
-    {"Gather", MYR_KIND_OTHER, 2, 2, 1, "axis ", NULL, infer_gather, compute_gather},
-    {"Slice", MYR_KIND_OTHER, 1, 5, 1, "axes ends starts ", NULL, infer_slice, compute_slice},
+    {"ConstantOfShape", MYR_KIND_OTHER, 1, 1, 1, "value:tensor ", NULL, infer_filled, compute_filled},
+    {"Cast", MYR_KIND_OTHER, 1, 1, 1, "to:int saturate:int ", refuse_cast, infer_cast, compute_cast},
+    {"Gather", MYR_KIND_OTHER, 2, 2, 1, "axis:int ", NULL, infer_gather, compute_gather},
+    {"Slice", MYR_KIND_OTHER, 1, 5, 1, "axes:ints ends:ints starts:ints ", NULL, infer_slice, compute_slice},
     {0},
 };

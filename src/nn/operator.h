@@ -44,7 +44,8 @@ typedef struct myr_operator {
     const char *name;
     myr_kind kind;
     int least_inputs, most_inputs, most_outputs;
-    const char *attributes; /* names, each followed by a space */
+    /* What it takes: "axis:int perm:ints ", each as name, colon, type (int float text ints floats tensor), space. */
+    const char *attributes;
     /* Attribute values this implementation does not take, as a sentence; NULL = none to check. */
     const char *(*refuse)(const myr_node *node, int64_t opset);
     /* Types and shapes of the outputs; may read inputs whose data is there. */

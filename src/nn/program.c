@@ -81,12 +81,6 @@ static int by_size(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static int by_offset(const void *a, const void *b)
-{
-    const myr_slot *x = *(const myr_slot *const *)a, *y = *(const myr_slot *const *)b;
-    return (x->offset > y->offset) - (x->offset < y->offset);
-}
-
 /* The lowest offset at which the slot meets none of the placed ones, which ascend by offset. */
 static size_t find_gap(const myr_slot *slot, myr_slot *const *placed, size_t n_placed)
 {
@@ -117,8 +111,10 @@ myr_status myr_program_lay_out(myr_program *program)
     qsort(order, n, sizeof *order, by_size);
     for (size_t i = 0; i < n; i++) {
         order[i]->offset = find_gap(order[i], placed, i);
-        placed[i] = order[i];
-        qsort(placed, i + 1, sizeof *placed, by_offset);
+        size_t at = i;
+        for (; at > 0 && placed[at - 1]->offset > order[i]->offset; at--)
+            placed[at] = placed[at - 1];
+        placed[at] = order[i];
         if (order[i]->offset + order[i]->bytes > top)
             top = order[i]->offset + order[i]->bytes;
     }
