@@ -1,6 +1,6 @@
 """Small ONNX files with random weights, made of the blocks that image networks consist of.
 
-    make_models.py FOLDER blocks|odd|deep
+    make_models.py FOLDER blocks|odd|deep|hostile
 
 Needs Debian's python3-onnx.
 """
@@ -196,13 +196,62 @@ def deep(folder):
         file.write(field(7, graph))
 
 
+def hostile(folder):
+    """Files that are valid protobuf and mean harm. Each is refused, or gives the reference's numbers on every backend."""
+    def one(name, make):
+        b = Builder()
+        make(b)
+        b.save(f"{folder}/{name}.onnx")
+
+    floats = [1.0, 1.0, 0.0, 0.0]
+    one("perm", lambda b: b.add("Transpose", "image", perm=floats, out="out"))
+    one("kernel", lambda b: b.add("Conv", "image", b.weight(4, 3, 3, 3), kernel_shape=[3.0, 3.0], out="out"))
+    one("axes", lambda b: b.add("ReduceMean", "image", axes=[2.0, 3.0], out="out"))
+    one("squeeze", lambda b: b.add("Flatten", b.add("Squeeze", b.add("GlobalAveragePool", "image"), axes=[2.0]), out="out"))
+
+    def slice_nothing(b):
+        empty = b.add("ConstantOfShape", b.constant(np.array([0, 100000])))
+        cut = b.add("Slice", empty, b.constant(np.array([-1])), b.constant(np.array([-2**63])), b.constant(np.array([0])),
+                    b.constant(np.array([-1])))
+        b.add("Add", "image", b.add("ReduceMean", cut, axes=[0, 1]), out="out")
+    one("slice", slice_nothing)
+
+    def grow(b):
+        x = b.add("ConstantOfShape", b.constant(np.array([2**31])))
+        b.add("Add", "image", b.add("ReduceMean", x, axes=[0]), out="out")
+    one("grow", grow)
+    one("pad", lambda b: b.add("Pad", "image", b.constant(np.zeros(8, np.int64)), b.constant(np.zeros(0, np.float32)), out="out"))
+
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2**28])
+    graph = helper.make_graph([helper.make_node("Add", ["image", "w"], ["out"])], "empty",
+                              [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 20, 20])],
+                              [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)], [tensor])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)]), f"{folder}/empty.onnx")
+
+    def long_chain(b):
+        x = "image"
+        for _ in range(20000):
+            x = b.add("Relu", x)
+        b.add("Flatten", x, out="out")
+    one("chain", long_chain)
+
+
+def crossed(b):
+    """Clip with bounds that cross: ONNX gives the upper one, fused or not."""
+    x = b.clip(b.conv("image", 3, 8, 3), low=6.0, high=0.0)
+    y = b.clip("image", low=2.0, high=-1.0)
+    b.add("Concat", b.add("Flatten", x), b.add("Flatten", y), axis=1, out="out")
+
+
 def main():
     folder, what = sys.argv[1:]
+    if what == "hostile":
+        return hostile(folder)
     if what == "odd":
         return odd(folder)
     if what == "deep":
         return deep(folder)
-    for block in (residual, inverted, fire, excite, pooled, normalised, padded, folded, token, fixed_batch):
+    for block in (residual, inverted, fire, excite, pooled, normalised, padded, folded, token, crossed, fixed_batch):
         b = Builder()
         block(b)
         b.save(f"{folder}/{block.__name__}.onnx", batch=1 if block is fixed_batch else "batch",
