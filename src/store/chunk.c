@@ -11,6 +11,7 @@
 #include "store/vectors.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,6 +104,16 @@ static float *round_values(const myr_chunk *chunk, myr_storage storage)
     return values;
 }
 
+/* Whether rounding made nothing infinite. */
+static bool fits_storage(const myr_chunk *chunk, const float *rounded)
+{
+    size_t n = (size_t)chunk->n * (size_t)chunk->dim;
+    for (size_t i = 0; i < n; i++)
+        if (isinf(rounded[i]) && !isinf(chunk->embedding[i]))
+            return false;
+    return true;
+}
+
 static bool write_vectors(hid_t file, const myr_chunk *chunk, const float *values, myr_storage storage)
 {
     hsize_t dims[2] = {(hsize_t)chunk->n, (hsize_t)chunk->dim};
@@ -160,6 +171,10 @@ myr_status myr_chunk_write(const char *path, const myr_chunk *chunk, myr_storage
     myr_status status = MYR_OK;
     if (!partial || !values) {
         status = myr_fail(MYR_ERR_NOMEM, "%s: no memory to write it", path);
+        goto done;
+    }
+    if (!fits_storage(chunk, values)) {
+        status = myr_fail(MYR_ERR_LIMIT, "%s: a value is too large for half precision; use --dtype f32", path);
         goto done;
     }
     errno = 0;

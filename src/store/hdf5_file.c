@@ -15,6 +15,7 @@ hid_t store_file_create(const char *path)
 {
     hid_t access = H5Pcreate(H5P_FILE_ACCESS), create = H5Pcreate(H5P_FILE_CREATE);
     H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18);
+    H5Pset_file_locking(access, false, true);
     H5Pset_obj_track_times(create, false);
     hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, create, access);
     H5Pclose(create);
@@ -102,6 +103,15 @@ bool store_array_shape(hid_t parent, const char *name, int *rank, hsize_t dims[4
         H5Sclose(space);
     H5Dclose(set);
     return fine;
+}
+
+size_t store_array_bytes(hid_t parent, const char *name)
+{
+    hid_t set = H5Dopen2(parent, name, H5P_DEFAULT);
+    size_t n_bytes = set >= 0 ? (size_t)H5Dget_storage_size(set) : 0;
+    if (set >= 0)
+        H5Dclose(set);
+    return n_bytes;
 }
 
 bool store_read_array(hid_t parent, const char *name, hid_t memory_type, void *data)

@@ -27,6 +27,8 @@ bool store_write_text(hid_t parent, const char *name, const char *text);
 
 /* Rank, dims and class of a dataset; false where there is none, or it has more than 4 dimensions. */
 bool store_array_shape(hid_t parent, const char *name, int *rank, hsize_t dims[4], H5T_class_t *class);
+/* Bytes a dataset takes in its file; 0 where it is not there. */
+size_t store_array_bytes(hid_t parent, const char *name);
 bool store_read_array(hid_t parent, const char *name, hid_t memory_type, void *data);
 /* (n) texts, each and the array [owned by caller]; n must be the dataset's length. NULL on failure. */
 char **store_read_texts(hid_t parent, const char *name, size_t n);

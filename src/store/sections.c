@@ -10,6 +10,7 @@
 #include "base/checksum.h"
 #include "base/file.h"
 #include "myriops/store.h"
+#include "store/hdf5_file.h"
 #include "store/hdf5_lock.h"
 
 #include <errno.h>
@@ -178,6 +179,7 @@ myr_status myr_sections_create(const char *path, myr_sections_writer **out)
     store_lock();
     hid_t access = H5Pcreate(H5P_FILE_ACCESS), create = H5Pcreate(H5P_FILE_CREATE);
     H5Pset_alignment(access, 1, ALIGNMENT);
+    H5Pset_file_locking(access, false, true);
     H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18);
     H5Pset_obj_track_times(create, false); /* the same content gives the same bytes */
     writer->file = H5Fcreate(writer->partial, H5F_ACC_TRUNC, create, access);
@@ -443,7 +445,7 @@ static herr_t take_section(hid_t file, const char *name, const H5L_info_t *info,
 /* Ask HDF5 for the table. Called inside the lock. */
 static bool read_table(const char *path, table *contents, uint64_t *checksum, int64_t *schema)
 {
-    hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    hid_t file = store_file_open(path);
     if (file < 0)
         return false;
     hsize_t at = 0;
@@ -503,7 +505,6 @@ myr_status myr_sections_open(const char *path, myr_sections **out)
     bool no_memory = false;
     myr_status status = map_file(sections);
     if (status == MYR_OK) {
-        setenv("HDF5_USE_FILE_LOCKING", "FALSE", 0); /* locks fail on shared file systems, and readers need none */
         store_lock();
         bool fine = read_table(path, &sections->contents, &checksum, &schema);
         store_unlock();

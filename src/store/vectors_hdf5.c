@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #define MAX_DIM 65536
-#define MAX_BYTES ((size_t)1 << 42)
+#define MAX_EXPANSION 4096 /* of packed and compressed data; deflate gives 1,032 at most, one byte becomes four */
 
 static herr_t list_name(hid_t group, const char *name, const H5L_info_t *info, void *context)
 {
@@ -53,8 +53,9 @@ static myr_status read_matrix(const char *path, hid_t file, const char *dataset,
         return myr_fail(MYR_ERR_FORMAT, "%s: dataset '%s' is no matrix of numbers, (vectors, values)", path, dataset);
     dims[0] = found[0];
     dims[1] = found[1];
-    if (!myr_mul(dims[0], dims[1], &n) || !myr_mul(n, 4, &n_bytes) || n_bytes > MAX_BYTES)
-        return myr_fail(MYR_ERR_LIMIT, "%s: dataset '%s' is too large", path, dataset);
+    size_t stored = store_array_bytes(file, dataset);
+    if (!myr_mul(dims[0], dims[1], &n) || !myr_mul(n, 4, &n_bytes) || n_bytes / MAX_EXPANSION > stored)
+        return myr_fail(MYR_ERR_LIMIT, "%s: dataset '%s' says it is larger than the file can hold", path, dataset);
     *data = myr_alloc(n, 4);
     if (!*data)
         return myr_fail(MYR_ERR_NOMEM, "%s: no memory for %zu vectors of %zu values", path, dims[0], dims[1]);
@@ -86,10 +87,21 @@ myr_status store_read_hdf5(const char *path, const char *dataset, myr_vectors *v
     return MYR_OK;
 }
 
+/* -1 ends a short row; HDF5 gives ids past 2^31 as its largest number, bare files give them as negative ones. */
+static myr_status check_ids(const char *path, const int32_t *ids, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < -1 || ids[i] == INT32_MAX)
+            return myr_fail(MYR_ERR_LIMIT, "%s: neighbour %zu has an id that is negative or past 2^31 - 2", path, i);
+    return MYR_OK;
+}
+
 static myr_status read_truth(const char *path, hid_t file, myr_truth *truth)
 {
     size_t dims[2], distance_dims[2];
     myr_status status = read_matrix(path, file, "neighbors", H5T_NATIVE_INT32, dims, (void **)&truth->ids);
+    if (status == MYR_OK)
+        status = check_ids(path, truth->ids, dims[0] * dims[1]);
     if (status != MYR_OK)
         return status;
     truth->n = dims[0];
@@ -139,6 +151,8 @@ static myr_status truth_from_bin(const char *path, myr_truth *truth)
             status = myr_fail(MYR_ERR_NOMEM, "%s: no memory for %zu neighbours", path, n_values);
         else
             memcpy(truth->ids, bytes + 8, n_bytes);
+        if (status == MYR_OK)
+            status = check_ids(path, truth->ids, n_values);
         if (status == MYR_OK && has_distances)
             memcpy(truth->distances, bytes + 8 + n_bytes, n_bytes);
     }

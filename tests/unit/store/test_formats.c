@@ -264,6 +264,7 @@ static void numpy_and_h5py_agree(void **state)
              "f['neighbors'] = a[:2].astype('i4'); f['distances'] = a[:2].astype('f4')\n"
              "f.close()\n"
              "h5py.File('none.hdf5', 'w')['other'] = a\n"
+             "h5py.File('huge.hdf5', 'w').create_dataset('train', (2**40, 64), 'f4', chunks=(1024, 64))\n"
              "h = h5py.File('hits.hdf5')\n"
              "assert h['neighbors'].dtype == np.int32 and h['neighbors'][:].tolist() == [[3, 1], [0, -1]]\n"
              "assert h['distances'].dtype == np.float32 and h['distances'][1, 1] == 3\n"
@@ -288,6 +289,7 @@ static void numpy_and_h5py_agree(void **state)
         assert_true(row[2] == files[i].last);
         myr_vectors_clear(&file);
     }
+    assert_int_equal(myr_vectors_read(path_of("huge.hdf5"), NULL, &(myr_vectors){0}), MYR_ERR_LIMIT);
     assert_int_equal(myr_vectors_read(path_of("none.hdf5"), "test", &(myr_vectors){0}), MYR_ERR_NOT_FOUND);
     assert_non_null(strstr(myr_error_detail(), "other"));
     myr_truth truth;
@@ -307,6 +309,9 @@ static void ground_truth_is_read(void **state)
     myr_truth_clear(&truth);
     assert_int_equal(myr_file_replace(path_of("gt.bin"), plain, sizeof plain - 1), MYR_OK);
     assert_int_equal(myr_truth_read(path_of("gt.bin"), &truth), MYR_ERR_FORMAT);
+    const uint32_t wide[4] = {1, 2, 5, 0xfffffff0};
+    assert_int_equal(myr_file_replace(path_of("gt.bin"), wide, sizeof wide), MYR_OK);
+    assert_int_equal(myr_truth_read(path_of("gt.bin"), &truth), MYR_ERR_LIMIT);
     const char *data = getenv("MYRIOPS_DATA");
     char path[512];
     snprintf(path, sizeof path, "%s/sift/groundtruth.bin", data ? data : MYRIOPS_SOURCE_DIR "/../shared/data");
