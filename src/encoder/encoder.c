@@ -17,7 +17,6 @@
 #define DEFAULT_BATCH 8
 
 struct myr_encoder {
-    myr_model *model;
     myr_network *network;
     myr_preprocess preprocess;
     myr_image_limits limits;
@@ -106,11 +105,13 @@ myr_status myr_encoder_open(const myr_card *card, const myr_encoder_options *opt
     encoder->limits = options->limits;
     encoder->batch = options->batch > 0 ? options->batch : DEFAULT_BATCH;
     encoder->normalise = !options->logits && strcmp(card->metric, "cosine") == 0;
-    status = myr_model_load(card->model_path, &encoder->model);
+    myr_model *model = NULL;
+    status = myr_model_load(card->model_path, &model);
     if (status == MYR_OK)
-        status = check_input(card, encoder->model);
+        status = check_input(card, model);
     if (status == MYR_OK)
-        status = myr_network_create(encoder->model, options->backend, encoder->batch, &output, 1, &encoder->network);
+        status = myr_network_create(model, options->backend, encoder->batch, &output, 1, &encoder->network);
+    myr_model_free(model); /* the network has its own copy of the weights */
     if (status == MYR_OK)
         status = find_dim(encoder);
     if (status == MYR_OK)
@@ -128,7 +129,6 @@ void myr_encoder_free(myr_encoder *encoder)
     if (!encoder)
         return;
     myr_network_free(encoder->network);
-    myr_model_free(encoder->model);
     free(encoder);
 }
 
