@@ -119,7 +119,7 @@ static const char *take_fields(const json_t *root, myr_manifest *manifest)
     manifest->complete = json_is_true(json_object_get(root, "complete"));
     if (!take_number(root, "embedded", 0, manifest->n_items, &manifest->n_embedded))
         return "embedded";
-    if (!take_number(root, "bad", 0, manifest->n_items, &manifest->n_bad))
+    if (!take_number(root, "bad", 0, manifest->n_items - manifest->n_embedded, &manifest->n_bad))
         return "bad";
     if (!take_list(root, "operands", &manifest->operands, &manifest->n_operands))
         return "operands";
@@ -139,9 +139,12 @@ myr_status myr_manifest_read(const char *path, myr_manifest *manifest)
     if (!root)
         return myr_fail(MYR_ERR_FORMAT, "%s: line %d: %s; remove the folder and embed again", path, error.line,
                         error.text);
-    json_int_t schema = json_integer_value(json_object_get(root, "schema_version"));
-    const char *wrong = schema == SCHEMA ? take_fields(root, manifest) : NULL;
-    if (schema != SCHEMA)
+    const json_t *version = json_object_get(root, "schema_version");
+    json_int_t schema = json_integer_value(version);
+    const char *wrong = !json_is_integer(version) ? "schema_version"
+                        : schema == SCHEMA        ? take_fields(root, manifest)
+                                                  : NULL;
+    if (json_is_integer(version) && schema != SCHEMA)
         status = myr_fail(MYR_ERR_UNSUPPORTED, "%s: schema version %lld; this Myriops reads version %d", path,
                           (long long)schema, SCHEMA);
     else if (wrong)
