@@ -95,7 +95,7 @@ bool store_array_shape(hid_t parent, const char *name, int *rank, hsize_t dims[4
         return false;
     hid_t space = H5Dget_space(set), type = H5Dget_type(set);
     *rank = space >= 0 ? H5Sget_simple_extent_ndims(space) : -1;
-    bool fine = *rank >= 0 && *rank <= 4 && H5Sget_simple_extent_dims(space, dims, NULL) == *rank && type >= 0;
+    bool fine = *rank >= 0 && (*rank > 4 || H5Sget_simple_extent_dims(space, dims, NULL) == *rank) && type >= 0;
     *class = fine ? H5Tget_class(type) : H5T_NO_CLASS;
     if (type >= 0)
         H5Tclose(type);
@@ -108,10 +108,63 @@ bool store_array_shape(hid_t parent, const char *name, int *rank, hsize_t dims[4
 size_t store_array_bytes(hid_t parent, const char *name)
 {
     hid_t set = H5Dopen2(parent, name, H5P_DEFAULT);
-    size_t n_bytes = set >= 0 ? (size_t)H5Dget_storage_size(set) : 0;
+    hsize_t n_bytes = set >= 0 ? H5Dget_storage_size(set) : 0, file_bytes;
+    if (set >= 0 && H5Fget_filesize(set, &file_bytes) >= 0 && file_bytes < n_bytes)
+        n_bytes = file_bytes;
     if (set >= 0)
         H5Dclose(set);
-    return n_bytes;
+    return (size_t)n_bytes;
+}
+
+static bool product(hsize_t a, hsize_t b, hsize_t *result)
+{
+    return !__builtin_mul_overflow(a, b, result);
+}
+
+/* Whether chunks are no larger than their dataset can grow, and, unless packed, take the bytes they should. */
+static bool chunks_are_sound(hid_t set, hid_t space, hid_t create, size_t element_bytes)
+{
+    hsize_t dims[4], most[4], chunk[4], n_chunks, n_bytes = element_bytes;
+    int rank = H5Sget_simple_extent_ndims(space);
+    if (rank < 1 || rank > 4 || H5Sget_simple_extent_dims(space, dims, most) != rank ||
+        H5Pget_chunk(create, 4, chunk) != rank || H5Dget_num_chunks(set, space, &n_chunks) < 0)
+        return false;
+    for (int i = 0; i < rank; i++)
+        if ((chunk[i] > dims[i] && chunk[i] > most[i]) || !product(n_bytes, chunk[i], &n_bytes))
+            return false;
+    return H5Pget_nfilters(create) > 0 || (product(n_chunks, n_bytes, &n_bytes) && n_bytes == H5Dget_storage_size(set));
+}
+
+bool store_array_is_sound(hid_t parent, const char *name)
+{
+    hid_t set = H5Dopen2(parent, name, H5P_DEFAULT);
+    if (set < 0)
+        return false;
+    hid_t space = H5Dget_space(set), type = H5Dget_type(set), create = H5Dget_create_plist(set);
+    size_t element_bytes = type >= 0 ? H5Tget_size(type) : 0;
+    hssize_t n = space >= 0 ? H5Sget_simple_extent_npoints(space) : -1;
+    bool sound = create >= 0 && n >= 0 && element_bytes >= 1 && element_bytes <= 8;
+    switch (sound ? H5Pget_layout(create) : H5D_LAYOUT_ERROR) {
+    case H5D_CONTIGUOUS: /* HDF5 checks its size */
+        sound = H5Pget_external_count(create) == 0;
+        break;
+    case H5D_COMPACT:
+        sound = H5Dget_storage_size(set) / element_bytes >= (hsize_t)n;
+        break;
+    case H5D_CHUNKED:
+        sound = chunks_are_sound(set, space, create, element_bytes);
+        break;
+    default:
+        sound = false;
+    }
+    if (create >= 0)
+        H5Pclose(create);
+    if (type >= 0)
+        H5Tclose(type);
+    if (space >= 0)
+        H5Sclose(space);
+    H5Dclose(set);
+    return sound;
 }
 
 bool store_read_array(hid_t parent, const char *name, hid_t memory_type, void *data)

@@ -25,10 +25,16 @@ bool store_write_texts(hid_t parent, const char *name, char *const *texts, size_
 bool store_write_number(hid_t parent, const char *name, hid_t file_type, hid_t memory_type, const void *value);
 bool store_write_text(hid_t parent, const char *name, const char *text);
 
-/* Rank, dims and class of a dataset; false where there is none, or it has more than 4 dimensions. */
+/* Rank, dims and class of a dataset; false where there is none. dims is set up to 4 dimensions. */
 bool store_array_shape(hid_t parent, const char *name, int *rank, hsize_t dims[4], H5T_class_t *class);
-/* Bytes a dataset takes in its file; 0 where it is not there. */
+/* Bytes a dataset takes in its file, never more than the file has; 0 where it is not there. */
 size_t store_array_bytes(hid_t parent, const char *name);
+/*
+ * Whether a dataset of numbers, of rank 4 at most, is stored in a way that HDF5 1.10 can be trusted to read. It
+ * believes what a damaged header says of the sizes of elements, compact data and chunks, and reads past their end.
+ * Data kept in other files are refused too.
+ */
+bool store_array_is_sound(hid_t parent, const char *name);
 bool store_read_array(hid_t parent, const char *name, hid_t memory_type, void *data);
 /* (n) texts, each and the array [owned by caller]; n must be the dataset's length. NULL on failure. */
 char **store_read_texts(hid_t parent, const char *name, size_t n);

@@ -63,7 +63,7 @@ myr_status store_map_file(const char *path, void **mapping, size_t *n_bytes)
     struct stat facts;
     *mapping = NULL;
     *n_bytes = 0;
-    int file = open(path, O_RDONLY | O_CLOEXEC);
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not make us wait */
     if (file < 0)
         return myr_fail(errno == ENOENT ? MYR_ERR_NOT_FOUND : MYR_ERR_IO, "%s: %s", path, strerror(errno));
     myr_status status = MYR_OK;

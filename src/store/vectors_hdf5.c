@@ -47,12 +47,17 @@ static myr_status read_matrix(const char *path, hid_t file, const char *dataset,
     H5T_class_t class;
     size_t n, n_bytes;
     *data = NULL;
-    if (!store_array_shape(file, dataset, &rank, found, &class))
+    if (H5Lexists(file, dataset, H5P_DEFAULT) <= 0)
         return no_dataset(path, file, dataset);
+    if (!store_array_shape(file, dataset, &rank, found, &class))
+        return myr_fail(MYR_ERR_FORMAT, "%s: '%s' is no dataset, or a damaged one", path, dataset);
     if (rank != 2 || (class != H5T_FLOAT && class != H5T_INTEGER) || found[1] < 1 || found[1] > MAX_DIM)
         return myr_fail(MYR_ERR_FORMAT, "%s: dataset '%s' is no matrix of numbers, (vectors, values)", path, dataset);
     dims[0] = found[0];
     dims[1] = found[1];
+    if (!store_array_is_sound(file, dataset))
+        return myr_fail(MYR_ERR_FORMAT, "%s: dataset '%s' is stored in a way that makes no sense: the file is damaged",
+                        path, dataset);
     size_t stored = store_array_bytes(file, dataset);
     if (!myr_mul(dims[0], dims[1], &n) || !myr_mul(n, 4, &n_bytes) || n_bytes / MAX_EXPANSION > stored)
         return myr_fail(MYR_ERR_LIMIT, "%s: dataset '%s' says it is larger than the file can hold", path, dataset);
@@ -173,6 +178,8 @@ static myr_status truth_from_ivecs(const char *path, myr_truth *truth)
         status = myr_fail(MYR_ERR_NOMEM, "%s: no memory for %zu neighbours", path, rows.n * rows.dim);
     for (size_t i = 0; i < rows.n && status == MYR_OK; i++)
         memcpy(truth->ids + i * rows.dim, rows.rows + i * rows.row_bytes, rows.dim * sizeof *truth->ids);
+    if (status == MYR_OK)
+        status = check_ids(path, truth->ids, rows.n * rows.dim);
     myr_vectors_clear(&rows);
     return status;
 }
@@ -206,7 +213,7 @@ static bool write_hits(const char *path, size_t n, size_t k, const int64_t *ids,
     hsize_t dims[2] = {n, k};
     bool narrow = true;
     for (size_t i = 0; i < n * k && narrow; i++)
-        narrow = ids[i] <= INT32_MAX;
+        narrow = ids[i] < INT32_MAX; /* which readers take for an id that did not fit */
     hid_t file = store_file_create(path);
     if (file < 0)
         return false;
