@@ -209,6 +209,8 @@ static int64_t length_of(hid_t parent, const char *name, H5T_class_t wanted)
     return (int64_t)dims[0];
 }
 
+static const char no_memory[] = "memory";
+
 /* Counts and attributes; NULL, or what is wrong. */
 static const char *read_head(hid_t file, hid_t bad, myr_chunk *chunk)
 {
@@ -220,6 +222,8 @@ static const char *read_head(hid_t file, hid_t bad, myr_chunk *chunk)
         return "attribute 'dim'";
     if (!store_array_shape(file, "embedding", &rank, dims, &class) || rank != 2 || class != H5T_FLOAT ||
         dims[1] != (hsize_t)dim || dims[0] > (hsize_t)MAX_ITEMS)
+        return "/embedding";
+    if (dims[0] * dims[1] > store_array_bytes(file, "embedding") / sizeof(uint16_t)) /* 2^44 at most */
         return "/embedding";
     chunk->n = (int64_t)dims[0];
     chunk->dim = (int)dim;
@@ -246,7 +250,7 @@ static const char *read_vectors(hid_t file, myr_chunk *chunk)
     chunk->ordinal = myr_alloc(n, sizeof *chunk->ordinal);
     chunk->label = myr_alloc(n, sizeof *chunk->label);
     if (!chunk->embedding || !chunk->ordinal || !chunk->label)
-        return "memory";
+        return no_memory;
     if (n > 0 && (!store_read_array(file, "embedding", H5T_NATIVE_FLOAT, chunk->embedding) ||
                   !store_read_array(file, "ordinal", H5T_NATIVE_INT64, chunk->ordinal) ||
                   !store_read_array(file, "label", H5T_NATIVE_INT32, chunk->label)))
@@ -296,6 +300,8 @@ static myr_status read_open(const char *path, hid_t file, unsigned parts, myr_ch
     const char *wrong = bad >= 0 ? read_parts(file, bad, parts, chunk) : "/bad";
     if (bad >= 0)
         H5Gclose(bad);
+    if (wrong == no_memory)
+        return myr_fail(MYR_ERR_NOMEM, "%s: no memory to read it", path);
     if (wrong)
         return myr_fail(MYR_ERR_FORMAT,
                         "%s: %s is missing or makes no sense: the file is damaged; remove it and embed again", path,
