@@ -46,8 +46,9 @@ static bool is_plain(const myr_node *node)
     return node->residual < 0 && node->activation.kind == MYR_ACTIVATION_NONE;
 }
 
-/* A new constant of this shape. The graph's values may move. */
-static myr_status add_constant(myr_graph *graph, const char *name, const myr_shape *shape, int *value)
+/* A new constant of this shape, whose numbers are written to *data before anyone shares it. The graph's values may
+ * move. */
+static myr_status add_constant(myr_graph *graph, const char *name, const myr_shape *shape, int *value, float **data)
 {
     myr_tensor *tensor;
     myr_status status = myr_tensor_create(MYR_TYPE_F32, shape, &tensor);
@@ -59,6 +60,7 @@ static myr_status add_constant(myr_graph *graph, const char *name, const myr_sha
         return status;
     }
     graph->values[*value].constant = tensor;
+    *data = tensor->data;
     return MYR_OK;
 }
 
@@ -69,9 +71,10 @@ static myr_status scale_convolution(myr_graph *graph, myr_node *conv, const doub
     int64_t n_out = old->shape.dims[0];
     size_t per_channel = n_out ? myr_shape_count(&old->shape) / (size_t)n_out : 0;
     int weights, bias;
-    myr_status status = add_constant(graph, "fused weights", &old->shape, &weights);
+    float *to, *to_bias;
+    myr_status status = add_constant(graph, "fused weights", &old->shape, &weights, &to);
     if (status == MYR_OK)
-        status = add_constant(graph, "fused bias", &(myr_shape){.rank = 1, .dims = {n_out}}, &bias);
+        status = add_constant(graph, "fused bias", &(myr_shape){.rank = 1, .dims = {n_out}}, &bias, &to_bias);
     if (status == MYR_OK && conv->n_inputs < 3) {
         if (!myr_resize(&conv->inputs, (size_t)conv->n_inputs, 3, sizeof *conv->inputs))
             return myr_fail(MYR_ERR_NOMEM, "no memory for a bias");
@@ -82,7 +85,6 @@ static myr_status scale_convolution(myr_graph *graph, myr_node *conv, const doub
         return status;
     const float *from = myr_node_constant(graph, conv, 1)->data;
     const myr_tensor *old_bias = myr_node_constant(graph, conv, 2);
-    float *to = graph->values[weights].constant->data, *to_bias = graph->values[bias].constant->data;
     for (size_t o = 0; o < (size_t)n_out; o++) {
         for (size_t i = 0; i < per_channel; i++)
             to[o * per_channel + i] = (float)((double)from[o * per_channel + i] * factor[o]);

@@ -115,14 +115,14 @@ static myr_status copy_attribute(const myr_attribute *from, myr_attribute *to)
     to->text = from->text ? myr_strdup(from->text) : NULL;
     to->numbers = from->numbers ? myr_alloc(from->n, sizeof *to->numbers) : NULL;
     to->reals = from->reals ? myr_alloc(from->n, sizeof *to->reals) : NULL;
-    to->tensor = NULL;
+    to->tensor = from->tensor ? myr_tensor_share(from->tensor) : NULL;
     if (!to->name || (from->text && !to->text) || (from->numbers && !to->numbers) || (from->reals && !to->reals))
         return no_memory();
     if (from->numbers)
         memcpy(to->numbers, from->numbers, from->n * sizeof *to->numbers);
     if (from->reals)
         memcpy(to->reals, from->reals, from->n * sizeof *to->reals);
-    return from->tensor ? myr_tensor_copy(from->tensor, &to->tensor) : MYR_OK;
+    return MYR_OK;
 }
 
 static myr_status copy_node(const myr_node *from, myr_graph *graph)
@@ -156,7 +156,8 @@ static myr_status copy_value(const myr_value *from, myr_graph *graph)
     to->is_shaped = from->is_shaped;
     to->type = from->type;
     to->shape = from->shape;
-    return from->constant ? myr_tensor_copy(from->constant, &to->constant) : MYR_OK;
+    to->constant = from->constant ? myr_tensor_share(from->constant) : NULL;
+    return MYR_OK;
 }
 
 myr_status myr_graph_copy(const myr_graph *graph, myr_graph **out)
@@ -233,6 +234,12 @@ myr_status myr_graph_prune(myr_graph *graph)
             needed[node->residual] = true;
         if (!wanted)
             node->op = NULL;
+    }
+    for (size_t i = 0; i < graph->n_values; i++) {
+        if (needed[i] || !graph->values[i].constant)
+            continue;
+        myr_tensor_free(graph->values[i].constant);
+        graph->values[i].constant = NULL;
     }
     free(needed);
     myr_graph_compact(graph);

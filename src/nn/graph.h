@@ -27,9 +27,9 @@ typedef struct myr_attribute {
     float real;
     char *text;
     size_t n;
-    int64_t *numbers; /* (n) */
-    float *reals;     /* (n) */
-    myr_tensor *tensor;
+    int64_t *numbers;         /* (n) */
+    float *reals;             /* (n) */
+    const myr_tensor *tensor; /* one hold, or NULL; shared with copies of the graph, so read only */
 } myr_attribute;
 
 /* What is done to a node's result before it is stored; fused from nodes behind it. */
@@ -57,7 +57,7 @@ typedef struct myr_value {
     bool is_shaped; /* type and shape are known */
     myr_type type;
     myr_shape shape;
-    myr_tensor *constant; /* [owned] or NULL */
+    const myr_tensor *constant; /* one hold, or NULL; shared with copies of the graph, so read only */
 } myr_value;
 
 typedef struct myr_graph {
@@ -74,7 +74,7 @@ typedef struct myr_graph {
 
 myr_status myr_graph_create(myr_graph **graph);
 void myr_graph_free(myr_graph *graph);
-/* A graph of its own with the same contents. */
+/* A graph of its own with the same contents; constants are shared, not copied. */
 myr_status myr_graph_copy(const myr_graph *graph, myr_graph **copy);
 
 /* A new value; its place in *value. name is copied. */
@@ -85,7 +85,7 @@ myr_status myr_graph_add_node(myr_graph *graph, const char *name, int n_inputs, 
 int myr_graph_find(const myr_graph *graph, const char *name);
 /* Remove nodes whose op was set to NULL, keeping the order. */
 void myr_graph_compact(myr_graph *graph);
-/* Remove nodes that no output needs. */
+/* Remove nodes that no output needs, and let go of the constants that no node left reads. */
 myr_status myr_graph_prune(myr_graph *graph);
 /* uses[v]: how often nodes read value v, outputs counted once more. (n_values) [owned by caller], NULL without memory.
  */

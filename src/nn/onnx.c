@@ -338,6 +338,7 @@ static char *copy_bytes(const ProtobufCBinaryData *bytes)
 static myr_status take_attribute(reading *read, const Onnx__AttributeProto *from, myr_attribute *to)
 {
     const char *problem = NULL;
+    myr_tensor *tensor = NULL;
     myr_status status = MYR_OK;
     to->name = myr_strdup(from->name ? from->name : "");
     if (!to->name)
@@ -372,11 +373,12 @@ static myr_status take_attribute(reading *read, const Onnx__AttributeProto *from
     case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSOR:
         to->type = from->t ? MYR_ATTRIBUTE_TENSOR : MYR_ATTRIBUTE_OTHER;
         if (from->t)
-            status = take_tensor(read->path, from->t, &to->tensor, &problem);
+            status = take_tensor(read->path, from->t, &tensor, &problem);
         if (problem)
             note_problem(read, "constants:", problem);
-        if (status == MYR_OK && !to->tensor)
+        if (status == MYR_OK && !tensor)
             to->type = MYR_ATTRIBUTE_OTHER;
+        to->tensor = tensor;
         return status;
     default:
         to->type = MYR_ATTRIBUTE_OTHER;

@@ -5,11 +5,18 @@
 
 #include "base/alloc.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define MAX_ELEMENTS ((int64_t)1 << 36)
+
+/* What myr_tensor_create makes. Views of an arena are plain myr_tensor, which nobody holds. */
+typedef struct held_tensor {
+    myr_tensor tensor; /* first, so that a pointer to it is one to the whole */
+    atomic_size_t n_holders;
+} held_tensor;
 
 size_t myr_shape_count(const myr_shape *shape)
 {
@@ -67,33 +74,34 @@ myr_status myr_tensor_create(myr_type type, const myr_shape *shape, myr_tensor *
     *out = NULL;
     if (!myr_shape_is_sane(shape))
         return myr_fail(MYR_ERR_LIMIT, "a tensor of shape %s is too large", myr_shape_text(shape, text, sizeof text));
-    myr_tensor *tensor = myr_alloc(1, sizeof *tensor);
-    if (tensor) {
-        *tensor = (myr_tensor){.type = type, .shape = *shape};
-        tensor->data = myr_alloc(myr_shape_count(shape), myr_type_bytes(type));
+    held_tensor *made = myr_alloc(1, sizeof *made);
+    if (made) {
+        made->tensor = (myr_tensor){.type = type, .shape = *shape};
+        made->tensor.data = myr_alloc(myr_shape_count(shape), myr_type_bytes(type));
+        atomic_init(&made->n_holders, 1);
     }
-    if (!tensor || !tensor->data) {
-        free(tensor);
+    if (!made || !made->tensor.data) {
+        free(made);
         return myr_fail(MYR_ERR_NOMEM, "no memory for a tensor of shape %s", myr_shape_text(shape, text, sizeof text));
     }
-    *out = tensor;
+    *out = &made->tensor;
     return MYR_OK;
 }
 
-myr_status myr_tensor_copy(const myr_tensor *tensor, myr_tensor **copy)
+const myr_tensor *myr_tensor_share(const myr_tensor *tensor)
 {
-    myr_status status = myr_tensor_create(tensor->type, &tensor->shape, copy);
-    if (status == MYR_OK)
-        memcpy((*copy)->data, tensor->data, myr_tensor_bytes(tensor));
-    return status;
+    atomic_fetch_add_explicit(&((held_tensor *)tensor)->n_holders, 1, memory_order_relaxed);
+    return tensor;
 }
 
-void myr_tensor_free(myr_tensor *tensor)
+void myr_tensor_free(const myr_tensor *tensor)
 {
-    if (!tensor)
+    held_tensor *held = (held_tensor *)tensor;
+    /* The last holder must see all that the others did before they let go. */
+    if (!held || atomic_fetch_sub_explicit(&held->n_holders, 1, memory_order_acq_rel) > 1)
         return;
-    free(tensor->data);
-    free(tensor);
+    free(held->tensor.data);
+    free(held);
 }
 
 bool myr_axis_resolve(int64_t axis, int rank, int *resolved)

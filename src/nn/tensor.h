@@ -36,8 +36,15 @@ size_t myr_tensor_bytes(const myr_tensor *tensor);
 
 /* myr_tensor_create - zeros. [owned by caller] MYR_ERR_NOMEM | MYR_ERR_LIMIT. */
 myr_status myr_tensor_create(myr_type type, const myr_shape *shape, myr_tensor **tensor);
-myr_status myr_tensor_copy(const myr_tensor *tensor, myr_tensor **copy);
-void myr_tensor_free(myr_tensor *tensor);
+/*
+ * myr_tensor_share - one holder more of a tensor made by myr_tensor_create; each holder frees it once.
+ *
+ * Returns:  the same tensor, [owned by caller], never NULL; from now on nobody may write to it.
+ * Threads:  sharing and freeing are safe from any thread, as long as the caller's own hold lasts.
+ */
+const myr_tensor *myr_tensor_share(const myr_tensor *tensor);
+/* Gives up one hold; the last one releases the memory. NULL is ignored. */
+void myr_tensor_free(const myr_tensor *tensor);
 
 /* An axis in [-rank, rank) as one in [0, rank); false outside. */
 bool myr_axis_resolve(int64_t axis, int rank, int *resolved);
