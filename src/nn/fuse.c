@@ -220,33 +220,44 @@ static void fuse_activation(fusing *fuse, myr_node *node)
 }
 
 /* Nodes whose output is their input: later nodes read the input. */
-static void skip_copies(fusing *fuse)
+static myr_status skip_copies(myr_graph *graph)
 {
-    myr_graph *graph = fuse->graph;
+    int *original = myr_alloc(graph->n_values, sizeof *original); /* of each value, itself unless it is a copy */
+    bool *is_output = myr_alloc(graph->n_values, sizeof *is_output);
+    if (!original || !is_output) {
+        free(original);
+        free(is_output);
+        return myr_fail(MYR_ERR_NOMEM, "no memory to fuse the graph");
+    }
+    for (size_t i = 0; i < graph->n_values; i++)
+        original[i] = (int)i;
+    for (size_t i = 0; i < graph->n_outputs; i++)
+        is_output[graph->outputs[i]] = true;
     for (size_t i = 0; i < graph->n_nodes; i++) {
         myr_node *node = &graph->nodes[i];
+        for (int k = 0; k < node->n_inputs; k++)
+            if (node->inputs[k] >= 0)
+                node->inputs[k] = original[node->inputs[k]];
         if (node->op->kind != MYR_KIND_RESHAPE || node->inputs[0] < 0)
             continue;
         int from = node->inputs[0], to = node->outputs[0];
-        bool is_output = false;
-        for (size_t j = 0; j < graph->n_outputs; j++)
-            is_output = is_output || graph->outputs[j] == to;
-        if (is_output || !myr_shape_equal(&graph->values[from].shape, &graph->values[to].shape))
+        if (is_output[to] || !myr_shape_equal(&graph->values[from].shape, &graph->values[to].shape))
             continue;
-        for (size_t j = i + 1; j < graph->n_nodes; j++)
-            for (int k = 0; k < graph->nodes[j].n_inputs; k++)
-                if (graph->nodes[j].inputs[k] == to)
-                    graph->nodes[j].inputs[k] = from;
+        original[to] = from;
         node->op = NULL;
     }
+    free(original);
+    free(is_output);
     myr_graph_compact(graph);
+    return MYR_OK;
 }
 
 myr_status myr_graph_fuse(myr_graph *graph)
 {
     fusing fuse = {.graph = graph};
-    myr_status status = MYR_OK;
-    skip_copies(&fuse);
+    myr_status status = skip_copies(graph);
+    if (status != MYR_OK)
+        return status;
     fuse.n_values = graph->n_values;
     fuse.uses = myr_graph_count_uses(graph);
     fuse.producer = myr_graph_find_producers(graph);
