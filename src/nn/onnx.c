@@ -42,6 +42,9 @@ static int compare_entries(const void *a, const void *b)
     return strcmp(((const known_name *)a)->name, ((const known_name *)b)->name);
 }
 
+/* More than any message shows; a file can have as many problems as it has nodes. */
+#define MAX_PROBLEMS_BYTES 4096
+
 /* Whether a line already stands among the problems, which "; " separates. */
 static bool is_noted(const myr_buffer *problems, const char *line)
 {
@@ -56,7 +59,7 @@ static void note_problem(reading *read, const char *kind, const char *what)
 {
     myr_buffer line = {0};
     myr_buffer_printf(&line, "%s %s", kind, what);
-    if (line.data && !is_noted(&read->problems, line.data))
+    if (line.data && read->problems.size < MAX_PROBLEMS_BYTES && !is_noted(&read->problems, line.data))
         myr_buffer_printf(&read->problems, "%s%s", read->problems.size ? "; " : "", line.data);
     myr_buffer_free(&line);
 }
@@ -386,20 +389,24 @@ static myr_status take_attribute(reading *read, const Onnx__AttributeProto *from
     }
 }
 
-/* Whether an operator takes an attribute of this name and type; see the table's format in operator.h. */
-static bool is_taken(const char *list, const myr_attribute *attribute)
+/* Names of attribute types as the operators' tables write them. */
+static const char *const type_names[] = {
+    [MYR_ATTRIBUTE_INT] = "int",       [MYR_ATTRIBUTE_FLOAT] = "float",   [MYR_ATTRIBUTE_TEXT] = "text",
+    [MYR_ATTRIBUTE_INTS] = "ints",     [MYR_ATTRIBUTE_FLOATS] = "floats", [MYR_ATTRIBUTE_TENSOR] = "tensor",
+    [MYR_ATTRIBUTE_OTHER] = "another",
+};
+
+/* The type that an operator takes an attribute of this name in, as it stands in the list (format: operator.h), up to a
+ * space; NULL where it takes none. */
+static const char *wanted_type(const char *list, const char *name)
 {
-    static const char *const types[] = {
-        [MYR_ATTRIBUTE_INT] = "int",       [MYR_ATTRIBUTE_FLOAT] = "float",   [MYR_ATTRIBUTE_TEXT] = "text",
-        [MYR_ATTRIBUTE_INTS] = "ints",     [MYR_ATTRIBUTE_FLOATS] = "floats", [MYR_ATTRIBUTE_TENSOR] = "tensor",
-        [MYR_ATTRIBUTE_OTHER] = "another",
-    };
-    myr_buffer wanted = {0};
-    myr_buffer_printf(&wanted, "%s:%s ", attribute->name, types[attribute->type]);
-    const char *at = wanted.data && !strchr(attribute->name, ' ') ? strstr(list, wanted.data) : NULL;
-    bool taken = at && (at == list || at[-1] == ' ');
-    myr_buffer_free(&wanted);
-    return taken;
+    size_t length = strcspn(name, ": ");
+    if (name[length] != 0)
+        return NULL;
+    for (const char *at = list; *at; at = strchr(at, ' ') + 1)
+        if (strncmp(at, name, length) == 0 && at[length] == ':')
+            return at + length + 1;
+    return NULL;
 }
 
 /* What this node asks for that is not supported, noted. */
@@ -408,9 +415,16 @@ static void find_problems(reading *read, const myr_node *node)
     const myr_operator *op = node->op;
     myr_buffer text = {0};
     for (size_t i = 0; i < node->n_attributes; i++) {
+        const char *name = node->attributes[i].name, *type = type_names[node->attributes[i].type];
+        const char *wanted = wanted_type(op->attributes, name);
+        int length = wanted ? (int)strcspn(wanted, " ") : 0;
+        if (wanted && strlen(type) == (size_t)length && strncmp(wanted, type, (size_t)length) == 0)
+            continue;
         myr_buffer_clear(&text);
-        myr_buffer_printf(&text, "%s of %s", node->attributes[i].name, op->name);
-        if (!is_taken(op->attributes, &node->attributes[i]) && text.data)
+        myr_buffer_printf(&text, "%s of %s", name, op->name);
+        if (wanted)
+            myr_buffer_printf(&text, " with type %s, not %.*s", type, length, wanted);
+        if (text.data)
             note_problem(read, "attribute", text.data);
     }
     const char *refused = op->refuse ? op->refuse(node, read->graph->opset) : NULL;
