@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 /* A small file can ask for any amount of memory; no real network comes near. */
+#define MAX_CONSTANT_BYTES ((size_t)1 << 28)
 #define MAX_FOLDED_BYTES ((size_t)1 << 30)
 
 /* A node's operands, in arrays kept from node to node. */
@@ -53,11 +54,16 @@ static myr_status gather(const myr_graph *graph, const myr_node *node, operands 
 static myr_status fold(myr_graph *graph, myr_node *node, myr_operation *operation, size_t *folded_bytes)
 {
     myr_status status = MYR_OK;
-    for (int i = 0; i < node->n_outputs; i++)
-        *folded_bytes += node->outputs[i] >= 0 ? myr_tensor_bytes(&operation->out[i]) : 0;
+    for (int i = 0; i < node->n_outputs; i++) {
+        size_t n_bytes = node->outputs[i] >= 0 ? myr_tensor_bytes(&operation->out[i]) : 0;
+        if (n_bytes > MAX_CONSTANT_BYTES)
+            return myr_operation_fail(operation, MYR_ERR_LIMIT,
+                                      "a constant computed from a few numbers is larger than 256 MiB");
+        *folded_bytes += n_bytes;
+    }
     if (*folded_bytes > MAX_FOLDED_BYTES)
         return myr_operation_fail(operation, MYR_ERR_LIMIT,
-                                  "the constants computed from a few numbers grow past 1 GiB");
+                                  "with this one, the constants computed from a few numbers grow past 1 GiB");
     for (int i = 0; i < node->n_outputs && status == MYR_OK; i++) {
         myr_tensor *constant = NULL;
         if (node->outputs[i] < 0)
