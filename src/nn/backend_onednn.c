@@ -288,10 +288,13 @@ static myr_status compile_function(myr_onednn_builder *build, const myr_node *no
     dnnl_primitive_desc_t planned;
     int from;
     *taken = false;
+    /* Bounds that cross or are no numbers, and those that no finite range holds, are the reference's. */
+    bool clips = kind == dnnl_eltwise_clip;
+    if (clips && !(least <= most && least <= FLT_MAX && most >= -FLT_MAX))
+        return MYR_OK;
     if (!myr_onednn_find_place(build, node->inputs[0], &from, &layout) ||
-        dnnl_eltwise_forward_desc_init(&descriptor, dnnl_forward_inference, kind, &layout,
-                                       kind == dnnl_eltwise_clip ? least : 0,
-                                       kind == dnnl_eltwise_clip ? most : 0) != dnnl_success)
+        dnnl_eltwise_forward_desc_init(&descriptor, dnnl_forward_inference, kind, &layout, clips ? least : 0,
+                                       clips ? most : 0) != dnnl_success)
         return MYR_OK;
     planned = myr_onednn_plan(build, &descriptor, myr_onednn_new_attributes());
     if (!planned)
