@@ -1,6 +1,6 @@
 """Small ONNX files with random weights, made of the blocks that image networks consist of.
 
-    make_models.py FOLDER blocks|odd|deep|hostile
+    make_models.py FOLDER blocks|odd|deep|hostile|chains
 
 Needs Debian's python3-onnx.
 """
@@ -198,42 +198,101 @@ def deep(folder):
 
 def hostile(folder):
     """Files that are valid protobuf and mean harm. Each is refused, or gives the reference's numbers on every backend."""
-    def one(name, make):
+    def one(name, make, opset=14):
         b = Builder()
         make(b)
-        b.save(f"{folder}/{name}.onnx")
+        b.save(f"{folder}/{name}.onnx", opset=opset)
 
     floats = [1.0, 1.0, 0.0, 0.0]
     one("perm", lambda b: b.add("Transpose", "image", perm=floats, out="out"))
     one("kernel", lambda b: b.add("Conv", "image", b.weight(4, 3, 3, 3), kernel_shape=[3.0, 3.0], out="out"))
+    one("pool", lambda b: b.add("MaxPool", "image", kernel_shape=3, out="out"))
     one("axes", lambda b: b.add("ReduceMean", "image", axes=[2.0, 3.0], out="out"))
-    one("squeeze", lambda b: b.add("Flatten", b.add("Squeeze", b.add("GlobalAveragePool", "image"), axes=[2.0]), out="out"))
+    one("squeeze", lambda b: b.add("Flatten", b.add("Squeeze", b.add("GlobalAveragePool", "image"), axes=[2.0]), out="out"),
+        opset=11)
+    one("group", lambda b: b.add("Conv", "image", b.weight(4, 3, 3, 3), group=1.0, out="out"))
+    one("no_pads", lambda b: b.add("Conv", "image", b.weight(4, 3, 3, 3), pads="1111", out="out"))
 
-    def slice_nothing(b):
-        empty = b.add("ConstantOfShape", b.constant(np.array([0, 100000])))
+    def slice_of_nothing(b):
+        """Backwards through a dimension of length 0: nothing, so that the sum behind it is the image's."""
+        empty = b.add("ConstantOfShape", b.constant(np.array([0, 20])))
         cut = b.add("Slice", empty, b.constant(np.array([-1])), b.constant(np.array([-2**63])), b.constant(np.array([0])),
                     b.constant(np.array([-1])))
-        b.add("Add", "image", b.add("ReduceMean", cut, axes=[0, 1]), out="out")
-    one("slice", slice_nothing)
+        b.add("Add", "image", b.add("Concat", cut, b.weight(1, 20), axis=0), out="out")
+    one("slice", slice_of_nothing)
 
-    def grow(b):
-        x = b.add("ConstantOfShape", b.constant(np.array([2**31])))
-        b.add("Add", "image", b.add("ReduceMean", x, axes=[0]), out="out")
-    one("grow", grow)
+    def slice_at_run_time(b):
+        """The same, of a value that the image makes: a cut of length 0 and back through it."""
+        zero, far = b.constant(np.array([0])), b.constant(np.array([-2**63]))
+        empty = b.add("Slice", "image", zero, zero, b.constant(np.array([2])))
+        cut = b.add("Slice", empty, b.constant(np.array([-1])), far, b.constant(np.array([2])), b.constant(np.array([-1])))
+        b.add("Concat", cut, "image", axis=2, out="out")
+    one("slice_run", slice_at_run_time)
+
+    def grow(b, n, times=1):
+        x = "image"
+        for _ in range(times):
+            one_number = b.add("ReduceMean", b.add("ConstantOfShape", b.constant(np.array([n]))), axes=[0])
+            x = b.add("Add", x, one_number)
+        b.add("Identity", x, out="out")
+    one("grow", lambda b: grow(b, 2**36))
+    one("just_too_large", lambda b: grow(b, 2**26 + 1))
+    one("hoard", lambda b: grow(b, 2**26, 5))
     one("pad", lambda b: b.add("Pad", "image", b.constant(np.zeros(8, np.int64)), b.constant(np.zeros(0, np.float32)), out="out"))
+    one("pad_conv", lambda b: b.conv(b.add("Pad", "image", b.constant(np.array([0, 0, 1, 1, 0, 0, 1, 1])),
+                                           b.constant(np.zeros(0, np.float32))), 3, 4, 3, out="out"))
+    one("pad_many", lambda b: b.add("Pad", "image", b.constant(np.zeros(8, np.int64)), b.constant(np.zeros(2, np.float32)), out="out"))
 
-    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2**28])
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2**36])
     graph = helper.make_graph([helper.make_node("Add", ["image", "w"], ["out"])], "empty",
                               [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 20, 20])],
                               [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)], [tensor])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)]), f"{folder}/empty.onnx")
 
-    def long_chain(b):
+    def unknown(b):
         x = "image"
-        for _ in range(20000):
-            x = b.add("Relu", x)
+        for i in range(20000):
+            x = b.add(f"Operator{i}OfNobody", x)
+        b.add("Identity", x, out="out")
+    one("unknown", unknown)
+
+    inf, nan = float("inf"), float("nan")
+    bounds = {"crossed": (6.0, 0.0), "above": (inf, inf), "below": (-inf, -inf), "low_nan": (nan, 1.0), "high_nan": (0.0, nan)}
+    for name, (low, high) in bounds.items():
+        def alone(b):
+            b.add("Flatten", b.clip("image", low, high), out="out")
+
+        def behind(b):
+            """Behind a convolution, and behind a sum that cannot be made in place: the residual is read again."""
+            x = b.add("Relu", b.conv("image", 3, 8, 3, pads=[1, 1, 1, 1]))
+            y = b.clip(b.conv(x, 8, 8, 3, pads=[1, 1, 1, 1]), low, high)
+            z = b.clip(b.add("Add", b.conv(x, 8, 8, 3, pads=[1, 1, 1, 1]), x), low, high)
+            b.add("Flatten", b.add("Concat", x, y, z, axis=1), out="out")
+        one(f"alone_{name}", alone)
+        one(f"behind_{name}", behind)
+
+
+def chains(folder):
+    """Long graphs of small nodes: what is quadratic in the compiler shows."""
+    def one(name, make):
+        b = Builder()
+        make(b)
+        b.save(f"{folder}/{name}.onnx", size=4)
+
+    def chain(b, operators, n=30000):
+        x = "image"
+        for i in range(n):
+            x = b.add(operators[i % len(operators)], x)
         b.add("Flatten", x, out="out")
-    one("chain", long_chain)
+
+    def wide(b):
+        """30,000 values that all live until one sum of means at the end."""
+        made = [b.add("Relu", "image") for _ in range(30000)]
+        b.add("Flatten", b.add("Concat", *made, axis=1), out="out")
+    one("relus", lambda b: chain(b, ["Relu"]))
+    one("copies", lambda b: chain(b, ["Identity"]))
+    one("mixed", lambda b: chain(b, ["Relu", "Identity", "Sigmoid"]))
+    one("wide", wide)
 
 
 def crossed(b):
@@ -247,6 +306,8 @@ def main():
     folder, what = sys.argv[1:]
     if what == "hostile":
         return hostile(folder)
+    if what == "chains":
+        return chains(folder)
     if what == "odd":
         return odd(folder)
     if what == "deep":
