@@ -26,6 +26,16 @@ typedef struct myr_tensor_info {
     int64_t dims[MYR_TENSOR_MAX_RANK]; /* -1 = named or not given, such as the batch */
 } myr_tensor_info;
 
+/* What the layers of a network are computed in. Inputs and outputs are always f32. */
+typedef enum myr_precision {
+    MYR_PRECISION_F32,
+    MYR_PRECISION_BF16, /* values of 16 bits, sums of 32 */
+    MYR_PRECISION_INT8  /* values of 8 bits, sums of 32; layers that lose too much stay wider */
+} myr_precision;
+
+/* "f32" | "bf16" | "int8" */
+MYR_API const char *myr_precision_name(myr_precision precision);
+
 typedef struct myr_model myr_model;
 typedef struct myr_network myr_network;
 typedef struct myr_session myr_session;
@@ -44,10 +54,10 @@ typedef struct myr_session myr_session;
 MYR_API myr_status myr_model_load(const char *path, myr_model **model);
 MYR_API void myr_model_free(myr_model *model); /* NULL is fine */
 
-MYR_API size_t myr_model_n_inputs(const myr_model *model);  /* weights are no inputs */
+MYR_API size_t myr_model_n_inputs(const myr_model *model); /* weights are no inputs */
 MYR_API size_t myr_model_n_outputs(const myr_model *model);
-MYR_API const myr_tensor_info *myr_model_input(const myr_model *model, size_t i);   /* NULL out of range */
-MYR_API const myr_tensor_info *myr_model_output(const myr_model *model, size_t i);  /* NULL out of range */
+MYR_API const myr_tensor_info *myr_model_input(const myr_model *model, size_t i);  /* NULL out of range */
+MYR_API const myr_tensor_info *myr_model_output(const myr_model *model, size_t i); /* NULL out of range */
 MYR_API int64_t myr_model_opset(const myr_model *model);
 MYR_API const char *myr_model_producer(const myr_model *model); /* "" where the file names none */
 MYR_API uint64_t myr_model_n_parameters(const myr_model *model);
@@ -59,23 +69,30 @@ MYR_API const char *myr_model_operator(const myr_model *model, size_t i, size_t 
 /* Names of the backends built in, the fastest first; NULL ends. */
 MYR_API const char *const *myr_backend_names(void);
 
+typedef struct myr_network_options {
+    const char *backend; /* one of myr_backend_names, NULL = the first */
+    int batch;           /* pictures a run; 0 = 1 */
+    myr_precision precision;
+} myr_network_options;
+
 /*
  * myr_network_create - compile a model.
  *
  * Local. The model may be freed afterwards.
  *
- *  backend    one of myr_backend_names, NULL = the first
- *  batch      >= 1 pictures a run
+ *  options    [in]  zeros = the fastest backend, one picture a run, f32
  *  outputs    [in]  n_outputs names of outputs or inner tensors; the rest of the graph is dropped
  *  network    [out, owned]
  *
  * Returns:  MYR_OK | MYR_ERR_ARG (no such backend) | MYR_ERR_NOT_FOUND (no such output; lists them)
  *           | MYR_ERR_UNSUPPORTED | MYR_ERR_FORMAT (shapes that do not fit) | MYR_ERR_NOMEM
  */
-MYR_API myr_status myr_network_create(const myr_model *model, const char *backend, int batch, const char *const *outputs,
-                                      size_t n_outputs, myr_network **network);
+MYR_API myr_status myr_network_create(const myr_model *model, const myr_network_options *options,
+                                      const char *const *outputs, size_t n_outputs, myr_network **network);
 MYR_API void myr_network_free(myr_network *network); /* after its sessions */
 MYR_API const char *myr_network_backend(const myr_network *network);
+/* The one asked for, or the next wider one that backend and processor have. */
+MYR_API myr_precision myr_network_precision(const myr_network *network);
 MYR_API size_t myr_network_n_nodes(const myr_network *network);     /* after fusing */
 MYR_API size_t myr_network_arena_bytes(const myr_network *network); /* memory of one session */
 

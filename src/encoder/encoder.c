@@ -110,7 +110,8 @@ myr_status myr_encoder_open(const myr_card *card, const myr_encoder_options *opt
     if (status == MYR_OK)
         status = check_input(card, model);
     if (status == MYR_OK)
-        status = myr_network_create(model, options->backend, encoder->batch, &output, 1, &encoder->network);
+        status = myr_network_create(model, &(myr_network_options){.backend = options->backend, .batch = encoder->batch},
+                                    &output, 1, &encoder->network);
     myr_model_free(model); /* the network has its own copy of the weights */
     if (status == MYR_OK)
         status = find_dim(encoder);

@@ -18,8 +18,9 @@ struct myr_network {
     const myr_backend *backend;
     myr_graph *graph;
     myr_program program;
-    void *state;           /* the backend's */
-    int *inputs, *outputs; /* buffers */
+    myr_precision precision; /* computed in */
+    void *state;             /* the backend's */
+    int *inputs, *outputs;   /* buffers */
 };
 
 struct myr_session {
@@ -136,9 +137,10 @@ static myr_status compile(myr_network *network, bool fuse)
     return status;
 }
 
-myr_status myr_network_compile(myr_graph *graph, const char *backend, bool fuse, myr_network **out)
+myr_status myr_network_compile(myr_graph *graph, const myr_network_options *options, bool fuse, myr_network **out)
 {
     *out = NULL;
+    const char *backend = options->backend;
     const myr_backend *found = find_backend(backend);
     myr_network *network = found ? myr_alloc(1, sizeof *network) : NULL;
     if (!network) {
@@ -148,7 +150,7 @@ myr_status myr_network_compile(myr_graph *graph, const char *backend, bool fuse,
         return myr_fail(MYR_ERR_ARG, "no network backend '%s' is built in; there is: %s%s", backend,
                         N_BACKENDS == 3 ? "onednn, " : "", "openblas, reference");
     }
-    *network = (myr_network){.backend = found, .graph = graph};
+    *network = (myr_network){.backend = found, .graph = graph, .precision = MYR_PRECISION_F32};
     myr_status status = compile(network, fuse);
     if (status != MYR_OK) {
         myr_network_free(network);
@@ -195,10 +197,11 @@ static myr_status check_outputs(const myr_graph *graph, int batch)
     return MYR_OK;
 }
 
-myr_status myr_network_create(const myr_model *model, const char *backend, int batch, const char *const *outputs,
+myr_status myr_network_create(const myr_model *model, const myr_network_options *options, const char *const *outputs,
                               size_t n_outputs, myr_network **network)
 {
     myr_graph *graph;
+    int batch = options->batch == 0 ? 1 : options->batch;
     *network = NULL;
     if (batch < 1 || n_outputs < 1)
         return myr_fail(MYR_ERR_ARG, "a network needs a batch and an output");
@@ -214,7 +217,7 @@ myr_status myr_network_create(const myr_model *model, const char *backend, int b
         myr_graph_free(graph);
         return status;
     }
-    return myr_network_compile(graph, backend, true, network);
+    return myr_network_compile(graph, options, true, network);
 }
 
 void myr_network_free(myr_network *network)
@@ -233,6 +236,17 @@ void myr_network_free(myr_network *network)
 const char *myr_network_backend(const myr_network *network)
 {
     return network->backend->name;
+}
+
+myr_precision myr_network_precision(const myr_network *network)
+{
+    return network->precision;
+}
+
+const char *myr_precision_name(myr_precision precision)
+{
+    static const char *const names[] = {"f32", "bf16", "int8"};
+    return names[precision];
 }
 
 size_t myr_network_n_nodes(const myr_network *network)

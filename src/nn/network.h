@@ -8,7 +8,7 @@
 #include "nn/graph.h"
 
 /* Compile a graph whose shapes are inferred; it is taken over, also on failure. fuse: run the fusing passes first. */
-myr_status myr_network_compile(myr_graph *graph, const char *backend, bool fuse, myr_network **network);
+myr_status myr_network_compile(myr_graph *graph, const myr_network_options *options, bool fuse, myr_network **network);
 /* Input i of a session, in the order of the graph's inputs. */
 float *myr_session_input_at(myr_session *session, size_t i);
 /* Output i with its shape. */

@@ -127,7 +127,7 @@ static void run_case(const char *name, const char *backend)
     myr_session *session = NULL;
     myr_status status = myr_graph_infer(graph);
     if (status == MYR_OK) {
-        status = myr_network_compile(graph, backend, true, &network);
+        status = myr_network_compile(graph, &(myr_network_options){.backend = backend}, true, &network);
     } else {
         myr_graph_free(graph);
     }

@@ -48,7 +48,8 @@ static myr_status compute(const char *name, const char *backend, float **values,
     status = myr_graph_bind(graph, 2);
     size_t n_in = status == MYR_OK ? myr_shape_count(&graph->values[graph->inputs[0]].shape) : 0;
     if (status == MYR_OK)
-        status = myr_network_compile(graph, backend ? backend : "reference", backend != NULL, &network);
+        status = myr_network_compile(graph, &(myr_network_options){.backend = backend ? backend : "reference"},
+                                     backend != NULL, &network);
     else
         myr_graph_free(graph);
     if (status == MYR_OK)
@@ -310,7 +311,8 @@ static void networks_leave_shared_constants_alone(void **state)
             myr_session *session;
             assert_int_equal(myr_graph_copy(graph, &copy), MYR_OK);
             assert_int_equal(myr_graph_bind(copy, 2), MYR_OK);
-            assert_int_equal(myr_network_compile(copy, *backend, true, &network), MYR_OK);
+            assert_int_equal(myr_network_compile(copy, &(myr_network_options){.backend = *backend}, true, &network),
+                             MYR_OK);
             assert_int_equal(myr_session_create(network, &session), MYR_OK);
             assert_int_equal(myr_session_run(session), MYR_OK);
             myr_session_free(session);

@@ -39,7 +39,8 @@ static float *answer(const char *path, const char *backend, int batch, const cha
     myr_network *network = NULL;
     myr_session *session = NULL;
     if (myr_model_load(path, &model) != MYR_OK ||
-        myr_network_create(model, backend, batch, &output, 1, &network) != MYR_OK ||
+        myr_network_create(model, &(myr_network_options){.backend = backend, .batch = batch}, &output, 1, &network) !=
+            MYR_OK ||
         myr_session_create(network, &session) != MYR_OK)
         fail_msg("%s on %s: %s", path, backend, myr_error_detail());
     const myr_tensor_info *input = myr_model_input(model, 0);
@@ -93,7 +94,9 @@ static void slots_are_independent(void **state)
         const char *output = "embedding";
         size_t n, values = 3 * 224 * 224;
         assert_int_equal(myr_model_load(LITE0, &model), MYR_OK);
-        assert_int_equal(myr_network_create(model, *name, 4, &output, 1, &network), MYR_OK);
+        assert_int_equal(
+            myr_network_create(model, &(myr_network_options){.backend = *name, .batch = 4}, &output, 1, &network),
+            MYR_OK);
         assert_int_equal(myr_session_create(network, &session), MYR_OK);
         fill(myr_session_input(session), 4 * values, 2);
         assert_int_equal(myr_session_run(session), MYR_OK);
@@ -123,7 +126,8 @@ static float *unfused(const char *path, int batch, size_t *n)
     free(producer);
     assert_int_equal(myr_graph_bind(graph, batch), MYR_OK);
     size_t n_in = myr_shape_count(&graph->values[graph->inputs[0]].shape);
-    assert_int_equal(myr_network_compile(graph, "reference", false, &network), MYR_OK);
+    assert_int_equal(myr_network_compile(graph, &(myr_network_options){.backend = "reference"}, false, &network),
+                     MYR_OK);
     assert_int_equal(myr_session_create(network, &session), MYR_OK);
     fill(myr_session_input(session), n_in, 1);
     assert_int_equal(myr_session_run(session), MYR_OK);
@@ -210,7 +214,8 @@ static void damaged_files_are_refused(void **state)
         myr_network *network = NULL;
         const char *output = "out";
         if (myr_model_load(broken, &model) == MYR_OK && myr_model_flops(model) < 1000000000 &&
-            myr_network_create(model, "reference", 1, &output, 1, &network) == MYR_OK)
+            myr_network_create(model, &(myr_network_options){.backend = "reference", .batch = 1}, &output, 1,
+                               &network) == MYR_OK)
             assert_true(myr_network_n_nodes(network) > 0);
         myr_network_free(network);
         myr_model_free(model);
@@ -274,7 +279,9 @@ static void published_networks_match_onnxruntime(void **state)
             myr_session *session = NULL;
             const char *output = "logits";
             if (myr_model_load(path, &model) != MYR_OK ||
-                myr_network_create(model, *name, (int)(n_in / (3 * 224 * 224)), &output, 1, &network) != MYR_OK ||
+                myr_network_create(model,
+                                   &(myr_network_options){.backend = *name, .batch = (int)(n_in / (3 * 224 * 224))},
+                                   &output, 1, &network) != MYR_OK ||
                 myr_session_create(network, &session) != MYR_OK)
                 fail_msg("%s on %s: %s", path, *name, myr_error_detail());
             memcpy(myr_session_input(session), input, n_in * sizeof *input);
@@ -313,9 +320,13 @@ static void facts_of_the_default_model(void **state)
     assert_null(myr_model_output(model, 2));
     const char *output = "nowhere";
     myr_network *network;
-    assert_int_equal(myr_network_create(model, NULL, 1, &output, 1, &network), MYR_ERR_NOT_FOUND);
+    assert_int_equal(
+        myr_network_create(model, &(myr_network_options){.backend = NULL, .batch = 1}, &output, 1, &network),
+        MYR_ERR_NOT_FOUND);
     output = "embedding";
-    assert_int_equal(myr_network_create(model, "abacus", 1, &output, 1, &network), MYR_ERR_ARG);
+    assert_int_equal(
+        myr_network_create(model, &(myr_network_options){.backend = "abacus", .batch = 1}, &output, 1, &network),
+        MYR_ERR_ARG);
     myr_model_free(model);
 }
 
