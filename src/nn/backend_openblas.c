@@ -1,288 +1,224 @@
 /*
- * The OpenBLAS backend: convolutions as products of matrices (im2col; Chellapilla et al.
- * 2006), depthwise ones row by row, all else by the reference implementations.
+ * The OpenBLAS backend: products of matrices by OpenBLAS, what lies between them by
+ * loops of its own, all else by the reference implementations.
  */
+#include "nn/openblas.h"
+
 #include "base/alloc.h"
-#include "nn/backend.h"
-#include "nn/operator.h"
+#include "kernel/kernel.h"
 
 #include <cblas.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Conv ---- */
-
-typedef struct convolution {
-    myr_window window;
-    int64_t batch, n_groups, n_in, n_out; /* channels of a group */
-    const float *weights, *bias;          /* [borrowed] from the graph; bias may be NULL */
-    myr_activation activation;
-    int in, out, residual; /* buffers; residual may be -1 */
-    bool is_pointwise;     /* 1x1, stride 1, no padding: the input is the matrix already */
-} convolution;
-
-static int64_t in_plane(const convolution *self)
+const myr_openblas_kernels *myr_openblas_kernels_get(void)
 {
-    return self->window.in[0] * self->window.in[1];
+#if defined(__x86_64__)
+    const char *name = myr_cpu_name();
+    if (strncmp(name, "avx512", 6) == 0)
+        return &myr_openblas_kernels_avx512;
+    if (strcmp(name, "avx2") == 0 && __builtin_cpu_supports("fma"))
+        return &myr_openblas_kernels_avx2;
+#endif
+    return &myr_openblas_kernels_portable;
 }
 
-static int64_t out_plane(const convolution *self)
+myr_status myr_openblas_no_memory(const myr_node *node)
 {
-    return self->window.out[0] * self->window.out[1];
+    return myr_fail(MYR_ERR_NOMEM, "no memory to compile '%s'", node->name);
 }
 
-/* Output columns [first, last) whose input column lies inside, for one column of the kernel. */
-static void column_range(const myr_window *window, int64_t kx, int64_t *first, int64_t *last)
+void myr_openblas_activate(const myr_openblas_kernels *kernels, const myr_activation *activation, float *y, size_t n)
 {
-    int64_t shift = kx * window->dilation[1] - window->pad_begin[1], stride = window->stride[1];
-    *first = shift >= 0 ? 0 : (-shift + stride - 1) / stride;
-    *last = window->in[1] - 1 - shift < 0 ? 0 : (window->in[1] - 1 - shift) / stride + 1;
-    *last = *last < window->out[1] ? *last : window->out[1];
-    *first = *first < *last ? *first : *last;
-}
-
-/* Rows of `columns`: one for each channel and kernel cell, one value for each output cell. */
-static void unroll(const convolution *self, const float *in, float *columns)
-{
-    const myr_window *window = &self->window;
-    for (int64_t c = 0; c < self->n_in; c++, in += in_plane(self)) {
-        for (int64_t k = 0; k < window->kernel[0] * window->kernel[1]; k++) {
-            int64_t ky = k / window->kernel[1], kx = k % window->kernel[1], first, last;
-            column_range(window, kx, &first, &last);
-            for (int64_t y = 0; y < window->out[0]; y++, columns += window->out[1]) {
-                int64_t iy = y * window->stride[0] + ky * window->dilation[0] - window->pad_begin[0];
-                memset(columns, 0, (size_t)window->out[1] * sizeof *columns);
-                if (iy < 0 || iy >= window->in[0])
-                    continue;
-                const float *row = in + iy * window->in[1] + kx * window->dilation[1] - window->pad_begin[1];
-                for (int64_t x = first; x < last; x++)
-                    columns[x] = row[x * window->stride[1]];
-            }
-        }
-    }
-}
-
-/* One channel under its own kernel. */
-static void convolve_plane(const myr_window *window, const float *in, const float *kernel, float *out)
-{
-    memset(out, 0, (size_t)(window->out[0] * window->out[1]) * sizeof *out);
-    for (int64_t y = 0; y < window->out[0]; y++, out += window->out[1]) {
-        for (int64_t k = 0; k < window->kernel[0] * window->kernel[1]; k++) {
-            int64_t ky = k / window->kernel[1], kx = k % window->kernel[1], first, last;
-            int64_t iy = y * window->stride[0] + ky * window->dilation[0] - window->pad_begin[0];
-            if (iy < 0 || iy >= window->in[0])
-                continue;
-            column_range(window, kx, &first, &last);
-            const float *row = in + iy * window->in[1] + kx * window->dilation[1] - window->pad_begin[1];
-            float weight = kernel[k];
-            if (window->stride[1] == 1)
-                for (int64_t x = first; x < last; x++)
-                    out[x] += weight * row[x];
-            else
-                for (int64_t x = first; x < last; x++)
-                    out[x] += weight * row[x * window->stride[1]];
-        }
-    }
-}
-
-static void convolve_group(const convolution *self, const float *in, const float *weights, float *out, float *columns)
-{
-    int64_t depth = self->n_in * self->window.kernel[0] * self->window.kernel[1], cells = out_plane(self);
-    if (self->n_in == 1) {
-        for (int64_t o = 0; o < self->n_out; o++)
-            convolve_plane(&self->window, in, weights + o * depth, out + o * cells);
+    if (activation->kind == MYR_ACTIVATION_NONE)
         return;
-    }
-    if (!self->is_pointwise)
-        unroll(self, in, columns);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)self->n_out, (int)cells, (int)depth, 1, weights,
-                (int)depth, self->is_pointwise ? in : columns, (int)cells, 0, out, (int)cells);
+    if (activation->kind == MYR_ACTIVATION_RELU)
+        kernels->apply(MYR_FUNCTION_CLIP, 0, INFINITY, y, y, n);
+    else if (activation->kind == MYR_ACTIVATION_CLIP)
+        kernels->apply(MYR_FUNCTION_CLIP, activation->low, activation->high, y, y, n);
+    else
+        myr_apply_fused(activation, NULL, y, n);
 }
 
-static myr_status run_convolution(const myr_step *step, void *bound, char *const *address, char *scratch)
-{
-    (void)bound;
-    const convolution *self = step->state;
-    const float *in = (const float *)address[self->in];
-    float *out = (float *)address[self->out];
-    int64_t depth = self->n_in * self->window.kernel[0] * self->window.kernel[1], cells = out_plane(self);
-    for (int64_t i = 0; i < self->batch * self->n_groups; i++) {
-        int64_t g = i % self->n_groups;
-        convolve_group(self, in + i * self->n_in * in_plane(self), self->weights + g * self->n_out * depth,
-                       out + i * self->n_out * cells, (float *)scratch);
-    }
-    for (int64_t i = 0; i < self->batch * self->n_groups * self->n_out && self->bias; i++) {
-        float offset = self->bias[i % (self->n_groups * self->n_out)], *plane = out + i * cells;
-        for (int64_t x = 0; x < cells; x++)
-            plane[x] += offset;
-    }
-    myr_apply_fused(&self->activation, self->residual >= 0 ? (const float *)address[self->residual] : NULL, out,
-                    (size_t)(self->batch * self->n_groups * self->n_out * cells));
-    return MYR_OK;
-}
+/* ---- Orders ---- */
 
-static const myr_step_kind convolution_step = {.run = run_convolution, .free = free};
+typedef struct reorder {
+    const myr_openblas_kernels *kernels;
+    size_t n_pictures, n_rows, n_columns;
+    int from, to;
+} reorder;
 
-/* *taken is false where this backend has nothing better than the reference. */
-static myr_status compile_convolution(myr_compiler *compiler, const myr_node *node, bool *taken)
-{
-    const myr_graph *graph = compiler->graph;
-    const myr_tensor *weights = myr_node_constant(graph, node, 1), *bias = myr_node_constant(graph, node, 2);
-    const myr_shape *in = &graph->values[node->inputs[0]].shape;
-    *taken = weights && (bias || node->n_inputs < 3 || node->inputs[2] < 0);
-    if (!*taken)
-        return MYR_OK;
-    convolution *self = myr_alloc(1, sizeof *self);
-    if (!self)
-        return myr_fail(MYR_ERR_NOMEM, "no memory to compile '%s'", node->name);
-    int64_t n_groups = myr_node_int(node, "group", 1);
-    *self = (convolution){.batch = in->dims[0],
-                          .n_groups = n_groups,
-                          .n_in = weights->shape.dims[1],
-                          .n_out = weights->shape.dims[0] / n_groups,
-                          .weights = weights->data,
-                          .bias = bias ? bias->data : NULL,
-                          .activation = node->activation,
-                          .residual = -1};
-    myr_status status = myr_window_resolve(node, in, weights->shape.dims + 2, &self->window);
-    const myr_window *window = &self->window;
-    int64_t columns = self->n_in * window->kernel[0] * window->kernel[1] * window->out[0] * window->out[1];
-    self->is_pointwise = window->kernel[0] == 1 && window->kernel[1] == 1 && window->stride[0] == 1 &&
-                         window->stride[1] == 1 && window->out[0] == window->in[0] && window->out[1] == window->in[1] &&
-                         window->pad_begin[0] == 0 && window->pad_begin[1] == 0;
-    if (status == MYR_OK && (columns > INT32_MAX || self->n_out > INT32_MAX))
-        status = myr_fail(MYR_ERR_LIMIT, "node '%s' is too large for this backend", node->name);
-    if (status == MYR_OK)
-        status = myr_compiler_buffer(compiler, node->inputs[0], &self->in);
-    if (status == MYR_OK)
-        status = myr_compiler_buffer(compiler, node->outputs[0], &self->out);
-    if (status == MYR_OK && node->residual >= 0)
-        status = myr_compiler_buffer(compiler, node->residual, &self->residual);
-    if (status != MYR_OK) {
-        free(self);
-        return status;
-    }
-    bool unrolls = self->n_in > 1 && !self->is_pointwise;
-    return myr_program_add_step(compiler->program, &convolution_step, node->name, self,
-                                (int[]){self->in, self->out, self->residual}, self->residual >= 0 ? 3 : 2,
-                                unrolls ? (size_t)columns * sizeof(float) : 0);
-}
-
-/* ---- Gemm, and MatMul by one matrix ---- */
-
-typedef struct product {
-    int m, n, k;
-    bool trans_a, trans_b;
-    float alpha;
-    const float *b; /* [borrowed] (n, k) or (k, n) */
-    float *bias;    /* [owned] (n), beta applied; or NULL */
-    myr_activation activation;
-    int in, out;
-} product;
-
-static void free_product(void *memory)
-{
-    product *self = memory;
-    if (self)
-        free(self->bias);
-    free(self);
-}
-
-static myr_status run_product(const myr_step *step, void *bound, char *const *address, char *scratch)
+static myr_status run_reorder(const myr_step *step, void *bound, char *const *address, char *scratch)
 {
     (void)bound;
     (void)scratch;
-    const product *self = step->state;
-    float *out = (float *)address[self->out];
-    cblas_sgemm(CblasRowMajor, self->trans_a ? CblasTrans : CblasNoTrans, self->trans_b ? CblasTrans : CblasNoTrans,
-                self->m, self->n, self->k, self->alpha, (const float *)address[self->in],
-                self->trans_a ? self->m : self->k, self->b, self->trans_b ? self->k : self->n, 0, out, self->n);
-    for (int i = 0; i < self->m && self->bias; i++)
-        for (int j = 0; j < self->n; j++)
-            out[(size_t)i * (size_t)self->n + (size_t)j] += self->bias[j];
-    myr_apply_fused(&self->activation, NULL, out, (size_t)self->m * (size_t)self->n);
+    const reorder *self = step->state;
+    const float *from = (const float *)address[self->from];
+    float *to = (float *)address[self->to];
+    size_t n = self->n_rows * self->n_columns;
+    for (size_t i = 0; i < self->n_pictures; i++)
+        self->kernels->transpose(from + i * n, self->n_rows, self->n_columns, to + i * n);
     return MYR_OK;
 }
 
-static const myr_step_kind product_step = {.run = run_product, .free = free_product};
+static const myr_step_kind reorder_step = {.run = run_reorder, .free = free};
 
-/* A bias that is the same for every row, stretched to (n) and multiplied by beta. */
-static float *row_bias(const myr_node *node, const myr_tensor *bias, int64_t n)
+/* A step between the orders of a value. */
+static myr_status add_reorder(myr_openblas_builder *build, int value, bool to_pixels, int from, int to)
 {
-    float beta = myr_node_float(node, "beta", 1), *values = myr_alloc((size_t)n, sizeof *values);
-    size_t count = myr_shape_count(&bias->shape);
-    for (int64_t i = 0; values && i < n; i++)
-        values[i] = beta * ((const float *)bias->data)[count == 1 ? 0 : i];
-    return values;
+    const myr_value *known = &build->graph->values[value];
+    size_t n_channels = (size_t)known->shape.dims[1], plane = (size_t)(known->shape.dims[2] * known->shape.dims[3]);
+    reorder *self = myr_alloc(1, sizeof *self);
+    if (!self)
+        return myr_fail(MYR_ERR_NOMEM, "no memory to compile the network");
+    *self = (reorder){.kernels = build->kernels,
+                      .n_pictures = (size_t)known->shape.dims[0],
+                      .n_rows = to_pixels ? n_channels : plane,
+                      .n_columns = to_pixels ? plane : n_channels,
+                      .from = from,
+                      .to = to};
+    return myr_program_add_step(build->compiler->program, &reorder_step, known->name, self, (int[]){from, to}, 2, 0);
 }
 
-static myr_status compile_product(myr_compiler *compiler, const myr_node *node, bool *taken)
+/* Whether both orders of a value have the same bytes. */
+static bool is_one_order(const myr_shape *shape)
 {
-    const myr_graph *graph = compiler->graph;
-    const myr_shape *a = &graph->values[node->inputs[0]].shape;
-    const myr_tensor *b = myr_node_constant(graph, node, 1), *bias = myr_node_constant(graph, node, 2);
-    bool trans_a = myr_node_int(node, "transA", 0) != 0, trans_b = myr_node_int(node, "transB", 0) != 0;
-    *taken = false;
-    if (!b || b->shape.rank != 2 || a->rank < 2 || (node->n_inputs > 2 && node->inputs[2] >= 0 && !bias))
-        return MYR_OK;
-    int64_t k = b->shape.dims[trans_b ? 1 : 0], n = b->shape.dims[trans_b ? 0 : 1];
-    int64_t m = k > 0 ? (int64_t)myr_shape_count(a) / k : 0;
-    size_t n_bias = bias ? myr_shape_count(&bias->shape) : 1;
-    if (m < 1 || n < 1 || m > INT32_MAX || n > INT32_MAX || k > INT32_MAX || (n_bias != 1 && n_bias != (size_t)n) ||
-        (bias && bias->shape.rank == 2 && bias->shape.dims[0] != 1))
-        return MYR_OK;
-    product *self = myr_alloc(1, sizeof *self);
-    if (!self)
-        return myr_fail(MYR_ERR_NOMEM, "no memory to compile '%s'", node->name);
-    *self = (product){.m = (int)m,
-                      .n = (int)n,
-                      .k = (int)k,
-                      .trans_a = trans_a,
-                      .trans_b = trans_b,
-                      .alpha = myr_node_float(node, "alpha", 1),
-                      .b = b->data,
-                      .activation = node->activation,
-                      .bias = bias ? row_bias(node, bias, n) : NULL};
-    myr_status status = bias && !self->bias ? myr_fail(MYR_ERR_NOMEM, "no memory to compile '%s'", node->name) : MYR_OK;
-    if (status == MYR_OK)
-        status = myr_compiler_buffer(compiler, node->inputs[0], &self->in);
-    if (status == MYR_OK)
-        status = myr_compiler_buffer(compiler, node->outputs[0], &self->out);
-    if (status != MYR_OK) {
-        free_product(self);
-        return status;
-    }
-    *taken = true;
-    return myr_program_add_step(compiler->program, &product_step, node->name, self, (int[]){self->in, self->out}, 2, 0);
+    return shape->rank != 4 || shape->dims[1] == 1 || (shape->dims[2] == 1 && shape->dims[3] == 1);
+}
+
+bool myr_openblas_is_computed(const myr_openblas_builder *build, const myr_node *node, int i)
+{
+    if (i >= node->n_inputs || node->inputs[i] < 0)
+        return false;
+    const myr_value *value = &build->graph->values[node->inputs[i]];
+    return !value->constant && value->type == MYR_TYPE_F32 && myr_shape_count(&value->shape) > 0;
+}
+
+bool myr_openblas_is_by_pixel(const myr_openblas_builder *build, int value)
+{
+    return build->pixels[value] >= 0 && !is_one_order(&build->graph->values[value].shape);
+}
+
+myr_status myr_openblas_settle_plain(myr_openblas_builder *build, int value, int *buffer)
+{
+    return myr_compiler_buffer(build->compiler, value, buffer);
+}
+
+myr_status myr_openblas_settle_pixels(myr_openblas_builder *build, int value, int *buffer)
+{
+    const myr_shape *shape = &build->graph->values[value].shape;
+    myr_status status = MYR_OK;
+    if (is_one_order(shape))
+        status = myr_compiler_buffer(build->compiler, value, &build->pixels[value]);
+    else if (build->pixels[value] < 0)
+        status = myr_program_add_buffer(build->compiler->program, myr_shape_count(shape) * sizeof(float),
+                                        &build->pixels[value]);
+    *buffer = build->pixels[value];
+    return status;
+}
+
+myr_status myr_openblas_bring_plain(myr_openblas_builder *build, int value, int *buffer)
+{
+    bool is_there = build->compiler->buffer[value] >= 0 || build->pixels[value] < 0;
+    myr_status status = myr_compiler_buffer(build->compiler, value, buffer);
+    return status != MYR_OK || is_there ? status : add_reorder(build, value, false, build->pixels[value], *buffer);
+}
+
+myr_status myr_openblas_bring_pixels(myr_openblas_builder *build, int value, int *buffer)
+{
+    bool is_there = build->pixels[value] >= 0 || is_one_order(&build->graph->values[value].shape);
+    int plain;
+    myr_status status = myr_openblas_settle_pixels(build, value, buffer);
+    if (status == MYR_OK && !is_there)
+        status = myr_compiler_buffer(build->compiler, value, &plain);
+    return status != MYR_OK || is_there ? status : add_reorder(build, value, true, plain, *buffer);
 }
 
 /* ---- The backend ---- */
 
-static myr_status compile_node(myr_compiler *compiler, const myr_node *node)
+/* Which compiler takes an operator; NULL where none does. */
+static myr_openblas_compile find_compiler(const myr_node *node)
+{
+    static const struct {
+        const char *name;
+        myr_openblas_compile compile;
+    } table[] = {
+        {"Conv", myr_openblas_convolution},
+        {"Gemm", myr_openblas_product},
+        {"MatMul", myr_openblas_stack_product},
+        {"MaxPool", myr_openblas_pool},
+        {"AveragePool", myr_openblas_pool},
+        {"GlobalAveragePool", myr_openblas_mean},
+        {"ReduceMean", myr_openblas_mean},
+        {"Relu", myr_openblas_function},
+        {"Clip", myr_openblas_function},
+        {"Sigmoid", myr_openblas_function},
+        {"Tanh", myr_openblas_function},
+        {"Erf", myr_openblas_function},
+        {"Exp", myr_openblas_function},
+        {"Sqrt", myr_openblas_function},
+        {"HardSigmoid", myr_openblas_function},
+        {"HardSwish", myr_openblas_function},
+        {"LeakyRelu", myr_openblas_function},
+        {"Add", myr_openblas_pair},
+        {"Sub", myr_openblas_pair},
+        {"Mul", myr_openblas_pair},
+        {"Div", myr_openblas_pair},
+        {"Concat", myr_openblas_concat},
+        {"BatchNormalization", myr_openblas_batch_normalization},
+        {"Softmax", myr_openblas_row_operator},
+        {"LayerNormalization", myr_openblas_row_operator},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (strcmp(table[i].name, node->op->name) == 0)
+            return table[i].compile;
+    return NULL;
+}
+
+/* By the reference implementation, on plain buffers. */
+static myr_status compile_plainly(myr_openblas_builder *build, const myr_node *node)
+{
+    myr_status status = MYR_OK;
+    int buffer;
+    for (int i = 0; i < node->n_inputs && status == MYR_OK; i++)
+        if (node->inputs[i] >= 0 && !build->graph->values[node->inputs[i]].constant)
+            status = myr_openblas_bring_plain(build, node->inputs[i], &buffer);
+    if (status == MYR_OK && node->residual >= 0)
+        status = myr_openblas_bring_plain(build, node->residual, &buffer);
+    if (status != MYR_OK)
+        return status;
+    bool is_alias = node->op->kind == MYR_KIND_RESHAPE && !build->graph->values[node->inputs[0]].constant;
+    return is_alias ? myr_compiler_alias(build->compiler, node->inputs[0], node->outputs[0])
+                    : myr_reference_add(build->compiler, node);
+}
+
+static myr_status compile_node(myr_openblas_builder *build, const myr_node *node)
 {
     bool taken = false;
-    myr_status status = MYR_OK;
-    switch (node->op->kind) {
-    case MYR_KIND_RESHAPE:
-        return myr_compiler_alias(compiler, node->inputs[0], node->outputs[0]);
-    case MYR_KIND_CONV:
-        status = compile_convolution(compiler, node, &taken);
-        break;
-    case MYR_KIND_GEMM:
-    case MYR_KIND_MATMUL:
-        status = compile_product(compiler, node, &taken);
-        break;
-    default:
-        break;
-    }
-    return status != MYR_OK || taken ? status : myr_reference_add(compiler, node);
+    const myr_value *out = node->outputs[0] >= 0 ? &build->graph->values[node->outputs[0]] : NULL;
+    bool fits = out && out->type == MYR_TYPE_F32 && myr_shape_count(&out->shape) > 0;
+    myr_openblas_compile compile_it = fits ? find_compiler(node) : NULL;
+    myr_status status = compile_it ? compile_it(build, node, &taken) : MYR_OK;
+    return status != MYR_OK || taken ? status : compile_plainly(build, node);
 }
 
 static myr_status compile(myr_compiler *compiler)
 {
-    myr_status status = MYR_OK;
-    for (size_t i = 0; i < compiler->graph->n_nodes && status == MYR_OK; i++)
-        status = compile_node(compiler, &compiler->graph->nodes[i]);
+    const myr_graph *graph = compiler->graph;
+    myr_openblas_builder build = {.compiler = compiler, .graph = graph, .kernels = myr_openblas_kernels_get()};
+    build.pixels = myr_alloc(graph->n_values, sizeof *build.pixels);
+    myr_status status = build.pixels ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory to compile the network");
+    for (size_t i = 0; build.pixels && i < graph->n_values; i++)
+        build.pixels[i] = -1;
+    for (size_t i = 0; i < graph->n_nodes && status == MYR_OK; i++)
+        status = compile_node(&build, &graph->nodes[i]);
+    for (size_t i = 0; i < graph->n_outputs && status == MYR_OK; i++) {
+        int buffer;
+        if (build.pixels[graph->outputs[i]] >= 0)
+            status = myr_openblas_bring_plain(&build, graph->outputs[i], &buffer);
+    }
+    free(build.pixels);
     return status;
 }
 

@@ -1,0 +1,327 @@
+/*
+ * Convolutions, by pixel.
+ *
+ * Results are computed in blocks of pixels that fit the second cache: the block begins as bias and residual, products
+ * of matrices are added to it, the activation follows while it is still there. The left matrix is the input itself
+ * (1x1), or the windows of the block's pixels laid out as its rows, as many columns at a time as one product takes
+ * (im2col; Chellapilla et al. 2006). Convolutions of single channels go row by row.
+ */
+#include "base/alloc.h"
+#include "nn/openblas.h"
+
+#include <cblas.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Columns of a product: OpenBLAS adds up so many at once, so that an element's rounding does not depend on its block.
+ */
+#define MAX_COLUMNS 320
+/* Floats of a block, results and windows together: half of a small second cache. */
+#define BLOCK_FLOATS (1 << 17)
+/* Fewer pixels than this, and OpenBLAS spends its time on rearranging the weights. */
+#define MIN_PIXELS 384
+/* Rows of a kernel that goes row by row. */
+#define MAX_ROWS 32
+
+typedef struct convolution {
+    const myr_openblas_kernels *kernels;
+    myr_window window;
+    int64_t batch, n_groups, n_in, n_out; /* channels of a group */
+    float *weights;                       /* [owned] (n_groups, kernel y, kernel x, n_in, n_out) */
+    float *bias;                          /* [owned] (n_groups * n_out), or NULL */
+    myr_activation activation;
+    int in, out, residual;       /* buffers; residual may be -1 */
+    bool is_pointwise;           /* 1x1, stride 1, no padding: the input is the matrix already */
+    int64_t n_pixels, n_columns; /* of a block */
+} convolution;
+
+static void free_convolution(void *memory)
+{
+    convolution *self = memory;
+    if (self) {
+        free(self->weights);
+        free(self->bias);
+    }
+    free(self);
+}
+
+static int64_t all_in(const convolution *self)
+{
+    return self->n_groups * self->n_in;
+}
+
+static int64_t all_out(const convolution *self)
+{
+    return self->n_groups * self->n_out;
+}
+
+static int64_t depth_of(const convolution *self)
+{
+    return self->window.kernel[0] * self->window.kernel[1] * self->n_in;
+}
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* ---- Windows as rows ---- */
+
+/* Columns [begin, end) of a row are cut into lines, each a run of input cells next to each other in memory. */
+typedef struct unrolling {
+    int64_t n_cells; /* of the kernel in a line */
+    int64_t n_line;  /* columns of a line */
+    int64_t begin, end;
+} unrolling;
+
+static unrolling plan_unrolling(const convolution *self, int64_t begin, int64_t end)
+{
+    bool runs = self->n_groups == 1 && self->window.dilation[1] == 1;
+    int64_t n_cells = runs ? self->window.kernel[1] : 1;
+    return (unrolling){.n_cells = n_cells, .n_line = n_cells * self->n_in, .begin = begin, .end = end};
+}
+
+/* to[i] = from[i] for i in [first, last), 0 elsewhere in [0, n). */
+static void copy_between(const float *from, int64_t first, int64_t last, float *to, int64_t n)
+{
+    first = first > 0 ? smaller(first, n) : 0;
+    last = larger(first, smaller(last, n));
+    for (int64_t i = 0; i < first; i++)
+        to[i] = 0;
+    for (int64_t i = first; i < last; i++)
+        to[i] = from[i];
+    for (int64_t i = last; i < n; i++)
+        to[i] = 0;
+}
+
+/* One pixel's columns. picture: the group's first channel of the picture's first pixel. */
+static void unroll_pixel(const convolution *self, const unrolling *plan, const float *picture, int64_t y, int64_t x,
+                         float *columns)
+{
+    const myr_window *window = &self->window;
+    int64_t n_channels = all_in(self), lines_a_row = window->kernel[1] / plan->n_cells;
+    for (int64_t at = plan->begin; at < plan->end;) {
+        int64_t line = at / plan->n_line, offset = at - line * plan->n_line;
+        int64_t ky = line / lines_a_row, kx = line % lines_a_row * plan->n_cells;
+        int64_t n = smaller(plan->n_line - offset, plan->end - at);
+        int64_t iy = y * window->stride[0] + ky * window->dilation[0] - window->pad_begin[0];
+        int64_t ix = x * window->stride[1] + kx * window->dilation[1] - window->pad_begin[1];
+        int64_t first = -ix * self->n_in, last = (window->in[1] - ix) * self->n_in;
+        if (iy < 0 || iy >= window->in[0] || last <= 0 || first >= plan->n_line)
+            memset(columns, 0, (size_t)n * sizeof *columns);
+        else
+            copy_between(picture + (iy * window->in[1] + ix) * n_channels + offset, first - offset, last - offset,
+                         columns, n);
+        columns += n;
+        at += n;
+    }
+}
+
+/* Columns of the pixels [first, first + n) of all pictures. */
+static void unroll(const convolution *self, const unrolling *plan, const float *in, int64_t first, int64_t n,
+                   float *columns)
+{
+    const myr_window *window = &self->window;
+    int64_t plane = window->out[0] * window->out[1], in_picture = window->in[0] * window->in[1] * all_in(self);
+    int64_t picture = first / plane, y = first % plane / window->out[1], x = first % window->out[1];
+    for (int64_t i = 0; i < n; i++, columns += plan->end - plan->begin) {
+        unroll_pixel(self, plan, in + picture * in_picture, y, x, columns);
+        if (++x == window->out[1]) {
+            x = 0;
+            if (++y == window->out[0]) {
+                y = 0;
+                picture++;
+            }
+        }
+    }
+}
+
+/* ---- By products ---- */
+
+/* Adds one group's product to the block of n pixels from `first`. */
+static void add_product(const convolution *self, const float *in, int64_t group, int64_t first, int64_t n, float *block,
+                        float *columns)
+{
+    int64_t depth = depth_of(self), n_channels = all_in(self);
+    const float *weights = self->weights + group * depth * self->n_out;
+    for (int64_t begin = 0; begin < depth; begin += self->n_columns) {
+        int64_t n_columns = smaller(self->n_columns, depth - begin);
+        const float *left = in + first * n_channels + group * self->n_in + begin;
+        if (!self->is_pointwise) {
+            unrolling plan = plan_unrolling(self, begin, begin + n_columns);
+            unroll(self, &plan, in + group * self->n_in, first, n, columns);
+            left = columns;
+        }
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)n, (int)self->n_out, (int)n_columns, 1, left,
+                    (int)(self->is_pointwise ? n_channels : n_columns), weights + begin * self->n_out, (int)self->n_out,
+                    1, block + group * self->n_out, (int)all_out(self));
+    }
+}
+
+static myr_status run_products(const myr_step *step, void *bound, char *const *address, char *scratch)
+{
+    (void)bound;
+    const convolution *self = step->state;
+    const float *residual = self->residual >= 0 ? (const float *)address[self->residual] : NULL;
+    int64_t n_all = self->batch * self->window.out[0] * self->window.out[1], n_channels = all_out(self);
+    for (int64_t first = 0; first < n_all; first += self->n_pixels) {
+        int64_t n = smaller(self->n_pixels, n_all - first);
+        float *block = (float *)address[self->out] + first * n_channels;
+        self->kernels->fill_rows(block, residual ? residual + first * n_channels : NULL, self->bias, (size_t)n,
+                                 (size_t)n_channels);
+        for (int64_t g = 0; g < self->n_groups; g++)
+            add_product(self, (const float *)address[self->in], g, first, n, block, (float *)scratch);
+        myr_openblas_activate(self->kernels, &self->activation, block, (size_t)(n * n_channels));
+    }
+    return MYR_OK;
+}
+
+static const myr_step_kind product_step = {.run = run_products, .free = free_convolution};
+
+/* Blocks of about the same size, so that the last one is not a narrow rest. */
+static void plan_blocks(convolution *self)
+{
+    int64_t depth = depth_of(self), n_all = self->batch * self->window.out[0] * self->window.out[1];
+    int64_t parts = (depth + MAX_COLUMNS - 1) / MAX_COLUMNS;
+    self->n_columns = (depth + parts - 1) / parts;
+    int64_t most = larger(BLOCK_FLOATS / (self->n_columns + all_out(self)), MIN_PIXELS);
+    int64_t n_blocks = (n_all + most - 1) / most;
+    self->n_pixels = (n_all + n_blocks - 1) / n_blocks;
+}
+
+/* ---- Row by row ---- */
+
+static myr_status run_rows(const myr_step *step, void *bound, char *const *address, char *scratch)
+{
+    (void)bound;
+    const convolution *self = step->state;
+    const myr_window *window = &self->window;
+    int64_t n_channels = all_in(self), in_row = window->in[1] * n_channels, out_row = window->out[1] * n_channels;
+    const float *in = (const float *)address[self->in], *rows[MAX_ROWS];
+    const float *residual = self->residual >= 0 ? (const float *)address[self->residual] : NULL;
+    float *out = (float *)address[self->out];
+    myr_depthwise row = {.n_channels = n_channels,
+                         .kernel = {window->kernel[0], window->kernel[1]},
+                         .stride = window->stride[1],
+                         .dilation = window->dilation[1],
+                         .pad = window->pad_begin[1],
+                         .n_in = window->in[1],
+                         .n_out = window->out[1],
+                         .weights = self->weights,
+                         .bias = self->bias};
+    memset(scratch, 0, (size_t)in_row * sizeof(float)); /* the rows above and below the picture */
+    for (int64_t i = 0; i < self->batch * window->out[0]; i++, out += out_row) {
+        const float *picture = in + i / window->out[0] * window->in[0] * in_row;
+        for (int64_t ky = 0; ky < window->kernel[0]; ky++) {
+            int64_t iy = i % window->out[0] * window->stride[0] + ky * window->dilation[0] - window->pad_begin[0];
+            rows[ky] = iy < 0 || iy >= window->in[0] ? (const float *)scratch : picture + iy * in_row;
+        }
+        self->kernels->depthwise_row(&row, rows, out);
+        if (residual)
+            self->kernels->pair(MYR_PAIRING_ADD, out, 1, residual + i * out_row, 1, out, (size_t)out_row);
+        myr_openblas_activate(self->kernels, &self->activation, out, (size_t)out_row);
+    }
+    return MYR_OK;
+}
+
+static const myr_step_kind row_step = {.run = run_rows, .free = free_convolution};
+
+/* ---- Compiling ---- */
+
+/* Weights (o, c, ky, kx) with what is multiplied by one input next to each other; a bias where `always`. */
+static bool take_constants(convolution *self, const myr_tensor *weights, const myr_tensor *bias, bool always)
+{
+    int64_t cells = self->window.kernel[0] * self->window.kernel[1], depth = depth_of(self);
+    const float *from = weights->data;
+    self->weights = myr_alloc(myr_shape_count(&weights->shape), sizeof(float));
+    self->bias = bias || always ? myr_alloc((size_t)all_out(self), sizeof(float)) : NULL;
+    if (!self->weights || ((bias || always) && !self->bias))
+        return false;
+    for (int64_t o = 0; o < all_out(self); o++)
+        for (int64_t c = 0; c < self->n_in; c++)
+            for (int64_t k = 0; k < cells; k++, from++) {
+                int64_t group = o / self->n_out, place = k * self->n_in + c;
+                if (always) /* (cells, channels) */
+                    self->weights[k * self->n_groups + o] = *from;
+                else
+                    self->weights[(group * depth + place) * self->n_out + o % self->n_out] = *from;
+            }
+    if (bias)
+        memcpy(self->bias, bias->data, (size_t)all_out(self) * sizeof(float));
+    return true;
+}
+
+static bool is_pointwise(const myr_window *window)
+{
+    for (int i = 0; i < 2; i++)
+        if (window->kernel[i] != 1 || window->stride[i] != 1 || window->pad_begin[i] != 0 ||
+            window->out[i] != window->in[i])
+            return false;
+    return true;
+}
+
+/* Sizes that OpenBLAS's 32-bit arguments and our own arithmetic hold. */
+static bool is_small_enough(const convolution *self)
+{
+    return all_in(self) <= INT32_MAX && all_out(self) <= INT32_MAX &&
+           self->window.kernel[0] * self->window.kernel[1] <= INT32_MAX;
+}
+
+static myr_status bring_buffers(myr_openblas_builder *build, const myr_node *node, convolution *self)
+{
+    myr_status status = myr_openblas_bring_pixels(build, node->inputs[0], &self->in);
+    if (status == MYR_OK && node->residual >= 0)
+        status = myr_openblas_bring_pixels(build, node->residual, &self->residual);
+    return status != MYR_OK ? status : myr_openblas_settle_pixels(build, node->outputs[0], &self->out);
+}
+
+myr_status myr_openblas_convolution(myr_openblas_builder *build, const myr_node *node, bool *taken)
+{
+    const myr_graph *graph = build->graph;
+    const myr_tensor *weights = myr_node_constant(graph, node, 1), *bias = myr_node_constant(graph, node, 2);
+    const myr_shape *in = &graph->values[node->inputs[0]].shape;
+    bool fits = weights && (bias || node->n_inputs < 3 || node->inputs[2] < 0) &&
+                myr_openblas_is_computed(build, node, 0) && myr_shape_count(&weights->shape) > 0 &&
+                (node->residual < 0 || !graph->values[node->residual].constant);
+    if (!fits)
+        return MYR_OK;
+    convolution *self = myr_alloc(1, sizeof *self);
+    if (!self)
+        return myr_openblas_no_memory(node);
+    int64_t n_groups = myr_node_int(node, "group", 1);
+    *self = (convolution){.kernels = build->kernels,
+                          .batch = in->dims[0],
+                          .n_groups = n_groups,
+                          .n_in = weights->shape.dims[1],
+                          .n_out = weights->shape.dims[0] / n_groups,
+                          .activation = node->activation,
+                          .residual = -1};
+    myr_status status = myr_window_resolve(node, in, weights->shape.dims + 2, &self->window);
+    if (status != MYR_OK || !is_small_enough(self)) {
+        free_convolution(self);
+        return status;
+    }
+    *taken = true;
+    bool by_rows = self->n_in == 1 && self->n_out == 1 && self->window.kernel[0] <= MAX_ROWS;
+    self->is_pointwise = is_pointwise(&self->window);
+    plan_blocks(self);
+    if (!take_constants(self, weights, bias, by_rows))
+        status = myr_openblas_no_memory(node);
+    if (status == MYR_OK)
+        status = bring_buffers(build, node, self);
+    if (status != MYR_OK) {
+        free_convolution(self);
+        return status;
+    }
+    size_t scratch = by_rows              ? (size_t)(self->window.in[1] * all_in(self))
+                     : self->is_pointwise ? 0
+                                          : (size_t)(self->n_pixels * self->n_columns);
+    return myr_program_add_step(build->compiler->program, by_rows ? &row_step : &product_step, node->name, self,
+                                (int[]){self->in, self->out, self->residual}, self->residual >= 0 ? 3 : 2,
+                                scratch * sizeof(float));
+}

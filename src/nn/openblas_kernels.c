@@ -1,0 +1,334 @@
+/*
+ * The inner loops, compiled once for each kind of CPU: MYR_VARIANT is the table's name,
+ * MYR_LANES the floats of a vector register. Most loops are left to the compiler; the
+ * depthwise convolution says which values stay in registers.
+ *
+ * This file is compiled with fused multiply-add allowed, and nothing outside it may call its functions but through
+ * the table: they may use instructions other CPUs lack.
+ */
+#include "nn/openblas_kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+#ifndef MYR_VARIANT
+#define MYR_VARIANT myr_openblas_kernels_portable
+#define MYR_LANES 4
+#endif
+#define TEXT_OF(name) #name
+#define NAME_OF(name) TEXT_OF(name)
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+typedef float vector __attribute__((vector_size(4 * MYR_LANES)));
+
+ALWAYS_INLINE vector load(const float *from)
+{
+    vector value;
+    memcpy(&value, from, sizeof value);
+    return value;
+}
+
+ALWAYS_INLINE void store(float *to, vector value)
+{
+    memcpy(to, &value, sizeof value);
+}
+
+/* ---- Rows of results before their product is added ---- */
+
+static void fill_rows(float *rows, const float *residual, const float *bias, size_t n_rows, size_t n)
+{
+    for (size_t i = 0; i < n_rows; i++, rows += n) {
+        if (residual && bias)
+            for (size_t j = 0; j < n; j++)
+                rows[j] = residual[j] + bias[j];
+        else if (residual || bias)
+            memcpy(rows, residual ? residual : bias, n * sizeof *rows);
+        else
+            memset(rows, 0, n * sizeof *rows);
+        residual = residual ? residual + n : NULL;
+    }
+}
+
+/* ---- Depthwise convolution ---- */
+
+/* One cell whose window may stick out at the sides: channels [c, n) of it. */
+static void border_cell(const myr_depthwise *self, const float *const *rows, int64_t x, float *out)
+{
+    int64_t n = self->n_channels, begin = x * self->stride - self->pad, c = 0;
+    for (; c + MYR_LANES <= n || (c < n && n >= MYR_LANES); c += MYR_LANES) {
+        c = c + MYR_LANES <= n ? c : n - MYR_LANES; /* the last vector overlaps the one before */
+        vector sum = load(self->bias + c);
+        const float *weights = self->weights + c;
+        for (int64_t ky = 0; ky < self->kernel[0]; ky++) {
+            for (int64_t kx = 0; kx < self->kernel[1]; kx++, weights += n) {
+                int64_t ix = begin + kx * self->dilation;
+                if (ix >= 0 && ix < self->n_in)
+                    sum += load(weights) * load(rows[ky] + ix * n + c);
+            }
+        }
+        store(out + c, sum);
+    }
+    for (; c < n; c++) {
+        float sum = self->bias[c];
+        for (int64_t k = 0; k < self->kernel[0] * self->kernel[1]; k++) {
+            int64_t ix = begin + k % self->kernel[1] * self->dilation;
+            if (ix >= 0 && ix < self->n_in)
+                sum += self->weights[k * n + c] * rows[k / self->kernel[1]][ix * n + c];
+        }
+        out[c] = sum;
+    }
+}
+
+/* A vector of channels of cells [first, last), whose windows lie inside; the weights stay in registers. size: a
+ * constant where this is inlined, so that the loops over the kernel unroll. */
+ALWAYS_INLINE void inner_cells(const myr_depthwise *self, const float *const *rows, int64_t c, int64_t first,
+                               int64_t last, float *out, int size)
+{
+    vector weights[25];
+    const float *at[5];
+    int64_t n = self->n_channels, step = self->dilation * n;
+    vector bias = load(self->bias + c);
+#pragma GCC unroll 25
+    for (int k = 0; k < size * size; k++)
+        weights[k] = load(self->weights + k * n + c);
+#pragma GCC unroll 5
+    for (int ky = 0; ky < size; ky++)
+        at[ky] = rows[ky] + (first * self->stride - self->pad) * n + c;
+    out += first * n + c;
+    for (int64_t x = first; x < last; x++, out += n) {
+        vector sum = bias;
+#pragma GCC unroll 5
+        for (int ky = 0; ky < size; ky++) {
+#pragma GCC unroll 5
+            for (int kx = 0; kx < size; kx++)
+                sum += weights[ky * size + kx] * load(at[ky] + kx * step);
+            at[ky] += self->stride * n;
+        }
+        store(out, sum);
+    }
+}
+
+static void inner_3(const myr_depthwise *self, const float *const *rows, int64_t c, int64_t first, int64_t last,
+                    float *out)
+{
+    inner_cells(self, rows, c, first, last, out, 3);
+}
+
+static void inner_5(const myr_depthwise *self, const float *const *rows, int64_t c, int64_t first, int64_t last,
+                    float *out)
+{
+    inner_cells(self, rows, c, first, last, out, 5);
+}
+
+static void depthwise_row(const myr_depthwise *self, const float *const *rows, float *out)
+{
+    int64_t n = self->n_channels, reach = (self->kernel[1] - 1) * self->dilation;
+    int64_t first = (self->pad + self->stride - 1) / self->stride;
+    int64_t last = self->n_in - 1 - reach + self->pad < 0 ? 0 : (self->n_in - 1 - reach + self->pad) / self->stride + 1;
+    bool is_3 = self->kernel[0] == 3 && self->kernel[1] == 3, is_5 = self->kernel[0] == 5 && self->kernel[1] == 5;
+    last = last < self->n_out ? last : self->n_out;
+    if (first >= last || n < MYR_LANES || (!is_3 && !is_5))
+        first = last = self->n_out;
+    for (int64_t x = 0; x < first; x++)
+        border_cell(self, rows, x, out + x * n);
+    for (int64_t x = last; x < self->n_out; x++)
+        border_cell(self, rows, x, out + x * n);
+    for (int64_t c = 0; c < n && first < last; c += MYR_LANES) {
+        int64_t from = c + MYR_LANES <= n ? c : n - MYR_LANES;
+        if (is_3)
+            inner_3(self, rows, from, first, last, out);
+        else
+            inner_5(self, rows, from, first, last, out);
+    }
+}
+
+/* ---- Functions of single elements ---- */
+
+ALWAYS_INLINE float bits_as_float(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* e^x to a few units in the last place (Cephes' polynomial); 2^n is applied in halves, so that it never overflows
+ * before the result does. */
+ALWAYS_INLINE float exponential(float x)
+{
+    x = x < -104 ? -104 : x;
+    x = x > 89 ? 89 : x;
+    float shifted = x * 1.44269504f + 12582912.0f, whole = shifted - 12582912.0f;
+    float rest = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+    float sum = 1.9875691500e-4f;
+    sum = sum * rest + 1.3981999507e-3f;
+    sum = sum * rest + 8.3334519073e-3f;
+    sum = sum * rest + 4.1665795894e-2f;
+    sum = sum * rest + 1.6666665459e-1f;
+    sum = sum * rest + 5.0000001201e-1f;
+    sum = sum * rest * rest + rest + 1;
+    uint32_t bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    int32_t power = (int32_t)(bits - 0x4b400000u), half = power >> 1; /* 0x4b400000 is 12582912 */
+    return sum * bits_as_float((uint32_t)(half + 127) << 23) * bits_as_float((uint32_t)(power - half + 127) << 23);
+}
+
+ALWAYS_INLINE float limit(float x, float low, float high)
+{
+    x = x < low ? low : x;
+    return x > high ? high : x;
+}
+
+/* Abramowitz and Stegun 1964, 7.1.26: off by 1.5e-7 at most. */
+ALWAYS_INLINE float error_function(float x)
+{
+    float size = fabsf(x), t = 1 / (1 + 0.3275911f * size);
+    float sum = ((((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t - 0.284496736f) * t + 0.254829592f) * t;
+    return copysignf(1 - sum * exponential(-size * size), x);
+}
+
+#define FOR_EACH(expression)                                                                                           \
+    for (size_t i = 0; i < n; i++) {                                                                                   \
+        float v = x[i];                                                                                                \
+        y[i] = expression;                                                                                             \
+    }                                                                                                                  \
+    break
+
+static void apply(myr_function function, float a, float b, const float *x, float *y, size_t n)
+{
+    switch (function) {
+    case MYR_FUNCTION_CLIP:
+        FOR_EACH(limit(v, a, b));
+    case MYR_FUNCTION_SIGMOID:
+        FOR_EACH(1 / (1 + exponential(-v)));
+    case MYR_FUNCTION_TANH:
+        FOR_EACH(1 - 2 / (exponential(2 * v) + 1));
+    case MYR_FUNCTION_ERF:
+        FOR_EACH(error_function(v));
+    case MYR_FUNCTION_EXP:
+        FOR_EACH(exponential(v));
+    case MYR_FUNCTION_SQRT:
+        FOR_EACH(sqrtf(v));
+    case MYR_FUNCTION_HARD_SIGMOID:
+        FOR_EACH(limit(a * v + b, 0, 1));
+    case MYR_FUNCTION_HARD_SWISH:
+        FOR_EACH(v * limit(v / 6 + 0.5f, 0, 1));
+    case MYR_FUNCTION_LEAKY_RELU:
+        FOR_EACH(v < 0 ? a * v : v);
+    }
+}
+
+/* ---- Pairs ---- */
+
+#define PAIR_BY(operator)                                                                                              \
+    if (x_stride && z_stride)                                                                                          \
+        for (size_t i = 0; i < n; i++)                                                                                 \
+            y[i] = x[i] operator z[i];                                                                                 \
+    else if (x_stride)                                                                                                 \
+        for (size_t i = 0; i < n; i++)                                                                                 \
+            y[i] = x[i] operator first_z;                                                                              \
+    else                                                                                                               \
+        for (size_t i = 0; i < n; i++)                                                                                 \
+            y[i] = first_x operator(z_stride ? z[i] : first_z);                                                        \
+    break
+
+static void pair(myr_pairing pairing, const float *x, int x_stride, const float *z, int z_stride, float *y, size_t n)
+{
+    if (n == 0)
+        return;
+    float first_x = x[0], first_z = z[0];
+    switch (pairing) {
+    case MYR_PAIRING_ADD:
+        PAIR_BY(+);
+    case MYR_PAIRING_SUBTRACT:
+        PAIR_BY(-);
+    case MYR_PAIRING_MULTIPLY:
+        PAIR_BY(*);
+    case MYR_PAIRING_DIVIDE:
+        PAIR_BY(/);
+    }
+}
+
+static void scale(const float *x, const float *factor, const float *offset, float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i] * factor[i] + offset[i];
+}
+
+static void raise(const float *x, float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i] > y[i] ? x[i] : y[i];
+}
+
+/* ---- Rows ---- */
+
+/* Sums in lanes, then over the lanes: the compiler may not reorder sums by itself. */
+#define SUM_OF(total, expression)                                                                                      \
+    do {                                                                                                               \
+        float lanes[16] = {0};                                                                                         \
+        size_t i = 0;                                                                                                  \
+        for (; i + 16 <= n; i += 16)                                                                                   \
+            for (size_t l = 0; l < 16; l++) {                                                                          \
+                size_t at = i + l;                                                                                     \
+                lanes[l] += expression;                                                                                \
+            }                                                                                                          \
+        for (size_t at = i; at < n; at++)                                                                              \
+            lanes[at - i] += expression;                                                                               \
+        for (size_t l = 0; l < 16; l++)                                                                                \
+            total += lanes[l];                                                                                         \
+    } while (0)
+
+static void softmax_row(const float *x, float *y, size_t n)
+{
+    float highest = -INFINITY, total = 0;
+    for (size_t i = 0; i < n; i++)
+        highest = x[i] > highest ? x[i] : highest;
+    for (size_t i = 0; i < n; i++)
+        y[i] = exponential(x[i] - highest);
+    SUM_OF(total, y[at]);
+    for (size_t i = 0; i < n; i++)
+        y[i] /= total;
+}
+
+static void normalise_row(const float *x, const float *factors, const float *bias, float epsilon, float *y, size_t n)
+{
+    float sum = 0, squares = 0;
+    SUM_OF(sum, x[at]);
+    float mean = sum / (float)n;
+    SUM_OF(squares, (x[at] - mean) * (x[at] - mean));
+    float factor = 1 / sqrtf(squares / (float)n + epsilon);
+    if (bias)
+        for (size_t i = 0; i < n; i++)
+            y[i] = (x[i] - mean) * factor * factors[i] + bias[i];
+    else
+        for (size_t i = 0; i < n; i++)
+            y[i] = (x[i] - mean) * factor * factors[i];
+}
+
+/* ---- Layout ---- */
+
+#define TILE 16 /* floats of a cache line */
+
+static void transpose(const float *in, size_t n_rows, size_t n_columns, float *out)
+{
+    for (size_t column = 0; column < n_columns; column += TILE) {
+        size_t end = column + TILE < n_columns ? column + TILE : n_columns;
+        for (size_t row = 0; row < n_rows; row += TILE) {
+            size_t bottom = row + TILE < n_rows ? row + TILE : n_rows;
+            for (size_t j = column; j < end; j++)
+                for (size_t i = row; i < bottom; i++)
+                    out[j * n_rows + i] = in[i * n_columns + j];
+        }
+    }
+}
+
+const myr_openblas_kernels MYR_VARIANT = {.name = NAME_OF(MYR_VARIANT),
+                                          .fill_rows = fill_rows,
+                                          .depthwise_row = depthwise_row,
+                                          .apply = apply,
+                                          .pair = pair,
+                                          .scale = scale,
+                                          .raise = raise,
+                                          .softmax_row = softmax_row,
+                                          .normalise_row = normalise_row,
+                                          .transpose = transpose};
