@@ -95,6 +95,12 @@ bool myr_openblas_is_computed(const myr_openblas_builder *build, const myr_node 
     return !value->constant && value->type == MYR_TYPE_F32 && myr_shape_count(&value->shape) > 0;
 }
 
+const myr_shape *myr_openblas_shape(const myr_openblas_builder *build, int value)
+{
+    const myr_value *known = &build->graph->values[value];
+    return known->constant ? &known->constant->shape : &known->shape;
+}
+
 bool myr_openblas_is_by_pixel(const myr_openblas_builder *build, int value)
 {
     return build->pixels[value] >= 0 && !is_one_order(&build->graph->values[value].shape);

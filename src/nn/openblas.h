@@ -37,6 +37,8 @@ myr_status myr_openblas_row_operator(myr_openblas_builder *build, const myr_node
 
 /* Input i is there at run time, is of floats and not empty. */
 bool myr_openblas_is_computed(const myr_openblas_builder *build, const myr_node *node, int i);
+/* The shape of a value, or of the constant it is: those of the file have none of their own. */
+const myr_shape *myr_openblas_shape(const myr_openblas_builder *build, int value);
 /* A value whose orders differ, and that is there by pixel. */
 bool myr_openblas_is_by_pixel(const myr_openblas_builder *build, int value);
 /* The value in one of the orders; its buffer in *buffer. By pixel: rank 4 only. */

@@ -183,14 +183,11 @@ static void join_dims(pairing *self)
         bool joins = true;
         for (int side = 0; side < 2; side++)
             joins = joins && self->strides[side][d] == self->strides[side][kept] * (size_t)self->dims[kept];
-        /* A last stride of 0 stands for one element, and that of a dimension of 1 says nothing. */
-        if (self->dims[d] == 1)
+        if (self->dims[d] == 1) /* its stride says nothing */
             continue;
         if (self->dims[kept] == 1) {
             for (int side = 0; side < 2; side++)
-                self->strides[side][kept] = self->strides[side][d] != 0 && kept == self->rank - 1
-                                                ? self->strides[side][d]
-                                                : self->strides[side][d];
+                self->strides[side][kept] = self->strides[side][d];
             self->dims[kept] = self->dims[d];
         } else if (joins) {
             self->dims[kept] *= self->dims[d];
@@ -215,7 +212,7 @@ static float *order_constant(const myr_openblas_kernels *kernels, const myr_tens
     float *copy = myr_alloc(n, sizeof *copy);
     if (!copy)
         return NULL;
-    if (!by_pixel || shape->rank < 3) { /* below rank 3 there is no channel to move */
+    if (!by_pixel || shape->rank < 3 || n == 0) { /* below rank 3 there is no channel to move */
         memcpy(copy, constant->data, n * sizeof *copy);
         return copy;
     }
@@ -262,7 +259,8 @@ static bool chooses_pixels(const myr_openblas_builder *build, const myr_node *no
 myr_status myr_openblas_pair(myr_openblas_builder *build, const myr_node *node, bool *taken)
 {
     const myr_value *values = build->graph->values, *out = &values[node->outputs[0]];
-    const myr_shape *sides[2] = {&values[node->inputs[0]].shape, &values[node->inputs[1]].shape};
+    const myr_shape *sides[2] = {myr_openblas_shape(build, node->inputs[0]),
+                                 myr_openblas_shape(build, node->inputs[1])};
     if (node->residual >= 0 || out->shape.rank < 1)
         return MYR_OK;
     pairing *self = myr_alloc(1, sizeof *self);
@@ -344,7 +342,7 @@ static myr_status bring_parts(myr_openblas_builder *build, const myr_node *node,
     myr_status status = MYR_OK;
     for (int i = 0; i < node->n_inputs && status == MYR_OK; i++) {
         const myr_value *value = &values[node->inputs[i]];
-        order_dims(&value->shape, rank, by_pixel, dims);
+        order_dims(myr_openblas_shape(build, node->inputs[i]), rank, by_pixel, dims);
         self->n_floats[i] = 1;
         for (int d = axis; d < rank; d++)
             self->n_floats[i] *= (size_t)dims[d];

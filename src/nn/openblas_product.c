@@ -65,7 +65,7 @@ static float *row_bias(const myr_node *node, const myr_tensor *bias, int64_t n)
 myr_status myr_openblas_product(myr_openblas_builder *build, const myr_node *node, bool *taken)
 {
     const myr_graph *graph = build->graph;
-    const myr_shape *a = &graph->values[node->inputs[0]].shape;
+    const myr_shape *a = myr_openblas_shape(build, node->inputs[0]);
     const myr_tensor *b = myr_node_constant(graph, node, 1), *bias = myr_node_constant(graph, node, 2);
     bool trans_a = myr_node_int(node, "transA", 0) != 0, trans_b = myr_node_int(node, "transB", 0) != 0;
     if (!b || b->shape.rank != 2 || a->rank < 2 || (node->n_inputs > 2 && node->inputs[2] >= 0 && !bias) ||
@@ -178,7 +178,8 @@ myr_status myr_openblas_stack_product(myr_openblas_builder *build, const myr_nod
     myr_status status = myr_openblas_product(build, node, taken);
     if (status != MYR_OK || *taken || node->residual >= 0)
         return status;
-    const myr_shape *sides[2] = {&values[node->inputs[0]].shape, &values[node->inputs[1]].shape};
+    const myr_shape *sides[2] = {myr_openblas_shape(build, node->inputs[0]),
+                                 myr_openblas_shape(build, node->inputs[1])};
     stack_product *self = myr_alloc(1, sizeof *self);
     if (!self)
         return myr_openblas_no_memory(node);
