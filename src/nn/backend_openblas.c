@@ -41,6 +41,21 @@ void myr_openblas_activate(const myr_openblas_kernels *kernels, const myr_activa
         myr_apply_fused(activation, NULL, y, n);
 }
 
+void myr_openblas_finish(const myr_openblas_kernels *kernels, const myr_activation *activation, const float *residual,
+                         const float *bias, float *rows, size_t n_rows, size_t n)
+{
+    bool clips = activation->kind == MYR_ACTIVATION_CLIP, cuts = activation->kind == MYR_ACTIVATION_RELU;
+    bool is_other = !clips && !cuts && activation->kind != MYR_ACTIVATION_NONE;
+    if (residual || bias || clips || cuts)
+        kernels->finish_rows(rows, residual, bias,
+                             clips  ? activation->low
+                             : cuts ? 0
+                                    : -INFINITY,
+                             clips ? activation->high : INFINITY, n_rows, n);
+    if (is_other)
+        myr_apply_fused(activation, NULL, rows, n_rows * n);
+}
+
 /* ---- Orders ---- */
 
 typedef struct reorder {

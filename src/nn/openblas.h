@@ -52,4 +52,8 @@ myr_status myr_openblas_no_memory(const myr_node *node);
 /* What is fused behind a node, in place; residual sums are the caller's. */
 void myr_openblas_activate(const myr_openblas_kernels *kernels, const myr_activation *activation, float *y, size_t n);
 
+/* Residual (n_rows, n) and bias (n), either may be NULL, and the activation, on rows of products. */
+void myr_openblas_finish(const myr_openblas_kernels *kernels, const myr_activation *activation, const float *residual,
+                         const float *bias, float *rows, size_t n_rows, size_t n);
+
 #endif

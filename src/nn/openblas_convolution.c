@@ -1,8 +1,8 @@
 /*
  * Convolutions, by pixel.
  *
- * Results are computed in blocks of pixels that fit the second cache: the block begins as bias and residual, products
- * of matrices are added to it, the activation follows while it is still there. The left matrix is the input itself
+ * Results are computed in blocks of pixels that fit the second cache: products of matrices are added
+ * up in it, bias, residual and activation follow while it is still there. The left matrix is the input itself
  * (1x1), or the windows of the block's pixels laid out as its rows, as many columns at a time as one product takes
  * (im2col; Chellapilla et al. 2006). Convolutions of single channels go row by row.
  */
@@ -10,6 +10,7 @@
 #include "nn/openblas.h"
 
 #include <cblas.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,8 +28,9 @@ typedef struct convolution {
     const myr_openblas_kernels *kernels;
     myr_window window;
     int64_t batch, n_groups, n_in, n_out; /* channels of a group */
-    float *weights;                       /* [owned] (n_groups, kernel y, kernel x, n_in, n_out) */
-    float *bias;                          /* [owned] (n_groups * n_out), or NULL */
+    size_t n_panels;                      /* floats of a group's weights in panels; 0 = not in panels */
+    float *weights;                       /* [owned] (n_groups, kernel y, kernel x, n_in, n_out), or in panels */
+    float *bias;                          /* [owned] (n_groups * n_out) and zeros for the last panel */
     myr_activation activation;
     int in, out, residual;       /* buffers; residual may be -1 */
     bool is_pointwise;           /* 1x1, stride 1, no padding: the input is the matrix already */
@@ -143,9 +145,35 @@ static void unroll(const convolution *self, const unrolling *plan, const float *
 
 /* ---- By products ---- */
 
+/* The columns [begin, end) of one group, by our own kernel; bias, residual and bounds too. */
+static void multiply_panels(const convolution *self, int64_t group, int64_t begin, int64_t end, int64_t n,
+                            const float *left, const float *residual, float *block)
+{
+    const myr_activation *activation = &self->activation;
+    bool clips = activation->kind == MYR_ACTIVATION_CLIP, cuts = activation->kind == MYR_ACTIVATION_RELU;
+    int64_t place = group * self->n_out;
+    self->kernels->multiply(
+        &(myr_rows_by_panels){.n_rows = (size_t)n,
+                              .n_out = (size_t)self->n_out,
+                              .first = (size_t)begin,
+                              .last = (size_t)end,
+                              .depth = (size_t)depth_of(self),
+                              .left = left,
+                              .left_stride = (size_t)(self->is_pointwise ? all_in(self) : end - begin),
+                              .panels = self->weights + (size_t)group * self->n_panels,
+                              .bias = self->bias + place,
+                              .residual = residual ? residual + place : NULL,
+                              .out = block + place,
+                              .out_stride = (size_t)all_out(self),
+                              .low = clips  ? activation->low
+                                     : cuts ? 0
+                                            : -INFINITY,
+                              .high = clips ? activation->high : INFINITY});
+}
+
 /* Adds one group's product to the block of n pixels from `first`. */
-static void add_product(const convolution *self, const float *in, int64_t group, int64_t first, int64_t n, float *block,
-                        float *columns)
+static void add_product(const convolution *self, const float *in, int64_t group, int64_t first, int64_t n,
+                        const float *residual, float *block, float *columns)
 {
     int64_t depth = depth_of(self), n_channels = all_in(self);
     const float *weights = self->weights + group * depth * self->n_out;
@@ -157,9 +185,12 @@ static void add_product(const convolution *self, const float *in, int64_t group,
             unroll(self, &plan, in + group * self->n_in, first, n, columns);
             left = columns;
         }
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)n, (int)self->n_out, (int)n_columns, 1, left,
-                    (int)(self->is_pointwise ? n_channels : n_columns), weights + begin * self->n_out, (int)self->n_out,
-                    1, block + group * self->n_out, (int)all_out(self));
+        if (self->n_panels > 0)
+            multiply_panels(self, group, begin, begin + n_columns, n, left, residual, block);
+        else
+            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)n, (int)self->n_out, (int)n_columns, 1, left,
+                        (int)(self->is_pointwise ? n_channels : n_columns), weights + begin * self->n_out,
+                        (int)self->n_out, begin > 0 ? 1 : 0, block + group * self->n_out, (int)all_out(self));
     }
 }
 
@@ -172,11 +203,14 @@ static myr_status run_products(const myr_step *step, void *bound, char *const *a
     for (int64_t first = 0; first < n_all; first += self->n_pixels) {
         int64_t n = smaller(self->n_pixels, n_all - first);
         float *block = (float *)address[self->out] + first * n_channels;
-        self->kernels->fill_rows(block, residual ? residual + first * n_channels : NULL, self->bias, (size_t)n,
-                                 (size_t)n_channels);
+        const float *added = residual ? residual + first * n_channels : NULL;
         for (int64_t g = 0; g < self->n_groups; g++)
-            add_product(self, (const float *)address[self->in], g, first, n, block, (float *)scratch);
-        myr_openblas_activate(self->kernels, &self->activation, block, (size_t)(n * n_channels));
+            add_product(self, (const float *)address[self->in], g, first, n, added, block, (float *)scratch);
+        if (self->n_panels == 0)
+            myr_openblas_finish(self->kernels, &self->activation, added, self->bias, block, (size_t)n,
+                                (size_t)n_channels);
+        else if (self->activation.kind > MYR_ACTIVATION_CLIP)
+            myr_openblas_activate(self->kernels, &self->activation, block, (size_t)(n * n_channels));
     }
     return MYR_OK;
 }
@@ -233,24 +267,41 @@ static const myr_step_kind row_step = {.run = run_rows, .free = free_convolution
 
 /* ---- Compiling ---- */
 
-/* Weights (o, c, ky, kx) with what is multiplied by one input next to each other; a bias where `always`. */
-static bool take_constants(convolution *self, const myr_tensor *weights, const myr_tensor *bias, bool always)
+/* Where the weight of output o at a place of the windows' columns lies. */
+static size_t find_weight(const convolution *self, bool by_rows, int64_t o, int64_t cell, int64_t channel)
 {
-    int64_t cells = self->window.kernel[0] * self->window.kernel[1], depth = depth_of(self);
+    size_t depth = (size_t)depth_of(self), n_out = (size_t)self->n_out, width = self->kernels->panel_width;
+    size_t group = (size_t)o / n_out, column = (size_t)o % n_out, place = (size_t)(cell * self->n_in + channel);
+    if (by_rows) /* (cells, channels) */
+        return (size_t)cell * (size_t)self->n_groups + (size_t)o;
+    if (self->n_panels == 0)
+        return (group * depth + place) * n_out + column;
+    size_t first = column / width * width, own_width = n_out - first > width / 2 ? width : width / 2;
+    return group * self->n_panels + first * depth + place * own_width + column % width;
+}
+
+/* Weights (o, c, ky, kx) in the order they are used in, and the bias. */
+static bool take_constants(convolution *self, const myr_tensor *weights, const myr_tensor *bias, bool by_rows)
+{
+    int64_t cells = self->window.kernel[0] * self->window.kernel[1];
+    size_t width = self->kernels->panel_width, n_out = (size_t)self->n_out, n_weights, n_all;
     const float *from = weights->data;
-    self->weights = myr_alloc(myr_shape_count(&weights->shape), sizeof(float));
-    self->bias = bias || always ? myr_alloc((size_t)all_out(self), sizeof(float)) : NULL;
-    if (!self->weights || ((bias || always) && !self->bias))
+    if (width > 0 && !by_rows) {
+        size_t half = width / 2;
+        if (!myr_mul((n_out + half - 1) / half * half, (size_t)depth_of(self), &self->n_panels))
+            return false;
+    }
+    if (!myr_mul(self->n_panels, (size_t)self->n_groups, &n_all))
+        return false;
+    n_weights = self->n_panels > 0 ? n_all : myr_shape_count(&weights->shape);
+    self->weights = myr_alloc_huge(n_weights, sizeof(float));
+    self->bias = myr_alloc((size_t)all_out(self) + width, sizeof(float));
+    if (!self->weights || !self->bias)
         return false;
     for (int64_t o = 0; o < all_out(self); o++)
         for (int64_t c = 0; c < self->n_in; c++)
-            for (int64_t k = 0; k < cells; k++, from++) {
-                int64_t group = o / self->n_out, place = k * self->n_in + c;
-                if (always) /* (cells, channels) */
-                    self->weights[k * self->n_groups + o] = *from;
-                else
-                    self->weights[(group * depth + place) * self->n_out + o % self->n_out] = *from;
-            }
+            for (int64_t k = 0; k < cells; k++)
+                self->weights[find_weight(self, by_rows, o, k, c)] = *from++;
     if (bias)
         memcpy(self->bias, bias->data, (size_t)all_out(self) * sizeof(float));
     return true;

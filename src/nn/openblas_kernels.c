@@ -33,21 +33,130 @@ ALWAYS_INLINE void store(float *to, vector value)
     memcpy(to, &value, sizeof value);
 }
 
-/* ---- Rows of results before their product is added ---- */
-
-static void fill_rows(float *rows, const float *residual, const float *bias, size_t n_rows, size_t n)
+ALWAYS_INLINE float limit(float x, float low, float high)
 {
-    for (size_t i = 0; i < n_rows; i++, rows += n) {
-        if (residual && bias)
-            for (size_t j = 0; j < n; j++)
-                rows[j] = residual[j] + bias[j];
-        else if (residual || bias)
-            memcpy(rows, residual ? residual : bias, n * sizeof *rows);
-        else
-            memset(rows, 0, n * sizeof *rows);
-        residual = residual ? residual + n : NULL;
+    x = x < low ? low : x;
+    return x > high ? high : x;
+}
+
+/* ---- Products ---- */
+
+#if MYR_LANES > 4
+#define PANEL_WIDTH (2 * MYR_LANES)
+#define MOST_ROWS (MYR_LANES == 16 ? 14 : 6) /* their sums, of two vectors each, fill the registers */
+
+/* Sums of n_rows rows and n_vectors vectors of columns, all in registers; both are constants where this is inlined. */
+ALWAYS_INLINE void multiply_tile(const myr_rows_by_panels *self, const float *left, const float *panel,
+                                 const float *bias, float *out, size_t out_stride, int n_rows, int n_vectors)
+{
+    vector sums[MOST_ROWS][2];
+    size_t n = self->last - self->first, left_stride = self->left_stride;
+    for (int i = 0; i < n_rows; i++)
+        for (int v = 0; v < n_vectors; v++)
+            sums[i][v] = load(self->first > 0 ? out + (size_t)i * out_stride + v * MYR_LANES : bias + v * MYR_LANES);
+    for (size_t k = 0; k < n; k++, panel += n_vectors * MYR_LANES) {
+        vector columns[2];
+#pragma GCC unroll 2
+        for (int v = 0; v < n_vectors; v++)
+            columns[v] = load(panel + v * MYR_LANES);
+#pragma GCC unroll 14
+        for (int i = 0; i < n_rows; i++) {
+            float factor = left[(size_t)i * left_stride + k];
+#pragma GCC unroll 2
+            for (int v = 0; v < n_vectors; v++)
+                sums[i][v] += factor * columns[v];
+        }
+    }
+    for (int i = 0; i < n_rows; i++)
+        for (int v = 0; v < n_vectors; v++)
+            store(out + (size_t)i * out_stride + v * MYR_LANES, sums[i][v]);
+}
+
+#define TILE_OF(n_rows)                                                                                                \
+    case n_rows:                                                                                                       \
+        if (is_wide)                                                                                                   \
+            multiply_tile(self, left, panel, bias, out, out_stride, n_rows, 2);                                        \
+        else                                                                                                           \
+            multiply_tile(self, left, panel, bias, out, out_stride, n_rows, 1);                                        \
+        break
+
+static void choose_tile(const myr_rows_by_panels *self, const float *left, const float *panel, const float *bias,
+                        float *out, size_t out_stride, size_t n_rows, bool is_wide)
+{
+    switch (n_rows) {
+#if MYR_LANES == 16
+        TILE_OF(14);
+        TILE_OF(7);
+#else
+        TILE_OF(6);
+#endif
+        TILE_OF(3);
+        TILE_OF(2);
+        TILE_OF(1);
     }
 }
+
+static size_t tile_height(size_t n_rows)
+{
+    size_t heights[] = {14, 7, 6, 3, 2};
+    for (size_t i = MYR_LANES == 16 ? 0 : 2; i < 5; i++)
+        if (n_rows >= heights[i] && (heights[i] != 6 || MYR_LANES != 16))
+            return heights[i];
+    return 1;
+}
+
+/* Residual and bounds, once the sums are complete. */
+static void finish_tile(const myr_rows_by_panels *self, size_t row, size_t column, size_t n_rows, size_t n)
+{
+    float low = self->low, high = self->high;
+    for (size_t i = row; i < row + n_rows; i++) {
+        float *out = self->out + i * self->out_stride + column;
+        const float *residual = self->residual + (self->residual ? i * self->out_stride + column : 0);
+        if (self->residual)
+            for (size_t j = 0; j < n; j++)
+                out[j] = limit(out[j] + residual[j], low, high);
+        else
+            for (size_t j = 0; j < n; j++)
+                out[j] = limit(out[j], low, high);
+    }
+}
+
+/* A tile at the right edge: computed apart, so that nothing is written behind the columns there are. */
+static void multiply_edge(const myr_rows_by_panels *self, const float *left, const float *panel, const float *bias,
+                          float *out, size_t n_rows, size_t n, bool is_wide)
+{
+    float apart[14 * 2 * MYR_LANES] = {0};
+    for (size_t i = 0; i < n_rows && self->first > 0; i++)
+        memcpy(apart + i * PANEL_WIDTH, out + i * self->out_stride, n * sizeof *out);
+    choose_tile(self, left, panel, bias, apart, PANEL_WIDTH, n_rows, is_wide);
+    for (size_t i = 0; i < n_rows; i++)
+        memcpy(out + i * self->out_stride, apart + i * PANEL_WIDTH, n * sizeof *out);
+}
+
+static void multiply_all(const myr_rows_by_panels *self)
+{
+    bool ends = self->last == self->depth && (self->residual || self->low > -INFINITY || self->high < INFINITY);
+    for (size_t column = 0; column < self->n_out; column += PANEL_WIDTH) {
+        size_t n = self->n_out - column < PANEL_WIDTH ? self->n_out - column : PANEL_WIDTH;
+        bool is_wide = n > MYR_LANES, is_whole = n == PANEL_WIDTH || n == MYR_LANES;
+        const float *panel = self->panels + column * self->depth + self->first * (is_wide ? PANEL_WIDTH : MYR_LANES);
+        for (size_t row = 0, height; row < self->n_rows; row += height) {
+            height = tile_height(self->n_rows - row);
+            const float *left = self->left + row * self->left_stride;
+            float *out = self->out + row * self->out_stride + column;
+            if (is_whole)
+                choose_tile(self, left, panel, self->bias + column, out, self->out_stride, height, is_wide);
+            else
+                multiply_edge(self, left, panel, self->bias + column, out, height, n, is_wide);
+            if (ends)
+                finish_tile(self, row, column, height, n);
+        }
+    }
+}
+#else
+#define PANEL_WIDTH 0
+#define multiply_all NULL
+#endif
 
 /* ---- Depthwise convolution ---- */
 
@@ -170,12 +279,6 @@ ALWAYS_INLINE float exponential(float x)
     memcpy(&bits, &shifted, sizeof bits);
     int32_t power = (int32_t)(bits - 0x4b400000u), half = power >> 1; /* 0x4b400000 is 12582912 */
     return sum * bits_as_float((uint32_t)(half + 127) << 23) * bits_as_float((uint32_t)(power - half + 127) << 23);
-}
-
-ALWAYS_INLINE float limit(float x, float low, float high)
-{
-    x = x < low ? low : x;
-    return x > high ? high : x;
 }
 
 /* Abramowitz and Stegun 1964, 7.1.26: off by 1.5e-7 at most. */
@@ -305,6 +408,23 @@ static void normalise_row(const float *x, const float *factors, const float *bia
             y[i] = (x[i] - mean) * factor * factors[i];
 }
 
+static void finish_rows(float *rows, const float *residual, const float *bias, float low, float high, size_t n_rows,
+                        size_t n)
+{
+    for (size_t i = 0; i < n_rows; i++, rows += n) {
+        const float *added = residual ? residual + i * n : NULL;
+        if (added && bias)
+            for (size_t j = 0; j < n; j++)
+                rows[j] = limit(rows[j] + bias[j] + added[j], low, high);
+        else if (added || bias)
+            for (size_t j = 0; j < n; j++)
+                rows[j] = limit(rows[j] + (bias ? bias : added)[j], low, high);
+        else
+            for (size_t j = 0; j < n; j++)
+                rows[j] = limit(rows[j], low, high);
+    }
+}
+
 /* ---- Layout ---- */
 
 #define TILE 16 /* floats of a cache line */
@@ -323,7 +443,9 @@ static void transpose(const float *in, size_t n_rows, size_t n_columns, float *o
 }
 
 const myr_openblas_kernels MYR_VARIANT = {.name = NAME_OF(MYR_VARIANT),
-                                          .fill_rows = fill_rows,
+                                          .panel_width = PANEL_WIDTH,
+                                          .multiply = multiply_all,
+                                          .finish_rows = finish_rows,
                                           .depthwise_row = depthwise_row,
                                           .apply = apply,
                                           .pair = pair,

@@ -19,6 +19,20 @@ typedef struct myr_depthwise {
     const float *bias;             /* (n_channels) */
 } myr_depthwise;
 
+/* Rows of a matrix times some columns of another, added up over several calls. The right matrix lies in panels: each
+ * has panel_width columns next to each other, row after row; the last one half as many if those are enough. */
+typedef struct myr_rows_by_panels {
+    size_t n_rows, n_out;
+    size_t first, last, depth;      /* of depth rows of the right matrix, those in [first, last) */
+    const float *left;              /* (n_rows, last - first) */
+    const float *panels;            /* (n_panels, depth, width) all of them, zeros behind n_out */
+    const float *bias;              /* (n_out), read up to a whole panel */
+    const float *residual;          /* (n_rows, n_out), or NULL */
+    float *out;                     /* (n_rows, n_out); first > 0 adds to it */
+    size_t left_stride, out_stride; /* floats from row to row; the residual's is out_stride */
+    float low, high;                /* after the last row of the right matrix, results are put between them */
+} myr_rows_by_panels;
+
 typedef enum myr_function {
     MYR_FUNCTION_CLIP, /* between a and b; a = 0, b = infinity is Relu */
     MYR_FUNCTION_SIGMOID,
@@ -40,8 +54,13 @@ typedef enum myr_pairing {
 
 typedef struct myr_openblas_kernels {
     const char *name;
-    /* Each of n_rows rows becomes bias (n; NULL = 0) plus its row of the residual (n_rows, n; may be NULL). */
-    void (*fill_rows)(float *rows, const float *residual, const float *bias, size_t n_rows, size_t n);
+    size_t panel_width; /* 0: no multiply, use OpenBLAS */
+    /* An element's sum has one order, whatever rows are computed with it. */
+    void (*multiply)(const myr_rows_by_panels *self);
+    /* To each of n_rows rows its row of the residual (n_rows, n; may be NULL) and the bias (n; NULL = 0) are added;
+     * results lie between low and high. */
+    void (*finish_rows)(float *rows, const float *residual, const float *bias, float low, float high, size_t n_rows,
+                        size_t n);
     /* One row of results (n_out, n_channels) from kernel[0] rows of the input; out is no input. */
     void (*depthwise_row)(const myr_depthwise *self, const float *const *rows, float *out);
     void (*apply)(myr_function function, float a, float b, const float *x, float *y, size_t n);

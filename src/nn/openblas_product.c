@@ -40,12 +40,11 @@ static myr_status run_product(const myr_step *step, void *bound, char *const *ad
     for (int first = 0; first < self->m; first += BLOCK_ROWS) {
         int n_rows = self->m - first < BLOCK_ROWS ? self->m - first : BLOCK_ROWS;
         float *block = out + (size_t)first * (size_t)self->n;
-        self->kernels->fill_rows(block, NULL, self->bias, (size_t)n_rows, (size_t)self->n);
         cblas_sgemm(CblasRowMajor, self->trans_a ? CblasTrans : CblasNoTrans, self->trans_b ? CblasTrans : CblasNoTrans,
                     n_rows, self->n, self->k, self->alpha,
                     in + (self->trans_a ? (size_t)first : (size_t)first * (size_t)self->k),
-                    self->trans_a ? self->m : self->k, self->b, self->trans_b ? self->k : self->n, 1, block, self->n);
-        myr_openblas_activate(self->kernels, &self->activation, block, (size_t)n_rows * (size_t)self->n);
+                    self->trans_a ? self->m : self->k, self->b, self->trans_b ? self->k : self->n, 0, block, self->n);
+        myr_openblas_finish(self->kernels, &self->activation, NULL, self->bias, block, (size_t)n_rows, (size_t)self->n);
     }
     return MYR_OK;
 }
