@@ -1,10 +1,11 @@
 /*
  * Convolutions, by pixel.
  *
- * Results are computed in blocks of pixels that fit the second cache: products of matrices are added
- * up in it, bias, residual and activation follow while it is still there. The left matrix is the input itself
- * (1x1), or the windows of the block's pixels laid out as its rows, as many columns at a time as one product takes
- * (im2col; Chellapilla et al. 2006). Convolutions of single channels go row by row.
+ * Results are computed in blocks of pixels that fit the second cache: products of matrices are added up in
+ * it, bias, residual and activation follow while it is still there. The products are OpenBLAS's, or, where the kernels
+ * have one for this CPU, those of a kernel that takes the weights in panels arranged once, not in every call. The left
+ * matrix is the input itself (1x1), or the windows of the block's pixels laid out as its rows, as many columns at a
+ * time as one product takes (im2col; Chellapilla et al. 2006). Convolutions of single channels go row by row.
  */
 #include "base/alloc.h"
 #include "nn/openblas.h"
@@ -14,8 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Columns of a product: OpenBLAS adds up so many at once, so that an element's rounding does not depend on its block.
- */
+/* Columns of a product: no more than OpenBLAS adds up at once, so that an element's rounding does not depend on the
+ * block it is in; and short sums round less. */
 #define MAX_COLUMNS 320
 /* Floats of a block, results and windows together: half of a small second cache. */
 #define BLOCK_FLOATS (1 << 17)
@@ -200,6 +201,8 @@ static myr_status run_products(const myr_step *step, void *bound, char *const *a
     const convolution *self = step->state;
     const float *residual = self->residual >= 0 ? (const float *)address[self->residual] : NULL;
     int64_t n_all = self->batch * self->window.out[0] * self->window.out[1], n_channels = all_out(self);
+    myr_activation_kind kind = self->activation.kind;
+    bool is_other = kind != MYR_ACTIVATION_NONE && kind != MYR_ACTIVATION_RELU && kind != MYR_ACTIVATION_CLIP;
     for (int64_t first = 0; first < n_all; first += self->n_pixels) {
         int64_t n = smaller(self->n_pixels, n_all - first);
         float *block = (float *)address[self->out] + first * n_channels;
@@ -209,7 +212,7 @@ static myr_status run_products(const myr_step *step, void *bound, char *const *a
         if (self->n_panels == 0)
             myr_openblas_finish(self->kernels, &self->activation, added, self->bias, block, (size_t)n,
                                 (size_t)n_channels);
-        else if (self->activation.kind > MYR_ACTIVATION_CLIP)
+        else if (is_other)
             myr_openblas_activate(self->kernels, &self->activation, block, (size_t)(n * n_channels));
     }
     return MYR_OK;

@@ -53,7 +53,7 @@ ALWAYS_INLINE void multiply_tile(const myr_rows_by_panels *self, const float *le
     size_t n = self->last - self->first, left_stride = self->left_stride;
     for (int i = 0; i < n_rows; i++)
         for (int v = 0; v < n_vectors; v++)
-            sums[i][v] = load(self->first > 0 ? out + (size_t)i * out_stride + v * MYR_LANES : bias + v * MYR_LANES);
+            sums[i][v] = self->first > 0 ? (vector){0} : load(bias + v * MYR_LANES);
     for (size_t k = 0; k < n; k++, panel += n_vectors * MYR_LANES) {
         vector columns[2];
 #pragma GCC unroll 2
@@ -67,9 +67,12 @@ ALWAYS_INLINE void multiply_tile(const myr_rows_by_panels *self, const float *le
                 sums[i][v] += factor * columns[v];
         }
     }
+    /* What is there already is added last: short sums round less than one long one. */
     for (int i = 0; i < n_rows; i++)
-        for (int v = 0; v < n_vectors; v++)
-            store(out + (size_t)i * out_stride + v * MYR_LANES, sums[i][v]);
+        for (int v = 0; v < n_vectors; v++) {
+            float *to = out + (size_t)i * out_stride + v * MYR_LANES;
+            store(to, self->first > 0 ? load(to) + sums[i][v] : sums[i][v]);
+        }
 }
 
 #define TILE_OF(n_rows)                                                                                                \
