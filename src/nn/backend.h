@@ -10,9 +10,10 @@
 typedef struct myr_compiler {
     const myr_graph *graph; /* outlives the program */
     myr_program *program;
-    int *buffer;   /* (n_values) buffer of a value in plain row-major layout, or -1 */
-    int *last_use; /* (n_values) last node that reads it; INT32_MAX for outputs and inputs */
-    void *state;   /* [owned] what the backend keeps with the network; freed by release */
+    int *buffer;                    /* (n_values) buffer of a value in plain row-major layout, or -1 */
+    int *last_use;                  /* (n_values) last node that reads it; INT32_MAX for outputs and inputs */
+    myr_precision asked, precision; /* precision: what it computes in, F32 unless the backend says otherwise */
+    void *state;                    /* [owned] what the backend keeps with the network; freed by release */
 } myr_compiler;
 
 typedef struct myr_backend {

@@ -45,8 +45,8 @@ static bool can_sum_into(const myr_onednn_builder *build, const myr_node *node)
            build->compiler->last_use[residual] == build->node_place && build->compiler->buffer[residual] < 0;
 }
 
-static bool describe_convolution(const myr_node *node, const myr_shape *in, const myr_shape *out,
-                                 const myr_tensor *weights, const dnnl_memory_desc_t *result,
+static bool describe_convolution(const myr_onednn_builder *build, const myr_node *node, const myr_shape *in,
+                                 const myr_shape *out, const myr_tensor *weights, const dnnl_memory_desc_t *result,
                                  dnnl_convolution_desc_t *descriptor, dnnl_memory_desc_t *given)
 {
     int64_t n_groups = myr_node_int(node, "group", 1), n_out = weights->shape.dims[0];
@@ -60,10 +60,10 @@ static bool describe_convolution(const myr_node *node, const myr_shape *in, cons
         return false;
     window_dims all = as_dims(&window);
     bool has_bias = node->n_inputs > 2 && node->inputs[2] >= 0;
-    return myr_onednn_set_layout(&source, 4, in->dims, dnnl_format_tag_any) &&
-           myr_onednn_set_layout(&kernel, rank, shape, dnnl_format_tag_any) &&
-           myr_onednn_set_layout(given, rank, shape, rank == 5 ? dnnl_goihw : dnnl_oihw) &&
-           myr_onednn_set_layout(&bias, 1, &out->dims[1], dnnl_a) &&
+    return myr_onednn_set_layout(&source, build->type, 4, in->dims, dnnl_format_tag_any) &&
+           myr_onednn_set_layout(&kernel, build->type, rank, shape, dnnl_format_tag_any) &&
+           myr_onednn_set_layout(given, dnnl_f32, rank, shape, rank == 5 ? dnnl_goihw : dnnl_oihw) &&
+           myr_onednn_set_layout(&bias, dnnl_f32, 1, &out->dims[1], dnnl_a) &&
            dnnl_dilated_convolution_forward_desc_init(descriptor, dnnl_forward_inference, dnnl_convolution_direct,
                                                       &source, &kernel, has_bias ? &bias : NULL, result, all.stride,
                                                       all.dilation, all.pad_begin, all.pad_end) == dnnl_success;
@@ -117,9 +117,9 @@ static myr_status compile_convolution(myr_onednn_builder *build, const myr_node 
     bool sums = node->residual >= 0 && can_sum_into(build, node);
     if (sums)
         result = build->places[node->residual].layout;
-    else if (!myr_onednn_set_layout(&result, 4, out->dims, dnnl_format_tag_any))
+    else if (!myr_onednn_set_layout(&result, build->type, 4, out->dims, dnnl_format_tag_any))
         return MYR_OK;
-    if (!describe_convolution(node, in, out, weights, &result, &descriptor, &given))
+    if (!describe_convolution(build, node, in, out, weights, &result, &descriptor, &given))
         return MYR_OK;
     bool adds_later = node->residual >= 0 && !sums;
     planned =
@@ -171,7 +171,7 @@ static myr_status compile_pool(myr_onednn_builder *build, const myr_node *node, 
                             window.in[i] - window.pad_begin[i];
     }
     window_dims all = as_dims(&window);
-    if (!myr_onednn_set_layout(&result, 4, shape, dnnl_format_tag_any) ||
+    if (!myr_onednn_set_layout(&result, source.data_type, 4, shape, dnnl_format_tag_any) ||
         dnnl_pooling_v2_forward_desc_init(&descriptor, dnnl_forward_inference, kind, &source, &result, all.stride,
                                           all.kernel, all.dilation, all.pad_begin, all.pad_end) != dnnl_success)
         return MYR_OK;
@@ -248,7 +248,7 @@ static myr_status add_sum(myr_onednn_builder *build, const char *label, const in
         if (status != MYR_OK)
             return status;
     }
-    if (!myr_onednn_set_layout(&target, out->rank, out->dims, dnnl_format_tag_any) ||
+    if (!myr_onednn_set_layout(&target, build->type, out->rank, out->dims, dnnl_format_tag_any) ||
         dnnl_binary_desc_init(&descriptor, kind, &left, &right, &target) != dnnl_success)
         return MYR_OK;
     planned = myr_onednn_plan(build, &descriptor, myr_onednn_fused_attributes(activation, false));
@@ -318,7 +318,7 @@ static myr_status compile_concat(myr_onednn_builder *build, const myr_node *node
             return MYR_OK;
     dnnl_primitive_attr_t attributes = myr_onednn_new_attributes();
     dnnl_status_t planning =
-        attributes && myr_onednn_set_layout(&target, out->rank, out->dims, dnnl_format_tag_any)
+        attributes && myr_onednn_set_layout(&target, build->type, out->rank, out->dims, dnnl_format_tag_any)
             ? dnnl_concat_primitive_desc_create(&planned, &target, n, axis, layouts, attributes, build->engine)
             : dnnl_unimplemented;
     dnnl_primitive_attr_destroy(attributes);
@@ -364,6 +364,22 @@ static bool find_factors(const myr_graph *graph, const myr_node *node, factors *
     return found->weights && (!bias || found->bias);
 }
 
+/* The value, which is there in plain layout, as rows: in this layout of rank 2, whatever its own rank. */
+static myr_status bring_rows(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *rows, int *buffer)
+{
+    dnnl_memory_desc_t plain = *rows;
+    int from;
+    myr_status status = myr_compiler_buffer(build->compiler, value, &from);
+    *buffer = from;
+    if (status != MYR_OK || rows->data_type == dnnl_f32)
+        return status;
+    plain.data_type = dnnl_f32;
+    status = myr_program_add_buffer(build->compiler->program, dnnl_memory_desc_get_size(rows), buffer);
+    return status == MYR_OK
+               ? myr_onednn_add_reorder(build, build->graph->values[value].name, from, &plain, *buffer, rows)
+               : status;
+}
+
 static myr_status add_product(myr_onednn_builder *build, const myr_node *node, const factors *all, bool *taken)
 {
     int64_t source_dims[2] = {all->m, all->k}, weight_dims[2] = {all->n, all->k}, bias_dims[1] = {all->n},
@@ -373,11 +389,11 @@ static myr_status add_product(myr_onednn_builder *build, const myr_node *node, c
     dnnl_primitive_desc_t planned;
     int from, to;
     *taken = false;
-    if (!myr_onednn_set_layout(&source, 2, source_dims, dnnl_ab) ||
-        !myr_onednn_set_layout(&result, 2, result_dims, dnnl_ab) ||
-        !myr_onednn_set_layout(&weights, 2, weight_dims, dnnl_format_tag_any) ||
-        !myr_onednn_set_layout(&given, 2, weight_dims, all->transposed ? dnnl_ab : dnnl_ba) ||
-        !myr_onednn_set_layout(&bias, 1, bias_dims, dnnl_a) ||
+    if (!myr_onednn_set_layout(&source, build->type, 2, source_dims, dnnl_ab) ||
+        !myr_onednn_set_layout(&result, dnnl_f32, 2, result_dims, dnnl_ab) ||
+        !myr_onednn_set_layout(&weights, build->type, 2, weight_dims, dnnl_format_tag_any) ||
+        !myr_onednn_set_layout(&given, dnnl_f32, 2, weight_dims, all->transposed ? dnnl_ab : dnnl_ba) ||
+        !myr_onednn_set_layout(&bias, dnnl_f32, 1, bias_dims, dnnl_a) ||
         dnnl_inner_product_forward_desc_init(&descriptor, dnnl_forward_inference, &source, &weights,
                                              all->bias ? &bias : NULL, &result) != dnnl_success)
         return MYR_OK;
@@ -389,7 +405,7 @@ static myr_status add_product(myr_onednn_builder *build, const myr_node *node, c
     myr_status status = self ? myr_onednn_make_plain(build, node->inputs[0])
                              : myr_fail(MYR_ERR_NOMEM, "no memory to compile '%s'", node->name);
     if (status == MYR_OK)
-        status = myr_compiler_buffer(build->compiler, node->inputs[0], &from);
+        status = bring_rows(build, node->inputs[0], &source, &from);
     if (status == MYR_OK)
         status = myr_compiler_buffer(build->compiler, node->outputs[0], &to);
     if (status == MYR_OK)
@@ -488,7 +504,10 @@ static void enter_thread(void)
 static myr_status compile(myr_compiler *compiler)
 {
     const myr_graph *graph = compiler->graph;
-    myr_onednn_builder build = {.compiler = compiler, .graph = graph};
+    myr_onednn_builder build = {.compiler = compiler, .graph = graph, .type = dnnl_f32};
+    if (compiler->asked != MYR_PRECISION_F32 && dnnl_get_effective_cpu_isa() >= dnnl_cpu_isa_avx512_core_bf16)
+        build.type = dnnl_bf16;
+    compiler->precision = build.type == dnnl_bf16 ? MYR_PRECISION_BF16 : MYR_PRECISION_F32;
     dnnl_status_t made = dnnl_engine_create(&build.engine, dnnl_cpu, 0);
     if (made != dnnl_success)
         return myr_onednn_library_failed(made, "making an engine");

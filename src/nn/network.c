@@ -104,7 +104,7 @@ static myr_status keep_ends(myr_network *network, const myr_compiler *compiler)
     return MYR_OK;
 }
 
-static myr_status compile(myr_network *network, bool fuse)
+static myr_status compile(myr_network *network, const myr_network_options *options, bool fuse)
 {
     myr_graph *graph = network->graph;
     myr_status status = fuse ? myr_graph_fuse(graph) : MYR_OK;
@@ -113,7 +113,8 @@ static myr_status compile(myr_network *network, bool fuse)
     myr_compiler compiler = {.graph = graph,
                              .program = &network->program,
                              .buffer = no_buffers(graph->n_values),
-                             .last_use = find_last_uses(graph)};
+                             .last_use = find_last_uses(graph),
+                             .asked = options->precision};
     network->inputs = no_buffers(graph->n_inputs);
     network->outputs = no_buffers(graph->n_outputs);
     if (!compiler.buffer || !compiler.last_use || !network->inputs || !network->outputs)
@@ -128,6 +129,7 @@ static myr_status compile(myr_network *network, bool fuse)
     if (status == MYR_OK)
         status = network->backend->compile(&compiler);
     network->state = compiler.state;
+    network->precision = compiler.precision;
     if (status == MYR_OK)
         status = keep_ends(network, &compiler);
     if (status == MYR_OK)
@@ -151,7 +153,7 @@ myr_status myr_network_compile(myr_graph *graph, const myr_network_options *opti
                         N_BACKENDS == 3 ? "onednn, " : "", "openblas, reference");
     }
     *network = (myr_network){.backend = found, .graph = graph, .precision = MYR_PRECISION_F32};
-    myr_status status = compile(network, fuse);
+    myr_status status = compile(network, options, fuse);
     if (status != MYR_OK) {
         myr_network_free(network);
         return status;

@@ -38,6 +38,7 @@ typedef struct myr_onednn_builder {
     const myr_graph *graph;
     dnnl_engine_t engine;
     myr_onednn_place *places; /* (n_values) */
+    dnnl_data_type_t type;    /* what values are kept in where nothing says otherwise */
     bool *shared;             /* (n_values) its buffer is another value's too, so nothing may be summed into it */
     int node_place;
 } myr_onednn_builder;
@@ -49,9 +50,10 @@ void myr_onednn_add_argument(myr_onednn_call *self, int name, int buffer, const 
 /* Finish a call from its descriptor: the primitive, its scratch memory, the step. Takes call and descriptor over. */
 myr_status myr_onednn_add_call(myr_onednn_builder *build, const char *label, myr_onednn_call *self,
                                dnnl_primitive_desc_t descriptor);
-/* A layout of 32-bit floats by its tag; dims: (rank). oneDNN's functions read arrays of their full length. */
-bool myr_onednn_set_layout(dnnl_memory_desc_t *layout, int rank, const int64_t *dims, dnnl_format_tag_t tag);
-/* Row-major layout of a shape; false where oneDNN has none for its rank. */
+/* A layout by its tag; dims: (rank). oneDNN's functions read arrays of their full length. */
+bool myr_onednn_set_layout(dnnl_memory_desc_t *layout, dnnl_data_type_t type, int rank, const int64_t *dims,
+                           dnnl_format_tag_t tag);
+/* Row-major layout of 32-bit floats; false where oneDNN has none for its rank. */
 bool myr_onednn_plain_layout(const myr_shape *shape, dnnl_memory_desc_t *layout);
 dnnl_primitive_attr_t myr_onednn_new_attributes(void);
 /* A step that copies a buffer into another layout. */

@@ -131,11 +131,12 @@ myr_status myr_onednn_add_call(myr_onednn_builder *build, const char *label, myr
                                 self->scratch_bytes);
 }
 
-bool myr_onednn_set_layout(dnnl_memory_desc_t *layout, int rank, const int64_t *dims, dnnl_format_tag_t tag)
+bool myr_onednn_set_layout(dnnl_memory_desc_t *layout, dnnl_data_type_t type, int rank, const int64_t *dims,
+                           dnnl_format_tag_t tag)
 {
     dnnl_dims_t full = {0};
     memcpy(full, dims, (size_t)rank * sizeof *dims);
-    return dnnl_memory_desc_init_by_tag(layout, rank, full, dnnl_f32, tag) == dnnl_success;
+    return dnnl_memory_desc_init_by_tag(layout, rank, full, type, tag) == dnnl_success;
 }
 
 bool myr_onednn_plain_layout(const myr_shape *shape, dnnl_memory_desc_t *layout)
@@ -143,7 +144,7 @@ bool myr_onednn_plain_layout(const myr_shape *shape, dnnl_memory_desc_t *layout)
     static const dnnl_format_tag_t tags[] = {dnnl_a, dnnl_ab, dnnl_abc, dnnl_abcd, dnnl_abcde};
     if (shape->rank < 1 || shape->rank > 5)
         return false;
-    return myr_onednn_set_layout(layout, shape->rank, shape->dims, tags[shape->rank - 1]);
+    return myr_onednn_set_layout(layout, dnnl_f32, shape->rank, shape->dims, tags[shape->rank - 1]);
 }
 
 dnnl_primitive_attr_t myr_onednn_new_attributes(void)
