@@ -37,6 +37,7 @@ typedef enum myr_precision {
 MYR_API const char *myr_precision_name(myr_precision precision);
 
 typedef struct myr_model myr_model;
+typedef struct myr_calibration myr_calibration; /* see calibration.h */
 typedef struct myr_network myr_network;
 typedef struct myr_session myr_session;
 
@@ -73,6 +74,7 @@ typedef struct myr_network_options {
     const char *backend; /* one of myr_backend_names, NULL = the first */
     int batch;           /* pictures a run; 0 = 1 */
     myr_precision precision;
+    const myr_calibration *calibration; /* [borrowed] needed for INT8; may be freed once the network is made */
 } myr_network_options;
 
 /*
@@ -84,7 +86,7 @@ typedef struct myr_network_options {
  *  outputs    [in]  n_outputs names of outputs or inner tensors; the rest of the graph is dropped
  *  network    [out, owned]
  *
- * Returns:  MYR_OK | MYR_ERR_ARG (no such backend) | MYR_ERR_NOT_FOUND (no such output; lists them)
+ * Returns:  MYR_OK | MYR_ERR_ARG (no such backend; INT8 without a calibration) | MYR_ERR_NOT_FOUND (no such output; lists them)
  *           | MYR_ERR_UNSUPPORTED | MYR_ERR_FORMAT (shapes that do not fit) | MYR_ERR_NOMEM
  */
 MYR_API myr_status myr_network_create(const myr_model *model, const myr_network_options *options,

@@ -34,112 +34,6 @@ static window_dims as_dims(const myr_window *window)
     return all;
 }
 
-static myr_status add_sum(myr_onednn_builder *build, const char *label, const int sides[2], int result,
-                          dnnl_alg_kind_t kind, const myr_activation *activation, bool *taken);
-
-/* Whether the residual's buffer can become the result's: nobody reads it afterwards, or for the convolution itself. */
-static bool can_sum_into(const myr_onednn_builder *build, const myr_node *node)
-{
-    int residual = node->residual;
-    return build->places[residual].buffer >= 0 && !build->shared[residual] && node->inputs[0] != residual &&
-           build->compiler->last_use[residual] == build->node_place && build->compiler->buffer[residual] < 0;
-}
-
-static bool describe_convolution(const myr_onednn_builder *build, const myr_node *node, const myr_shape *in,
-                                 const myr_shape *out, const myr_tensor *weights, const dnnl_memory_desc_t *result,
-                                 dnnl_convolution_desc_t *descriptor, dnnl_memory_desc_t *given)
-{
-    int64_t n_groups = myr_node_int(node, "group", 1), n_out = weights->shape.dims[0];
-    int64_t dims[5] = {n_groups, n_out / n_groups, weights->shape.dims[1], weights->shape.dims[2],
-                       weights->shape.dims[3]};
-    const int64_t *shape = n_groups > 1 ? dims : dims + 1;
-    int rank = n_groups > 1 ? 5 : 4;
-    dnnl_memory_desc_t source, kernel, bias;
-    myr_window window;
-    if (myr_window_resolve(node, in, weights->shape.dims + 2, &window) != MYR_OK)
-        return false;
-    window_dims all = as_dims(&window);
-    bool has_bias = node->n_inputs > 2 && node->inputs[2] >= 0;
-    return myr_onednn_set_layout(&source, build->type, 4, in->dims, dnnl_format_tag_any) &&
-           myr_onednn_set_layout(&kernel, build->type, rank, shape, dnnl_format_tag_any) &&
-           myr_onednn_set_layout(given, dnnl_f32, rank, shape, rank == 5 ? dnnl_goihw : dnnl_oihw) &&
-           myr_onednn_set_layout(&bias, dnnl_f32, 1, &out->dims[1], dnnl_a) &&
-           dnnl_dilated_convolution_forward_desc_init(descriptor, dnnl_forward_inference, dnnl_convolution_direct,
-                                                      &source, &kernel, has_bias ? &bias : NULL, result, all.stride,
-                                                      all.dilation, all.pad_begin, all.pad_end) == dnnl_success;
-}
-
-/* Weights, bias, source and result of a planned convolution. sum_into: the buffer to add to, or -1. */
-static myr_status add_convolution(myr_onednn_builder *build, const myr_node *node, dnnl_primitive_desc_t planned,
-                                  const dnnl_memory_desc_t *given, int sum_into)
-{
-    const myr_tensor *weights = myr_node_constant(build->graph, node, 1),
-                     *bias = myr_node_constant(build->graph, node, 2);
-    const dnnl_memory_desc_t *result = myr_onednn_layout_of(planned, dnnl_query_dst_md, 0);
-    int source, target = sum_into;
-    myr_onednn_call *self = myr_onednn_new_call(build);
-    myr_status status = self ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory to compile '%s'", node->name);
-    if (status == MYR_OK)
-        status = myr_onednn_bring(build, node->inputs[0], myr_onednn_layout_of(planned, dnnl_query_src_md, 0), &source);
-    if (status == MYR_OK)
-        status = myr_onednn_add_constant(build, self, DNNL_ARG_WEIGHTS, weights->data, given,
-                                         myr_onednn_layout_of(planned, dnnl_query_weights_md, 0));
-    if (status == MYR_OK && bias) {
-        const dnnl_memory_desc_t *layout = myr_onednn_layout_of(planned, dnnl_query_weights_md, 1);
-        status = myr_onednn_add_constant(build, self, DNNL_ARG_BIAS, bias->data, layout, layout);
-    }
-    if (status == MYR_OK && target >= 0)
-        build->places[node->outputs[0]] = (myr_onednn_place){.buffer = target, .layout = *result};
-    else if (status == MYR_OK)
-        status = myr_onednn_settle(build, node->outputs[0], result, &target);
-    if (status != MYR_OK) {
-        myr_onednn_free_call(self);
-        dnnl_primitive_desc_destroy(planned);
-        return status;
-    }
-    myr_onednn_add_argument(self, DNNL_ARG_SRC, source, myr_onednn_layout_of(planned, dnnl_query_src_md, 0));
-    myr_onednn_add_argument(self, DNNL_ARG_DST, target, result);
-    return myr_onednn_add_call(build, node->name, self, planned);
-}
-
-static myr_status compile_convolution(myr_onednn_builder *build, const myr_node *node, bool *taken)
-{
-    const myr_graph *graph = build->graph;
-    const myr_tensor *weights = myr_node_constant(graph, node, 1);
-    const myr_shape *in = &graph->values[node->inputs[0]].shape, *out = &graph->values[node->outputs[0]].shape;
-    const myr_activation none = {.kind = MYR_ACTIVATION_NONE};
-    dnnl_memory_desc_t result, given;
-    dnnl_convolution_desc_t descriptor;
-    dnnl_primitive_desc_t planned;
-    *taken = false;
-    if (!weights || (node->n_inputs > 2 && node->inputs[2] >= 0 && !myr_node_constant(graph, node, 2)))
-        return MYR_OK;
-    bool sums = node->residual >= 0 && can_sum_into(build, node);
-    if (sums)
-        result = build->places[node->residual].layout;
-    else if (!myr_onednn_set_layout(&result, build->type, 4, out->dims, dnnl_format_tag_any))
-        return MYR_OK;
-    if (!describe_convolution(build, node, in, out, weights, &result, &descriptor, &given))
-        return MYR_OK;
-    bool adds_later = node->residual >= 0 && !sums;
-    planned =
-        myr_onednn_plan(build, &descriptor, myr_onednn_fused_attributes(adds_later ? &none : &node->activation, sums));
-    if (!planned)
-        return MYR_OK;
-    *taken = true;
-    myr_status status = add_convolution(build, node, planned, &given, sums ? build->places[node->residual].buffer : -1);
-    if (status == MYR_OK && adds_later) {
-        bool added;
-        status = add_sum(build, node->name, (int[]){node->outputs[0], node->residual}, node->outputs[0],
-                         dnnl_binary_add, &node->activation, &added);
-        if (status == MYR_OK && !added) { /* the reference computes both, once more */
-            build->places[node->outputs[0]].buffer = -1;
-            *taken = false;
-        }
-    }
-    return status;
-}
-
 static myr_status compile_pool(myr_onednn_builder *build, const myr_node *node, bool global, bool *taken)
 {
     const myr_graph *graph = build->graph;
@@ -150,8 +44,17 @@ static myr_status compile_pool(myr_onednn_builder *build, const myr_node *node, 
     dnnl_primitive_desc_t planned;
     int from, to;
     *taken = false;
-    if (in->rank != 4 || !myr_onednn_find_place(build, node->inputs[0], &from, &source))
+    const myr_onednn_place *place = &build->places[node->inputs[0]];
+    bool stays_narrow = node->op->kind == MYR_KIND_MAX_POOL && place->scale > 0;
+    float scale = stays_narrow ? place->scale : 0; /* a maximum needs no floats */
+    if (in->rank != 4)
         return MYR_OK;
+    if (stays_narrow) {
+        from = place->buffer;
+        source = place->layout;
+    } else if (!myr_onednn_find_place(build, node->inputs[0], &from, &source)) {
+        return MYR_OK;
+    }
     if (global) {
         memcpy(window.kernel, in->dims + 2, sizeof window.kernel);
     } else if (myr_window_resolve(node, in, myr_node_attribute(node, "kernel_shape")->numbers, &window) != MYR_OK) {
@@ -182,6 +85,7 @@ static myr_status compile_pool(myr_onednn_builder *build, const myr_node *node, 
     result = *myr_onednn_layout_of(planned, dnnl_query_dst_md, 0);
     myr_status status =
         myr_onednn_add_maker(build, node->name, node->outputs[0], planned, 1, (int[]){DNNL_ARG_SRC}, &from, &source);
+    build->places[node->outputs[0]].scale = scale;
     to = build->places[node->outputs[0]].buffer;
     if (status == MYR_OK &&
         out->rank != 4) { /* a mean that dropped its dimensions: the plain layout has the same bytes */
@@ -193,7 +97,7 @@ static myr_status compile_pool(myr_onednn_builder *build, const myr_node *node, 
         build->places[node->outputs[0]].buffer = -1;
         status = myr_compiler_buffer(build->compiler, node->outputs[0], &buffer);
         if (status == MYR_OK)
-            status = myr_onednn_add_reorder(build, node->name, to, &result, buffer, &flat);
+            status = myr_onednn_add_reorder(build, node->name, to, &result, buffer, &flat, 1);
     }
     return status;
 }
@@ -218,9 +122,8 @@ static bool is_narrow(const dnnl_memory_desc_t *layout)
     return blocking->inner_nblks > 0 && blocking->inner_blks[0] < 8;
 }
 
-/* Element by element on two values that are not constants; shapes of one rank, each dimension equal or 1. */
-static myr_status add_sum(myr_onednn_builder *build, const char *label, const int sides[2], int result,
-                          dnnl_alg_kind_t kind, const myr_activation *activation, bool *taken)
+myr_status myr_onednn_binary(myr_onednn_builder *build, const char *label, const int sides[2], int result,
+                             dnnl_alg_kind_t kind, const myr_activation *activation, bool *taken)
 {
     const myr_graph *graph = build->graph;
     const myr_shape *a = &graph->values[sides[0]].shape, *b = &graph->values[sides[1]].shape,
@@ -236,7 +139,7 @@ static myr_status add_sum(myr_onednn_builder *build, const char *label, const in
         return MYR_OK;
     if (activation->kind != MYR_ACTIVATION_NONE && is_narrow(&left)) {
         myr_status status =
-            myr_onednn_plain_layout(a, &left) ? myr_onednn_bring(build, sides[0], &left, &from[0]) : MYR_OK;
+            myr_onednn_plain_layout(a, &left) ? myr_onednn_bring(build, sides[0], &left, 1, &from[0]) : MYR_OK;
         if (status != MYR_OK)
             return status;
     }
@@ -244,14 +147,14 @@ static myr_status add_sum(myr_onednn_builder *build, const char *label, const in
         right = left;
         if (!myr_shape_equal(a, b) && !myr_onednn_plain_layout(b, &right))
             return MYR_OK;
-        myr_status status = myr_onednn_bring(build, sides[1], &right, &from[1]);
+        myr_status status = myr_onednn_bring(build, sides[1], &right, 1, &from[1]);
         if (status != MYR_OK)
             return status;
     }
     if (!myr_onednn_set_layout(&target, build->type, out->rank, out->dims, dnnl_format_tag_any) ||
         dnnl_binary_desc_init(&descriptor, kind, &left, &right, &target) != dnnl_success)
         return MYR_OK;
-    planned = myr_onednn_plan(build, &descriptor, myr_onednn_fused_attributes(activation, false));
+    planned = myr_onednn_plan(build, &descriptor, myr_onednn_fused_attributes(activation, NULL));
     if (!planned)
         return MYR_OK;
     *taken = true;
@@ -271,7 +174,7 @@ static myr_status compile_binary(myr_onednn_builder *build, const myr_node *node
         sides[1] = node->inputs[0];
     }
     dnnl_alg_kind_t kind = node->op->kind == MYR_KIND_ADD ? dnnl_binary_add : dnnl_binary_mul;
-    return add_sum(build, node->name, sides, node->outputs[0], kind, &node->activation, taken);
+    return myr_onednn_binary(build, node->name, sides, node->outputs[0], kind, &node->activation, taken);
 }
 
 /* Relu, Clip, Sigmoid that could not be fused. */
@@ -376,7 +279,7 @@ static myr_status bring_rows(myr_onednn_builder *build, int value, const dnnl_me
     plain.data_type = dnnl_f32;
     status = myr_program_add_buffer(build->compiler->program, dnnl_memory_desc_get_size(rows), buffer);
     return status == MYR_OK
-               ? myr_onednn_add_reorder(build, build->graph->values[value].name, from, &plain, *buffer, rows)
+               ? myr_onednn_add_reorder(build, build->graph->values[value].name, from, &plain, *buffer, rows, 1)
                : status;
 }
 
@@ -397,7 +300,7 @@ static myr_status add_product(myr_onednn_builder *build, const myr_node *node, c
         dnnl_inner_product_forward_desc_init(&descriptor, dnnl_forward_inference, &source, &weights,
                                              all->bias ? &bias : NULL, &result) != dnnl_success)
         return MYR_OK;
-    planned = myr_onednn_plan(build, &descriptor, myr_onednn_fused_attributes(&node->activation, false));
+    planned = myr_onednn_plan(build, &descriptor, myr_onednn_fused_attributes(&node->activation, NULL));
     if (!planned)
         return MYR_OK;
     *taken = true;
@@ -410,9 +313,9 @@ static myr_status add_product(myr_onednn_builder *build, const myr_node *node, c
         status = myr_compiler_buffer(build->compiler, node->outputs[0], &to);
     if (status == MYR_OK)
         status = myr_onednn_add_constant(build, self, DNNL_ARG_WEIGHTS, all->weights, &given,
-                                         myr_onednn_layout_of(planned, dnnl_query_weights_md, 0));
+                                         myr_onednn_layout_of(planned, dnnl_query_weights_md, 0), NULL);
     if (status == MYR_OK && all->bias)
-        status = myr_onednn_add_constant(build, self, DNNL_ARG_BIAS, all->bias, &bias, &bias);
+        status = myr_onednn_add_constant(build, self, DNNL_ARG_BIAS, all->bias, &bias, &bias, NULL);
     if (status != MYR_OK) {
         dnnl_primitive_desc_destroy(planned);
         myr_onednn_free_call(self);
@@ -460,7 +363,7 @@ static myr_status compile_node(myr_onednn_builder *build, const myr_node *node)
     if (is_float && myr_shape_count(&build->graph->values[node->outputs[0]].shape) > 0) {
         switch (node->op->kind) {
         case MYR_KIND_CONV:
-            status = compile_convolution(build, node, &taken);
+            status = myr_onednn_convolution(build, node, &taken);
             break;
         case MYR_KIND_MAX_POOL:
         case MYR_KIND_AVERAGE_POOL:
@@ -507,7 +410,9 @@ static myr_status compile(myr_compiler *compiler)
     myr_onednn_builder build = {.compiler = compiler, .graph = graph, .type = dnnl_f32};
     if (compiler->asked != MYR_PRECISION_F32 && dnnl_get_effective_cpu_isa() >= dnnl_cpu_isa_avx512_core_bf16)
         build.type = dnnl_bf16;
-    compiler->precision = build.type == dnnl_bf16 ? MYR_PRECISION_BF16 : MYR_PRECISION_F32;
+    compiler->precision = compiler->calibration     ? MYR_PRECISION_INT8
+                          : build.type == dnnl_bf16 ? MYR_PRECISION_BF16
+                                                    : MYR_PRECISION_F32;
     dnnl_status_t made = dnnl_engine_create(&build.engine, dnnl_cpu, 0);
     if (made != dnnl_success)
         return myr_onednn_library_failed(made, "making an engine");

@@ -114,7 +114,8 @@ static myr_status compile(myr_network *network, const myr_network_options *optio
                              .program = &network->program,
                              .buffer = no_buffers(graph->n_values),
                              .last_use = find_last_uses(graph),
-                             .asked = options->precision};
+                             .asked = options->precision,
+                             .calibration = options->precision == MYR_PRECISION_INT8 ? options->calibration : NULL};
     network->inputs = no_buffers(graph->n_inputs);
     network->outputs = no_buffers(graph->n_outputs);
     if (!compiler.buffer || !compiler.last_use || !network->inputs || !network->outputs)
@@ -199,12 +200,11 @@ static myr_status check_outputs(const myr_graph *graph, int batch)
     return MYR_OK;
 }
 
-myr_status myr_network_create(const myr_model *model, const myr_network_options *options, const char *const *outputs,
-                              size_t n_outputs, myr_network **network)
+myr_status myr_network_graph(const myr_model *model, int batch, const char *const *outputs, size_t n_outputs,
+                             myr_graph **out)
 {
     myr_graph *graph;
-    int batch = options->batch == 0 ? 1 : options->batch;
-    *network = NULL;
+    *out = NULL;
     if (batch < 1 || n_outputs < 1)
         return myr_fail(MYR_ERR_ARG, "a network needs a batch and an output");
     myr_status status = myr_graph_copy(model->graph, &graph);
@@ -219,7 +219,20 @@ myr_status myr_network_create(const myr_model *model, const myr_network_options 
         myr_graph_free(graph);
         return status;
     }
-    return myr_network_compile(graph, options, true, network);
+    *out = graph;
+    return MYR_OK;
+}
+
+myr_status myr_network_create(const myr_model *model, const myr_network_options *options, const char *const *outputs,
+                              size_t n_outputs, myr_network **network)
+{
+    myr_graph *graph;
+    *network = NULL;
+    if (options->precision == MYR_PRECISION_INT8 && !options->calibration)
+        return myr_fail(MYR_ERR_ARG, "8 bits need a calibration: the ranges of the network's values, measured on "
+                                     "pictures");
+    myr_status status = myr_network_graph(model, options->batch == 0 ? 1 : options->batch, outputs, n_outputs, &graph);
+    return status == MYR_OK ? myr_network_compile(graph, options, true, network) : status;
 }
 
 void myr_network_free(myr_network *network)

@@ -7,6 +7,9 @@
 
 #include "nn/graph.h"
 
+/* The model's graph up to these outputs, bound to a batch. [owned by caller] */
+myr_status myr_network_graph(const myr_model *model, int batch, const char *const *outputs, size_t n_outputs,
+                             myr_graph **graph);
 /* Compile a graph whose shapes are inferred; it is taken over, also on failure. fuse: run the fusing passes first. */
 myr_status myr_network_compile(myr_graph *graph, const myr_network_options *options, bool fuse, myr_network **network);
 /* Input i of a session, in the order of the graph's inputs. */

@@ -31,6 +31,9 @@ typedef struct myr_onednn_call {
 typedef struct myr_onednn_place {
     int buffer; /* -1 = only in plain layout (compiler->buffer), or nowhere yet */
     dnnl_memory_desc_t layout;
+    float scale; /* of 8-bit values: value = scale * stored; 0 = floats */
+    int floats;  /* buffer of an 8-bit value once more in floats, or -1 */
+    dnnl_memory_desc_t floats_layout;
 } myr_onednn_place;
 
 typedef struct myr_onednn_builder {
@@ -56,28 +59,54 @@ bool myr_onednn_set_layout(dnnl_memory_desc_t *layout, dnnl_data_type_t type, in
 /* Row-major layout of 32-bit floats; false where oneDNN has none for its rank. */
 bool myr_onednn_plain_layout(const myr_shape *shape, dnnl_memory_desc_t *layout);
 dnnl_primitive_attr_t myr_onednn_new_attributes(void);
-/* A step that copies a buffer into another layout. */
+/* A step that copies a buffer into another layout and type, times a factor. */
 myr_status myr_onednn_add_reorder(myr_onednn_builder *build, const char *label, int from,
-                                  const dnnl_memory_desc_t *from_layout, int to, const dnnl_memory_desc_t *to_layout);
+                                  const dnnl_memory_desc_t *from_layout, int to, const dnnl_memory_desc_t *to_layout,
+                                  float factor);
 /* The value in plain layout, for the reference implementations and the outputs. */
 myr_status myr_onednn_make_plain(myr_onednn_builder *build, int value);
-/* Where the value is, in whatever layout; false where it has none that oneDNN knows. */
+/* Where the value is in floats, in whatever layout; false where it has none that oneDNN knows. */
 bool myr_onednn_find_place(myr_onednn_builder *build, int value, int *buffer, dnnl_memory_desc_t *layout);
-/* The value in a given layout; its buffer in *buffer. */
-myr_status myr_onednn_bring(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *wanted, int *buffer);
+/* The value in a given layout and type; its buffer in *buffer. scale: of 8-bit types, else 1. */
+myr_status myr_onednn_bring(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *wanted, float scale,
+                            int *buffer);
+/* The same into a buffer that is there. */
+myr_status myr_onednn_copy(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *wanted, float scale,
+                           int buffer);
 /* A buffer for a value that is about to be made. */
 myr_status myr_onednn_settle(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *layout, int *buffer);
-/* A constant as a memory object in a wanted layout, copied or reordered now. */
+/* What a constant is multiplied by on its way into another type: a factor for each index of the masked dimensions. */
+typedef struct myr_onednn_scales {
+    int64_t n;
+    int mask;
+    const float *factors; /* (n) */
+} myr_onednn_scales;
+
+/* A constant as a memory object in a wanted layout, copied or reordered now. scales: NULL = as it is. */
 myr_status myr_onednn_add_constant(myr_onednn_builder *build, myr_onednn_call *self, int name, const void *data,
-                                   const dnnl_memory_desc_t *layout, const dnnl_memory_desc_t *wanted);
-/* Attributes with what is fused behind a node. NULL without memory. */
-dnnl_primitive_attr_t myr_onednn_fused_attributes(const myr_activation *activation, bool sums);
+                                   const dnnl_memory_desc_t *layout, const dnnl_memory_desc_t *wanted,
+                                   const myr_onednn_scales *scales);
+
+/* What is in the result's buffer before, and is added. */
+typedef struct myr_onednn_sum {
+    float scale;
+    dnnl_data_type_t type;
+} myr_onednn_sum;
+
+/* Attributes with what is fused behind a node. sum: NULL = nothing is added. NULL without memory. */
+dnnl_primitive_attr_t myr_onednn_fused_attributes(const myr_activation *activation, const myr_onednn_sum *sum);
 /* The primitive for an operation, with attributes, which are taken over; NULL where oneDNN has none for it. */
 dnnl_primitive_desc_t myr_onednn_plan(const myr_onednn_builder *build, const_dnnl_op_desc_t operation,
                                       dnnl_primitive_attr_t attributes);
 /* A step that makes a value from n sources: its buffer in the layout planned, its call. planned is taken over. */
 myr_status myr_onednn_add_maker(myr_onednn_builder *build, const char *label, int value, dnnl_primitive_desc_t planned,
                                 int n, const int *names, const int *buffers, const dnnl_memory_desc_t *layouts);
+/* Element by element on two values that are not constants; shapes of one rank, each dimension equal or 1. *taken is
+ * false where oneDNN has nothing for it. */
+myr_status myr_onednn_binary(myr_onednn_builder *build, const char *label, const int sides[2], int result,
+                             dnnl_alg_kind_t kind, const myr_activation *activation, bool *taken);
+/* Conv with all that is fused behind it. */
+myr_status myr_onednn_convolution(myr_onednn_builder *build, const myr_node *node, bool *taken);
 const dnnl_memory_desc_t *myr_onednn_layout_of(dnnl_primitive_desc_t descriptor, dnnl_query_t which, int i);
 
 #endif
