@@ -8,6 +8,7 @@
 #ifndef MYRIOPS_ENCODER_H
 #define MYRIOPS_ENCODER_H
 
+#include "myriops/calibration.h"
 #include "myriops/image.h"
 #include "myriops/model.h"
 
@@ -23,10 +24,11 @@ typedef struct myr_card {
     char *sha256;     /* of that file, 64 hex digits; NULL when the card gives none */
     char *source;
     char *licence;
-    char *embedding;   /* output tensor that is the vector */
-    char *logits;      /* output tensor of a classifier, or NULL */
-    char *metric;      /* "cosine" | "l2" | "ip" */
-    char *labels_path; /* one class name a line, or NULL */
+    char *embedding;        /* output tensor that is the vector */
+    char *logits;           /* output tensor of a classifier, or NULL */
+    char *metric;           /* "cosine" | "l2" | "ip" */
+    char *labels_path;      /* one class name a line, or NULL */
+    char *calibration_path; /* beside the card, NAME.calibration.json; it need not exist */
     myr_preprocess preprocess;
 } myr_card;
 
@@ -59,6 +61,10 @@ typedef struct myr_encoder_options {
     const char *backend;     /* NULL = the fastest that was built in */
     bool logits;             /* give the classifier's logits, not the embedding */
     int batch;               /* pictures a run; 0 = 8 */
+    myr_precision precision; /* zero = f32; INT8 needs the card's calibration */
+    /* Above 0: in place of precision, the narrowest whose worst picture had at least this cosine to f32 when the
+     * card was calibrated; f32 where it was not. */
+    double least_cosine;
     myr_image_limits limits; /* zeros = defaults */
 } myr_encoder_options;
 
@@ -67,15 +73,33 @@ typedef struct myr_encoder_options {
  *
  * Local. Reads the model file whole.
  *
- * Returns:  MYR_OK | MYR_ERR_FORMAT (another file than the card's sha256 says) | what myr_model_load
+ * Returns:  MYR_OK | MYR_ERR_NOT_FOUND (8 bits wanted, card not calibrated) | MYR_ERR_FORMAT (another file than the
+ *           card's sha256 says, or a calibration of another) | what myr_model_load
  *           and myr_network_create return
  */
 MYR_API myr_status myr_encoder_open(const myr_card *card, const myr_encoder_options *options, myr_encoder **encoder);
 MYR_API void myr_encoder_free(myr_encoder *encoder);
 MYR_API int myr_encoder_dim(const myr_encoder *encoder);
 MYR_API int myr_encoder_batch(const myr_encoder *encoder);
+/* What the network computes in. */
+MYR_API myr_precision myr_encoder_precision(const myr_encoder *encoder);
 /* 64 hex digits over model file, output and preprocessing. [borrowed] */
 MYR_API const char *myr_encoder_contract(const myr_encoder *encoder);
+
+/*
+ * myr_encoder_calibrate - measure a card's network on pictures, for its embedding.
+ *
+ * Local. Minutes for a large network.
+ *
+ *  pictures     [in]  (n_pictures, 3, height, width) f32, as myr_decoder_prepare makes them for the card
+ *  sha256       [out] of the model's file, for myr_calibration_save
+ *  calibration  [out, owned]
+ *
+ * Returns:  what myr_model_load and myr_calibration_measure return
+ */
+MYR_API myr_status myr_encoder_calibrate(const myr_card *card, const float *pictures, size_t n_pictures,
+                                         const myr_calibration_options *options, char sha256[65],
+                                         myr_calibration **calibration);
 
 MYR_API myr_status myr_encoder_worker_create(const myr_encoder *encoder, myr_encoder_worker **worker);
 MYR_API void myr_encoder_worker_free(myr_encoder_worker *worker);

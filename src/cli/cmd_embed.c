@@ -2,6 +2,7 @@
  * myriops embed: pictures into vectors.
  */
 #include "cli/cli.h"
+#include "cli/pictures.h"
 #include "dist/embed.h"
 
 #include <stdio.h>
@@ -42,6 +43,8 @@ myr_status myr_cmd_embed(const myr_cli *cli)
     if (status != MYR_OK)
         goto done;
     myr_embed_report report;
+    double least_cosine;
+    myr_precision precision = myr_cli_precision(config, &least_cosine);
     myr_embed_options options = {
         .operands = cli->operands,
         .n_operands = cli->n_operands,
@@ -49,6 +52,8 @@ myr_status myr_cmd_embed(const myr_cli *cli)
         .folder = folder,
         .card = card,
         .backend = myr_config_text(config, "backend"),
+        .precision = precision,
+        .least_cosine = least_cosine,
         .storage = strcmp(myr_config_text(config, "dtype"), "f16") == 0 ? MYR_STORAGE_F16 : MYR_STORAGE_F32,
         .n_threads = cli->n_threads,
         .chunk_items = myr_config_int(config, "chunk"),

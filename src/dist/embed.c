@@ -86,6 +86,7 @@ static myr_status describe(job *work, myr_manifest *manifest)
     manifest->model = dup_or_fail(options->card->name, &status);
     manifest->metric = dup_or_fail(options->card->metric, &status);
     manifest->storage = dup_or_fail(options->storage == MYR_STORAGE_F16 ? "f16" : "f32", &status);
+    manifest->precision = dup_or_fail(myr_precision_name(myr_encoder_precision(work->encoder)), &status);
     manifest->n_classes = myr_corpus_n_classes(corpus);
     manifest->classes = myr_alloc(manifest->n_classes, sizeof(char *));
     for (size_t i = 0; manifest->classes && i < manifest->n_classes; i++)
@@ -116,6 +117,11 @@ static myr_status compare(const char *path, const myr_manifest *old, const myr_m
         return myr_fail(MYR_ERR_CONTRACT,
                         "%s: begun with --chunk %lld --dtype %s; go on with the same, or remove the folder", path,
                         (long long)old->chunk_items, old->storage);
+    if (strcmp(old->precision, new->precision) != 0)
+        return myr_fail(MYR_ERR_CONTRACT,
+                        "%s: begun in %s, this run computes in %s; go on with --precision %s on processors that have "
+                        "it, or remove the folder",
+                        path, old->precision, new->precision, old->precision);
     return MYR_OK;
 }
 
@@ -461,8 +467,11 @@ myr_status myr_embed(const myr_comm *comm, const myr_embed_options *options, myr
     job work = {.comm = comm, .options = options, .report = report, .lock = -1};
     double start_s = myr_now_s();
     *report = (myr_embed_report){0};
-    myr_status status =
-        myr_encoder_open(options->card, &(myr_encoder_options){.backend = options->backend}, &work.encoder);
+    myr_status status = myr_encoder_open(options->card,
+                                         &(myr_encoder_options){.backend = options->backend,
+                                                                .precision = options->precision,
+                                                                .least_cosine = options->least_cosine},
+                                         &work.encoder);
     if (status == MYR_OK && comm->rank == 0)
         status = begin(&work);
     status = myr_comm_agree(comm, status);

@@ -14,6 +14,8 @@ typedef struct myr_embed_options {
     const char *folder;   /* output */
     const myr_card *card; /* [borrowed] */
     const char *backend;  /* NULL = fastest */
+    myr_precision precision;
+    double least_cosine; /* as in myr_encoder_options */
     myr_storage storage;
     int n_threads;       /* of this rank */
     int64_t chunk_items; /* 0 = chosen from the size of the corpus */

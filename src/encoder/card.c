@@ -177,7 +177,9 @@ static myr_status read_card(const char *path, myr_card *card)
         card->metric = myr_strdup("cosine");
     card->model_path = beside(path, read.file);
     card->labels_path = read.labels ? beside(path, read.labels) : NULL;
-    if (!card->model_path || !card->metric || (read.labels && !card->labels_path))
+    if (asprintf(&card->calibration_path, "%.*s.calibration.json", (int)(strlen(path) - strlen(".conf")), path) < 0)
+        card->calibration_path = NULL;
+    if (!card->model_path || !card->metric || !card->calibration_path || (read.labels && !card->labels_path))
         status = myr_fail(MYR_ERR_NOMEM, "%s: no memory for a model card", path);
 done:
     free(read.file);
@@ -287,6 +289,7 @@ void myr_card_free(myr_card *card)
     free(card->logits);
     free(card->metric);
     free(card->labels_path);
+    free(card->calibration_path);
     free(card);
 }
 

@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/buffer.h"
 #include "base/checksum.h"
+#include "base/file.h"
 #include "base/vector.h"
 #include "myriops/encoder.h"
 
@@ -49,6 +50,49 @@ static myr_status seal_contract(myr_encoder *encoder, const myr_card *card, cons
     myr_sha256_text(text.data, text.size, encoder->contract);
     myr_buffer_free(&text);
     return MYR_OK;
+}
+
+/* The card's calibration; none is an error only if it is needed. */
+static myr_status load_calibration(const myr_card *card, const char *file_sha256, bool needed,
+                                   myr_calibration **calibration)
+{
+    *calibration = NULL;
+    if (myr_path_exists(card->calibration_path))
+        return myr_calibration_load(card->calibration_path, file_sha256, calibration);
+    return needed ? myr_fail(MYR_ERR_NOT_FOUND,
+                             "%s: 8 bits need a calibration, %s, which is not there; make it with: myriops calibrate "
+                             "%s PICTURES...",
+                             card->name, card->calibration_path, card->name)
+                  : MYR_OK;
+}
+
+static myr_precision choose_precision(const myr_encoder_options *options, const myr_calibration *calibration)
+{
+    if (options->least_cosine <= 0)
+        return options->precision;
+    for (myr_precision narrow = MYR_PRECISION_INT8; calibration && narrow > MYR_PRECISION_F32; narrow--)
+        if (myr_calibration_cosine(calibration, narrow) >= options->least_cosine)
+            return narrow;
+    return MYR_PRECISION_F32;
+}
+
+static myr_status make_network(myr_encoder *encoder, const myr_card *card, const myr_model *model, const char *output,
+                               const char *file_sha256, const myr_encoder_options *options)
+{
+    bool chooses = options->least_cosine > 0;
+    myr_calibration *calibration = NULL;
+    myr_status status = MYR_OK;
+    if (chooses || options->precision == MYR_PRECISION_INT8)
+        status = load_calibration(card, file_sha256, !chooses, &calibration);
+    if (status == MYR_OK)
+        status = myr_network_create(model,
+                                    &(myr_network_options){.backend = options->backend,
+                                                           .batch = encoder->batch,
+                                                           .precision = choose_precision(options, calibration),
+                                                           .calibration = calibration},
+                                    &output, 1, &encoder->network);
+    myr_calibration_free(calibration);
+    return status;
 }
 
 /* The picture input must be (batch, 3, height, width) as the card says. */
@@ -110,8 +154,7 @@ myr_status myr_encoder_open(const myr_card *card, const myr_encoder_options *opt
     if (status == MYR_OK)
         status = check_input(card, model);
     if (status == MYR_OK)
-        status = myr_network_create(model, &(myr_network_options){.backend = options->backend, .batch = encoder->batch},
-                                    &output, 1, &encoder->network);
+        status = make_network(encoder, card, model, output, file_sha256, options);
     myr_model_free(model); /* the network has its own copy of the weights */
     if (status == MYR_OK)
         status = find_dim(encoder);
@@ -125,6 +168,22 @@ myr_status myr_encoder_open(const myr_card *card, const myr_encoder_options *opt
     return MYR_OK;
 }
 
+myr_status myr_encoder_calibrate(const myr_card *card, const float *pictures, size_t n_pictures,
+                                 const myr_calibration_options *options, char sha256[65], myr_calibration **calibration)
+{
+    myr_model *model = NULL;
+    *calibration = NULL;
+    myr_status status = myr_sha256_file(card->model_path, sha256);
+    if (status == MYR_OK)
+        status = myr_model_load(card->model_path, &model);
+    if (status == MYR_OK)
+        status = check_input(card, model);
+    if (status == MYR_OK)
+        status = myr_calibration_measure(model, card->embedding, pictures, n_pictures, options, calibration);
+    myr_model_free(model);
+    return status;
+}
+
 void myr_encoder_free(myr_encoder *encoder)
 {
     if (!encoder)
@@ -136,6 +195,11 @@ void myr_encoder_free(myr_encoder *encoder)
 int myr_encoder_dim(const myr_encoder *encoder)
 {
     return encoder->dim;
+}
+
+myr_precision myr_encoder_precision(const myr_encoder *encoder)
+{
+    return myr_network_precision(encoder->network);
 }
 
 int myr_encoder_batch(const myr_encoder *encoder)

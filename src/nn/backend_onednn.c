@@ -404,15 +404,28 @@ static void enter_thread(void)
     omp_set_num_threads(1); /* of this thread: sessions run one to a core */
 }
 
+/* The narrowest of what was asked for that the processor is fast and exact in: without VNNI, sums of products of
+ * 8 bits overflow. */
+static void choose_precision(myr_onednn_builder *build)
+{
+    myr_compiler *compiler = build->compiler;
+    int isa = (int)dnnl_get_effective_cpu_isa(); /* a set of bits, each version holding those it builds on */
+    bool has_bf16 = (isa & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16,
+         has_int8 = (isa & dnnl_cpu_isa_avx512_core_vnni) == dnnl_cpu_isa_avx512_core_vnni ||
+                    (isa & dnnl_cpu_isa_avx2_vnni) == dnnl_cpu_isa_avx2_vnni;
+    build->type = compiler->asked != MYR_PRECISION_F32 && has_bf16 ? dnnl_bf16 : dnnl_f32;
+    if (!has_int8)
+        compiler->calibration = NULL;
+    compiler->precision = compiler->calibration      ? MYR_PRECISION_INT8
+                          : build->type == dnnl_bf16 ? MYR_PRECISION_BF16
+                                                     : MYR_PRECISION_F32;
+}
+
 static myr_status compile(myr_compiler *compiler)
 {
     const myr_graph *graph = compiler->graph;
     myr_onednn_builder build = {.compiler = compiler, .graph = graph, .type = dnnl_f32};
-    if (compiler->asked != MYR_PRECISION_F32 && dnnl_get_effective_cpu_isa() >= dnnl_cpu_isa_avx512_core_bf16)
-        build.type = dnnl_bf16;
-    compiler->precision = compiler->calibration     ? MYR_PRECISION_INT8
-                          : build.type == dnnl_bf16 ? MYR_PRECISION_BF16
-                                                    : MYR_PRECISION_F32;
+    choose_precision(&build);
     dnnl_status_t made = dnnl_engine_create(&build.engine, dnnl_cpu, 0);
     if (made != dnnl_success)
         return myr_onednn_library_failed(made, "making an engine");

@@ -109,10 +109,8 @@ static void narrow_networks_stay_close(void **state)
                               &computed_in);
             if (int8 < 0.98)
                 fail_msg("%s on %s: cosine %.4f in 8 bits", networks[i], *backend, int8);
-            if (strcmp(*backend, "onednn") == 0) {
-                assert_int_equal(computed_in, MYR_PRECISION_INT8);
+            if (computed_in == MYR_PRECISION_INT8)
                 assert_true(int8 < 0.9999999); /* it did compute in 8 bits */
-            }
             myr_calibration_free(calibration);
         }
         free(pictures);
@@ -134,7 +132,6 @@ static void layers_to_blame_stay_wide(void **state)
     size_t n_layers = myr_calibration_n_layers(calibration, &n_wide);
     assert_true(n_layers > 2 && n_wide <= n_layers);
     assert_true(n_wide == n_layers || myr_calibration_cosine(calibration, MYR_PRECISION_INT8) >= 0.9999999);
-    assert_true(strcmp(myr_backend_names()[0], "onednn") != 0 || n_wide > 0);
     myr_calibration_free(calibration);
     free(pictures);
     myr_model_free(model);

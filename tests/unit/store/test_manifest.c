@@ -41,6 +41,7 @@ static myr_manifest make_manifest(void)
                           .model = "some \xff model",
                           .metric = "cosine",
                           .storage = "f16",
+                          .precision = "bf16",
                           .dim = 1280,
                           .n_items = 1000,
                           .chunk_items = 64,
@@ -89,6 +90,7 @@ static void everything_comes_back(void **state)
 
     myr_manifest empty = {.corpus_digest = "", .contract = manifest.contract, .model = "", .metric = "ip"};
     empty.storage = "f32";
+    empty.precision = "f32";
     empty.dim = 1;
     empty.chunk_items = 1;
     assert_int_equal(myr_manifest_write(path_of("empty.json"), &empty), MYR_OK);
