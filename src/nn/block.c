@@ -243,62 +243,70 @@ FOR_AMX static void set_tiles(int n_pixels, int k)
 
 /* ---- Expanding one row ---- */
 
-/* Two tiles of pixels, or one, times the group's two tiles of channels, into the ring in floats. */
+/* Two tiles of pixels times the group's two tiles of channels, into the ring in floats. Where the input is narrow, one
+ * step is all, and its right factors are in tiles 6 and 7 already. */
 FOR_AMX INLINE void expand_pixels(const myr_block *self, const uint16_t *first, const uint16_t *second,
-                                  const uint16_t *weights, const float *bias, float *to_first, float *to_second)
+                                  const uint16_t *weights, float *to_first, float *to_second, bool one_step)
 {
     size_t stride = (size_t)self->shape.n_in * sizeof(uint16_t);
-    _tile_loadd(0, bias, 0); /* every row the same */
-    _tile_loadd(1, bias + TILE, 0);
-    if (second) {
-        _tile_loadd(2, bias, 0);
-        _tile_loadd(3, bias + TILE, 0);
-    }
-    for (int step = 0; step < self->n_k_steps; step++, weights += 2 * self->k_step * TILE) {
-        _tile_loadd(6, weights, 64);
-        _tile_loadd(7, weights + self->k_step * TILE, 64);
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int step = 0; step < (one_step ? 1 : self->n_k_steps); step++, weights += 2 * self->k_step * TILE) {
+        if (!one_step) {
+            _tile_loadd(6, weights, 64);
+            _tile_loadd(7, weights + self->k_step * TILE, 64);
+        }
         _tile_loadd(4, first + step * self->k_step, stride);
         _tile_dpbf16ps(0, 4, 6);
         _tile_dpbf16ps(1, 4, 7);
-        if (second) {
-            _tile_loadd(5, second + step * self->k_step, stride);
-            _tile_dpbf16ps(2, 5, 6);
-            _tile_dpbf16ps(3, 5, 7);
-        }
+        _tile_loadd(5, second + step * self->k_step, stride);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
     }
     _tile_stored(0, to_first, GROUP * sizeof(float));
     _tile_stored(1, to_first + TILE, GROUP * sizeof(float));
-    if (second) {
-        _tile_stored(2, to_second, GROUP * sizeof(float));
-        _tile_stored(3, to_second + TILE, GROUP * sizeof(float));
-    }
+    _tile_stored(2, to_second, GROUP * sizeof(float));
+    _tile_stored(3, to_second + TILE, GROUP * sizeof(float));
 }
 
-FOR_AMX static void clip_row(float *row, int n, limits limit)
+/* Bias and activation of n_pixels sums, in place. */
+FOR_AMX INLINE void finish_pixels(float *sums, int n_pixels, const float *bias, limits limit)
 {
     __m512 low = _mm512_set1_ps(limit.low), high = _mm512_set1_ps(limit.high);
-    for (int i = 0; i < n; i += TILE)
-        _mm512_storeu_ps(row + i, _mm512_min_ps(_mm512_max_ps(_mm512_loadu_ps(row + i), low), high));
+    __m512 left = _mm512_loadu_ps(bias), right = _mm512_loadu_ps(bias + TILE);
+    for (int i = 0; i < n_pixels; i++, sums += GROUP) {
+        __m512 a = _mm512_add_ps(_mm512_loadu_ps(sums), left), b = _mm512_add_ps(_mm512_loadu_ps(sums + TILE), right);
+        _mm512_storeu_ps(sums, _mm512_min_ps(_mm512_max_ps(a, low), high));
+        _mm512_storeu_ps(sums + TILE, _mm512_min_ps(_mm512_max_ps(b, low), high));
+    }
 }
 
 /* Row y of the input for one group of channels, into a row of the ring behind its left padding. */
 FOR_AMX static void expand_row(const myr_block *self, const uint16_t *in, int group, int y, float *row)
 {
     const myr_block_options *shape = &self->shape;
-    int width = shape->width, n_rows = width < TILE ? width : TILE;
-    const uint16_t *pixels = in + (size_t)y * (size_t)width * (size_t)shape->n_in;
-    const uint16_t *weights = self->expand + (size_t)group * GROUP * (size_t)shape->n_in;
-    const float *bias = self->expand_bias + group * GROUP;
+    int width = shape->width, n_rows = width < TILE ? width : TILE, last = width - n_rows;
+    size_t n_in = (size_t)shape->n_in;
+    const uint16_t *pixels = in + (size_t)y * (size_t)width * n_in;
+    const uint16_t *weights = self->expand + (size_t)group * GROUP * n_in;
     float *to = row + shape->pad_left * GROUP;
-    for (int x = 0; x < width; x += 2 * n_rows) {
-        int a = x + n_rows <= width ? x : width - n_rows, b = x + n_rows;
-        bool has_second = b < width;
-        b = b + n_rows <= width ? b : width - n_rows;
-        expand_pixels(self, pixels + (size_t)a * (size_t)shape->n_in,
-                      has_second ? pixels + (size_t)b * (size_t)shape->n_in : NULL, weights, bias, to + a * GROUP,
-                      to + b * GROUP);
+    bool one_step = self->n_k_steps == 1;
+    if (one_step) {
+        _tile_loadd(6, weights, 64);
+        _tile_loadd(7, weights + self->k_step * TILE, 64);
     }
-    clip_row(to, width * GROUP, self->after_expand);
+    for (int x = 0; x < width; x += 2 * n_rows) {
+        int a = x < last ? x : last, b = x + n_rows < last ? x + n_rows : last;
+        if (one_step)
+            expand_pixels(self, pixels + (size_t)a * n_in, pixels + (size_t)b * n_in, weights, to + a * GROUP,
+                          to + b * GROUP, true);
+        else
+            expand_pixels(self, pixels + (size_t)a * n_in, pixels + (size_t)b * n_in, weights, to + a * GROUP,
+                          to + b * GROUP, false);
+    }
+    finish_pixels(to, width, self->expand_bias + group * GROUP, self->after_expand);
 }
 
 /* Without expansion: the input's own channels as floats. */
@@ -316,34 +324,44 @@ FOR_AMX static void widen_row(const myr_block *self, const uint16_t *in, int gro
 
 /* ---- The depthwise part ---- */
 
-/* n_pixels outputs beside each other, 16 channels. Each loaded value is used by all its taps at once. */
-FOR_AMX INLINE void depthwise_pixels(const float *const *rows, const float *weights, __m512 bias, limits limit,
+/* n_pixels outputs beside each other, all channels of the group. Each loaded value is used by all its taps at once. */
+FOR_AMX INLINE void depthwise_pixels(const float *const *rows, const float *weights, const float *bias, limits limit,
                                      uint16_t *to, size_t to_stride, int kernel, int stride, int n_pixels)
 {
-    __m512 sums[8];
+    __m512 sums[2][8];
 #pragma GCC unroll 8
-    for (int i = 0; i < n_pixels; i++)
-        sums[i] = bias;
+    for (int i = 0; i < n_pixels; i++) {
+        sums[0][i] = _mm512_loadu_ps(bias);
+        sums[1][i] = _mm512_loadu_ps(bias + TILE);
+    }
     for (int ky = 0; ky < kernel; ky++, weights += kernel * GROUP) {
         const float *from = rows[ky];
-        __m512 taps[MAX_KERNEL];
+        __m512 taps[2][MAX_KERNEL];
 #pragma GCC unroll 7
-        for (int kx = 0; kx < kernel; kx++)
-            taps[kx] = _mm512_loadu_ps(weights + kx * GROUP);
+        for (int kx = 0; kx < kernel; kx++) {
+            taps[0][kx] = _mm512_loadu_ps(weights + kx * GROUP);
+            taps[1][kx] = _mm512_loadu_ps(weights + kx * GROUP + TILE);
+        }
 #pragma GCC unroll 32
         for (int x = 0; x < (n_pixels - 1) * stride + kernel; x++) {
-            __m512 value = _mm512_loadu_ps(from + x * GROUP);
+            __m512 left = _mm512_loadu_ps(from + x * GROUP), right = _mm512_loadu_ps(from + x * GROUP + TILE);
+            __asm__("" : "+v"(left), "+v"(right)); /* loaded once, not with every use */
 #pragma GCC unroll 8
-            for (int i = 0; i < n_pixels; i++)
-                if (x - i * stride >= 0 && x - i * stride < kernel)
-                    sums[i] = _mm512_fmadd_ps(value, taps[x - i * stride], sums[i]);
+            for (int i = 0; i < n_pixels; i++) {
+                if (x - i * stride >= 0 && x - i * stride < kernel) {
+                    sums[0][i] = _mm512_fmadd_ps(left, taps[0][x - i * stride], sums[0][i]);
+                    sums[1][i] = _mm512_fmadd_ps(right, taps[1][x - i * stride], sums[1][i]);
+                }
+            }
         }
     }
     __m512 low = _mm512_set1_ps(limit.low), high = _mm512_set1_ps(limit.high);
 #pragma GCC unroll 8
-    for (int i = 0; i < n_pixels; i++)
-        _mm256_storeu_si256((void *)(to + (size_t)i * to_stride),
-                            (__m256i)_mm512_cvtneps_pbh(_mm512_min_ps(_mm512_max_ps(sums[i], low), high)));
+    for (int i = 0; i < n_pixels; i++) {
+        __m512 left = _mm512_min_ps(_mm512_max_ps(sums[0][i], low), high),
+               right = _mm512_min_ps(_mm512_max_ps(sums[1][i], low), high);
+        _mm512_storeu_si512(to + (size_t)i * to_stride, (__m512i)_mm512_cvtne2ps_pbh(right, left));
+    }
 }
 
 #define WIDE 7 /* pixels at a time: the widths of networks for 224 pixels are multiples */
@@ -353,22 +371,19 @@ FOR_AMX INLINE void depthwise_row(const myr_block *self, const float *const *row
 {
     size_t to_stride = (size_t)(self->n_groups * GROUP);
     const float *weights = self->depthwise + (size_t)group * (size_t)(kernel * kernel) * GROUP;
-    for (int half = 0; half < GROUP; half += TILE) {
-        __m512 bias = _mm512_loadu_ps(self->depthwise_bias + group * GROUP + half);
-        const float *shifted[MAX_KERNEL];
-        int x = 0;
-        for (; x + WIDE <= self->shape.out_width; x += WIDE) {
-            for (int ky = 0; ky < kernel; ky++)
-                shifted[ky] = rows[ky] + (size_t)(x * stride) * GROUP + half;
-            depthwise_pixels(shifted, weights + half, bias, self->after_depthwise, to + (size_t)x * to_stride + half,
-                             to_stride, kernel, stride, WIDE);
-        }
-        for (; x < self->shape.out_width; x++) {
-            for (int ky = 0; ky < kernel; ky++)
-                shifted[ky] = rows[ky] + (size_t)(x * stride) * GROUP + half;
-            depthwise_pixels(shifted, weights + half, bias, self->after_depthwise, to + (size_t)x * to_stride + half,
-                             to_stride, kernel, stride, 1);
-        }
+    const float *bias = self->depthwise_bias + group * GROUP, *shifted[MAX_KERNEL];
+    int x = 0;
+    for (; x + WIDE <= self->shape.out_width; x += WIDE) {
+        for (int ky = 0; ky < kernel; ky++)
+            shifted[ky] = rows[ky] + (size_t)(x * stride) * GROUP;
+        depthwise_pixels(shifted, weights, bias, self->after_depthwise, to + (size_t)x * to_stride, to_stride, kernel,
+                         stride, WIDE);
+    }
+    for (; x < self->shape.out_width; x++) {
+        for (int ky = 0; ky < kernel; ky++)
+            shifted[ky] = rows[ky] + (size_t)(x * stride) * GROUP;
+        depthwise_pixels(shifted, weights, bias, self->after_depthwise, to + (size_t)x * to_stride, to_stride, kernel,
+                         stride, 1);
     }
 }
 
@@ -427,15 +442,16 @@ static void fill_middle(const myr_block *self, const uint16_t *in, int group, fl
 
 /* ---- Projecting ---- */
 
-/* Sums of one tile, with the residual and the activation, as bf16. */
-FOR_AMX INLINE void finish_tile(const myr_block *self, const float *sums, const uint16_t *residual, uint16_t *to,
-                                int n_rows, int n_columns)
+/* Sums of one tile, with bias, residual and activation, as bf16. */
+FOR_AMX INLINE void finish_tile(const myr_block *self, const float *sums, const float *bias, const uint16_t *residual,
+                                uint16_t *to, int n_rows, int n_columns)
 {
     __m512 low = _mm512_set1_ps(self->after_project.low), high = _mm512_set1_ps(self->after_project.high);
+    __m512 offset = _mm512_loadu_ps(bias);
     __mmask16 mask = (__mmask16)(n_columns >= TILE ? 0xffff : (1u << n_columns) - 1);
     size_t stride = (size_t)self->shape.n_out;
     for (int i = 0; i < n_rows; i++) {
-        __m512 value = _mm512_load_ps(sums + i * TILE);
+        __m512 value = _mm512_add_ps(_mm512_load_ps(sums + i * TILE), offset);
         if (residual)
             value = _mm512_add_ps(
                 value, _mm512_castsi512_ps(_mm512_slli_epi32(
@@ -445,39 +461,41 @@ FOR_AMX INLINE void finish_tile(const myr_block *self, const float *sums, const 
     }
 }
 
-/* Two tiles of pixels times two of output channels. */
-FOR_AMX static void project_pixels(const myr_block *self, const uint16_t *middle, const uint16_t *in, uint16_t *out,
-                                   const int pixels[2], int n_rows, int pair)
+/* Two tiles of pixels times two of output channels, or one. */
+FOR_AMX INLINE void project_pixels(const myr_block *self, const uint16_t *middle, const uint16_t *in, uint16_t *out,
+                                   const int pixels[2], int n_rows, int pair, bool both)
 {
     size_t k = (size_t)(self->n_groups * GROUP), n_out = (size_t)self->shape.n_out;
     const uint16_t *weights = self->project + (size_t)pair * k * 2 * TILE;
-    const float *bias = self->project_bias + pair * 2 * TILE;
     const uint16_t *first = middle + (size_t)pixels[0] * k, *second = middle + (size_t)pixels[1] * k;
     float sums[4][TILE * TILE] __attribute__((aligned(64)));
-    _tile_loadd(0, bias, 0);
-    _tile_loadd(1, bias + TILE, 0);
-    _tile_loadd(2, bias, 0);
-    _tile_loadd(3, bias + TILE, 0);
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
     for (int g = 0; g < self->n_groups; g++, weights += 2 * GROUP * TILE) {
         _tile_loadd(6, weights, 64);
-        _tile_loadd(7, weights + GROUP * TILE, 64);
         _tile_loadd(4, first + g * GROUP, k * sizeof(uint16_t));
         _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
         _tile_loadd(5, second + g * GROUP, k * sizeof(uint16_t));
         _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
+        if (both) {
+            _tile_loadd(7, weights + GROUP * TILE, 64);
+            _tile_dpbf16ps(1, 4, 7);
+            _tile_dpbf16ps(3, 5, 7);
+        }
     }
     _tile_stored(0, sums[0], 64);
-    _tile_stored(1, sums[1], 64);
     _tile_stored(2, sums[2], 64);
-    _tile_stored(3, sums[3], 64);
-    for (int i = 0; i < 4; i++) {
+    if (both) {
+        _tile_stored(1, sums[1], 64);
+        _tile_stored(3, sums[3], 64);
+    }
+    for (int i = 0; i < 4; i += both ? 1 : 2) {
         int channel = pair * 2 * TILE + i % 2 * TILE;
         size_t at = (size_t)pixels[i / 2] * n_out + (size_t)channel;
-        if (channel < self->shape.n_out)
-            finish_tile(self, sums[i], self->shape.adds_input ? in + at : NULL, out + at, n_rows,
-                        self->shape.n_out - channel);
+        finish_tile(self, sums[i], self->project_bias + channel, self->shape.adds_input ? in + at : NULL, out + at,
+                    n_rows, self->shape.n_out - channel);
     }
 }
 
@@ -488,7 +506,10 @@ FOR_AMX static void project(const myr_block *self, const uint16_t *middle, const
     for (int pair = 0; pair < self->n_out_pairs; pair++) {
         for (int x = 0; x < n_pixels; x += 2 * n_rows) {
             int last = n_pixels - n_rows, a = x < last ? x : last, b = x + n_rows < last ? x + n_rows : last;
-            project_pixels(self, middle, in, out, (int[]){a, b}, n_rows, pair);
+            if (self->shape.n_out - pair * 2 * TILE > TILE)
+                project_pixels(self, middle, in, out, (int[]){a, b}, n_rows, pair, true);
+            else
+                project_pixels(self, middle, in, out, (int[]){a, b}, n_rows, pair, false);
         }
     }
 }
