@@ -363,7 +363,9 @@ static myr_status compile_node(myr_onednn_builder *build, const myr_node *node)
     if (is_float && myr_shape_count(&build->graph->values[node->outputs[0]].shape) > 0) {
         switch (node->op->kind) {
         case MYR_KIND_CONV:
-            status = myr_onednn_convolution(build, node, &taken);
+            status = myr_onednn_inverted_residual(build, node, &taken);
+            if (status == MYR_OK && !taken)
+                status = myr_onednn_convolution(build, node, &taken);
             break;
         case MYR_KIND_MAX_POOL:
         case MYR_KIND_AVERAGE_POOL:
@@ -432,18 +434,24 @@ static myr_status compile(myr_compiler *compiler)
     compiler->state = build.engine;
     build.places = myr_alloc(graph->n_values, sizeof *build.places);
     build.shared = myr_alloc(graph->n_values, sizeof *build.shared);
-    myr_status status =
-        build.places && build.shared ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory to compile the network");
+    build.uses = myr_graph_count_uses(graph);
+    build.is_done = myr_alloc(graph->n_nodes, sizeof *build.is_done);
+    myr_status status = build.places && build.shared && build.uses && build.is_done
+                            ? MYR_OK
+                            : myr_fail(MYR_ERR_NOMEM, "no memory to compile the network");
     for (size_t i = 0; build.places && i < graph->n_values; i++)
         build.places[i].buffer = -1;
     for (size_t i = 0; i < graph->n_nodes && status == MYR_OK; i++) {
         build.node_place = (int)i;
-        status = compile_node(&build, &graph->nodes[i]);
+        if (!build.is_done[i])
+            status = compile_node(&build, &graph->nodes[i]);
     }
     for (size_t i = 0; i < graph->n_outputs && status == MYR_OK; i++)
         status = myr_onednn_make_plain(&build, graph->outputs[i]);
     free(build.places);
     free(build.shared);
+    free(build.uses);
+    free(build.is_done);
     return status;
 }
 

@@ -43,6 +43,8 @@ typedef struct myr_onednn_builder {
     myr_onednn_place *places; /* (n_values) */
     dnnl_data_type_t type;    /* what values are kept in where nothing says otherwise */
     bool *shared;             /* (n_values) its buffer is another value's too, so nothing may be summed into it */
+    int *uses;                /* (n_values) how often each is read */
+    bool *is_done;            /* (n_nodes) computed by the step of a node before */
     int node_place;
 } myr_onednn_builder;
 
@@ -105,6 +107,8 @@ myr_status myr_onednn_add_maker(myr_onednn_builder *build, const char *label, in
  * false where oneDNN has nothing for it. */
 myr_status myr_onednn_binary(myr_onednn_builder *build, const char *label, const int sides[2], int result,
                              dnnl_alg_kind_t kind, const myr_activation *activation, bool *taken);
+/* The block of convolutions that begins at this one, if it is an inverted residual. */
+myr_status myr_onednn_inverted_residual(myr_onednn_builder *build, const myr_node *node, bool *taken);
 /* Conv with all that is fused behind it. */
 myr_status myr_onednn_convolution(myr_onednn_builder *build, const myr_node *node, bool *taken);
 const dnnl_memory_desc_t *myr_onednn_layout_of(dnnl_primitive_desc_t descriptor, dnnl_query_t which, int i);
