@@ -47,6 +47,7 @@ struct myr_block {
     myr_block_options shape; /* its pointers are not used after create */
     int n_groups;            /* of GROUP middle channels */
     int k_step, n_k_steps;   /* input channels a tile product takes, and how many products */
+    int k;                   /* input channels, and zeros that make the steps equal and even */
     int n_out_pairs;         /* pairs of tiles of output channels */
     int ring_width;          /* columns of a ring row, padding included */
     limits after_expand, after_depthwise, after_project;
@@ -80,21 +81,11 @@ static bool has_amx(void)
     return answer == 1;
 }
 
-/* The fewest equal and even steps of at most 32 channels; 0 = there are none. */
-static int count_steps(int n)
-{
-    for (int steps = (n + 31) / 32; steps <= n / 2; steps++)
-        if (n % steps == 0 && n / steps % 2 == 0)
-            return steps;
-    return 0;
-}
-
 bool myr_block_is_possible(const myr_block_options *options)
 {
     int k = options->kernel, s = options->stride;
     bool is_known = (k == 3 || k == 5 || k == 7) && (s == 1 || s == 2);
-    int steps = count_steps(options->n_in);
-    return is_known && steps > 0 && options->n_in / steps >= 8 && options->n_in <= 4096 && options->n_middle <= 16384 &&
+    return is_known && options->n_in >= 1 && options->n_in <= 4096 && options->n_middle <= 16384 &&
            options->n_out <= 4096 && options->width >= 4 && options->height >= 1 && options->pad_left < k &&
            options->pad_top < k && (options->out_width - 1) * s - options->pad_left < options->width &&
            (options->out_height - 1) * s - options->pad_top < options->height &&
@@ -170,16 +161,17 @@ myr_status myr_block_create(const myr_block_options *options, myr_block **out)
         return myr_fail(MYR_ERR_NOMEM, "no memory for a block");
     *self = (myr_block){.shape = *options,
                         .n_groups = (options->n_middle + GROUP - 1) / GROUP,
-                        .n_k_steps = count_steps(options->n_in),
+                        .n_k_steps = (options->n_in + 31) / 32,
                         .n_out_pairs = (options->n_out + 2 * TILE - 1) / (2 * TILE),
                         .after_expand = limits_of(&options->after_expand),
                         .after_depthwise = limits_of(&options->after_depthwise),
                         .after_project = limits_of(&options->after_project)};
-    self->k_step = options->n_in / self->n_k_steps;
+    self->k_step = (options->n_in + 2 * self->n_k_steps - 1) / (2 * self->n_k_steps) * 2;
+    self->k = self->k_step * self->n_k_steps;
     int reach = (options->out_width - 1) * options->stride + options->kernel;
     self->ring_width = reach > options->width + options->pad_left ? reach : options->width + options->pad_left;
     int n_middle = self->n_groups * GROUP, n_out = self->n_out_pairs * 2 * TILE;
-    self->expand = myr_alloc((size_t)n_middle * (size_t)options->n_in, sizeof *self->expand);
+    self->expand = myr_alloc((size_t)n_middle * (size_t)self->k, sizeof *self->expand);
     self->project = myr_alloc((size_t)n_middle * (size_t)n_out, sizeof *self->project);
     self->depthwise = myr_alloc((size_t)n_middle * (size_t)(options->kernel * options->kernel), sizeof(float));
     self->expand_bias = padded(options->expand_bias, options->n_middle, n_middle);
@@ -209,17 +201,22 @@ void myr_block_free(void *block)
     free(self);
 }
 
-/* Scratch: the ring, then the projection's left factors. */
+/* Scratch: the ring, the projection's left factors, the expansion's. */
 static size_t ring_floats(const myr_block *self)
 {
     return (size_t)self->shape.kernel * (size_t)self->ring_width * GROUP;
 }
 
+static size_t middle_values(const myr_block *self)
+{
+    return (size_t)self->shape.out_height * (size_t)self->shape.out_width * (size_t)(self->n_groups * GROUP);
+}
+
 size_t myr_block_scratch_bytes(const myr_block *self)
 {
-    size_t n_pixels = (size_t)self->shape.out_height * (size_t)self->shape.out_width;
-    n_pixels = n_pixels < TILE ? TILE : n_pixels;
-    return ring_floats(self) * sizeof(float) + n_pixels * (size_t)(self->n_groups * GROUP) * sizeof(uint16_t);
+    size_t n_factors = (size_t)self->shape.height * (size_t)self->shape.width * (size_t)self->k;
+    return ring_floats(self) * sizeof(float) +
+           (middle_values(self) + (self->shape.expand ? n_factors : 0)) * sizeof(uint16_t);
 }
 
 /* ---- Tiles ---- */
@@ -241,6 +238,34 @@ FOR_AMX static void set_tiles(int n_pixels, int k)
     _tile_loadconfig(&config);
 }
 
+/* ---- The input ---- */
+
+/* 16 values of the input, or as many as the mask has. */
+FOR_AMX INLINE __m512 load_input(const myr_block *self, const void *in, size_t at, __mmask16 mask)
+{
+    if (self->shape.reads_floats)
+        return _mm512_maskz_loadu_ps(mask, (const float *)in + at);
+    return _mm512_castsi512_ps(
+        _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, (const uint16_t *)in + at)), 16));
+}
+
+INLINE __mmask16 first_lanes(int n)
+{
+    return (__mmask16)(n >= TILE ? 0xffff : (1u << n) - 1);
+}
+
+/* The whole input as the expansion's left factors: bf16, each pixel followed by zeros. */
+FOR_AMX static void narrow_input(const myr_block *self, const void *in, uint16_t *factors)
+{
+    size_t n_pixels = (size_t)self->shape.height * (size_t)self->shape.width, n_in = (size_t)self->shape.n_in;
+    for (size_t p = 0; p < n_pixels; p++, factors += self->k)
+        for (int c = 0; c < self->k; c += TILE)
+            _mm256_mask_storeu_epi16(
+                factors + c, first_lanes(self->k - c),
+                (__m256i)_mm512_cvtneps_pbh(load_input(self, in, p * n_in + (size_t)c,
+                                                       c < self->shape.n_in ? first_lanes(self->shape.n_in - c) : 0)));
+}
+
 /* ---- Expanding one row ---- */
 
 /* Two tiles of pixels times the group's two tiles of channels, into the ring in floats. Where the input is narrow, one
@@ -248,7 +273,7 @@ FOR_AMX static void set_tiles(int n_pixels, int k)
 FOR_AMX INLINE void expand_pixels(const myr_block *self, const uint16_t *first, const uint16_t *second,
                                   const uint16_t *weights, float *to_first, float *to_second, bool one_step)
 {
-    size_t stride = (size_t)self->shape.n_in * sizeof(uint16_t);
+    size_t stride = (size_t)self->k * sizeof(uint16_t);
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
@@ -284,13 +309,13 @@ FOR_AMX INLINE void finish_pixels(float *sums, int n_pixels, const float *bias, 
 }
 
 /* Row y of the input for one group of channels, into a row of the ring behind its left padding. */
-FOR_AMX static void expand_row(const myr_block *self, const uint16_t *in, int group, int y, float *row)
+FOR_AMX static void expand_row(const myr_block *self, const uint16_t *factors, int group, int y, float *row)
 {
     const myr_block_options *shape = &self->shape;
     int width = shape->width, n_rows = width < TILE ? width : TILE, last = width - n_rows;
-    size_t n_in = (size_t)shape->n_in;
-    const uint16_t *pixels = in + (size_t)y * (size_t)width * n_in;
-    const uint16_t *weights = self->expand + (size_t)group * GROUP * n_in;
+    size_t k = (size_t)self->k;
+    const uint16_t *pixels = factors + (size_t)y * (size_t)width * k;
+    const uint16_t *weights = self->expand + (size_t)group * GROUP * k;
     float *to = row + shape->pad_left * GROUP;
     bool one_step = self->n_k_steps == 1;
     if (one_step) {
@@ -300,26 +325,25 @@ FOR_AMX static void expand_row(const myr_block *self, const uint16_t *in, int gr
     for (int x = 0; x < width; x += 2 * n_rows) {
         int a = x < last ? x : last, b = x + n_rows < last ? x + n_rows : last;
         if (one_step)
-            expand_pixels(self, pixels + (size_t)a * n_in, pixels + (size_t)b * n_in, weights, to + a * GROUP,
-                          to + b * GROUP, true);
+            expand_pixels(self, pixels + (size_t)a * k, pixels + (size_t)b * k, weights, to + a * GROUP, to + b * GROUP,
+                          true);
         else
-            expand_pixels(self, pixels + (size_t)a * n_in, pixels + (size_t)b * n_in, weights, to + a * GROUP,
-                          to + b * GROUP, false);
+            expand_pixels(self, pixels + (size_t)a * k, pixels + (size_t)b * k, weights, to + a * GROUP, to + b * GROUP,
+                          false);
     }
     finish_pixels(to, width, self->expand_bias + group * GROUP, self->after_expand);
 }
 
-/* Without expansion: the input's own channels as floats. */
-FOR_AMX static void widen_row(const myr_block *self, const uint16_t *in, int group, int y, float *row)
+/* Without expansion: the input's own channels. */
+FOR_AMX static void copy_row(const myr_block *self, const void *in, int group, int y, float *row)
 {
     const myr_block_options *shape = &self->shape;
     float *to = row + shape->pad_left * GROUP;
-    const uint16_t *from = in + (size_t)y * (size_t)shape->width * (size_t)shape->n_in + group * GROUP;
-    for (int x = 0; x < shape->width; x++, from += shape->n_in, to += GROUP)
-        for (int half = 0; half < GROUP; half += TILE)
-            _mm512_storeu_ps(to + half,
-                             _mm512_castsi512_ps(_mm512_slli_epi32(
-                                 _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(from + half))), 16)));
+    size_t from = (size_t)y * (size_t)shape->width * (size_t)shape->n_in + (size_t)(group * GROUP);
+    for (int x = 0; x < shape->width; x++, from += (size_t)shape->n_in, to += GROUP) {
+        _mm512_storeu_ps(to, load_input(self, in, from, 0xffff));
+        _mm512_storeu_ps(to + TILE, load_input(self, in, from + TILE, 0xffff));
+    }
 }
 
 /* ---- The depthwise part ---- */
@@ -413,7 +437,8 @@ static depthwise_function *find_depthwise(int kernel, int stride)
 /* ---- One group of middle channels ---- */
 
 /* Rows of the ring that lie above or below the input are zeros; all of a row's padding stays zero. */
-static void fill_middle(const myr_block *self, const uint16_t *in, int group, float *ring, uint16_t *middle)
+static void fill_middle(const myr_block *self, const void *in, const uint16_t *factors, int group, float *ring,
+                        uint16_t *middle)
 {
     const myr_block_options *shape = &self->shape;
     depthwise_function *depthwise = find_depthwise(shape->kernel, shape->stride);
@@ -430,9 +455,9 @@ static void fill_middle(const myr_block *self, const uint16_t *in, int group, fl
             if (next < 0 || next >= shape->height)
                 memset(row, 0, row_floats * sizeof *row);
             else if (shape->expand)
-                expand_row(self, in, group, next, row);
+                expand_row(self, factors, group, next, row);
             else
-                widen_row(self, in, group, next, row);
+                copy_row(self, in, group, next, row);
         }
         for (int ky = 0; ky < shape->kernel; ky++)
             rows[ky] = ring + (size_t)((first + ky + shape->pad_top) % shape->kernel) * row_floats;
@@ -442,27 +467,23 @@ static void fill_middle(const myr_block *self, const uint16_t *in, int group, fl
 
 /* ---- Projecting ---- */
 
-/* Sums of one tile, with bias, residual and activation, as bf16. */
-FOR_AMX INLINE void finish_tile(const myr_block *self, const float *sums, const float *bias, const uint16_t *residual,
-                                uint16_t *to, int n_rows, int n_columns)
+/* Sums of one tile from value `at` of the output on, with bias, residual and activation. */
+FOR_AMX INLINE void finish_tile(const myr_block *self, const float *sums, const float *bias, const void *in, float *out,
+                                size_t at, int n_rows, int n_columns)
 {
     __m512 low = _mm512_set1_ps(self->after_project.low), high = _mm512_set1_ps(self->after_project.high);
     __m512 offset = _mm512_loadu_ps(bias);
-    __mmask16 mask = (__mmask16)(n_columns >= TILE ? 0xffff : (1u << n_columns) - 1);
-    size_t stride = (size_t)self->shape.n_out;
-    for (int i = 0; i < n_rows; i++) {
+    __mmask16 mask = first_lanes(n_columns);
+    for (int i = 0; i < n_rows; i++, at += (size_t)self->shape.n_out) {
         __m512 value = _mm512_add_ps(_mm512_load_ps(sums + i * TILE), offset);
-        if (residual)
-            value = _mm512_add_ps(
-                value, _mm512_castsi512_ps(_mm512_slli_epi32(
-                           _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, residual + (size_t)i * stride)), 16)));
-        value = _mm512_min_ps(_mm512_max_ps(value, low), high);
-        _mm256_mask_storeu_epi16(to + (size_t)i * stride, mask, (__m256i)_mm512_cvtneps_pbh(value));
+        if (self->shape.adds_input)
+            value = _mm512_add_ps(value, load_input(self, in, at, mask));
+        _mm512_mask_storeu_ps(out + at, mask, _mm512_min_ps(_mm512_max_ps(value, low), high));
     }
 }
 
 /* Two tiles of pixels times two of output channels, or one. */
-FOR_AMX INLINE void project_pixels(const myr_block *self, const uint16_t *middle, const uint16_t *in, uint16_t *out,
+FOR_AMX INLINE void project_pixels(const myr_block *self, const uint16_t *middle, const void *in, float *out,
                                    const int pixels[2], int n_rows, int pair, bool both)
 {
     size_t k = (size_t)(self->n_groups * GROUP), n_out = (size_t)self->shape.n_out;
@@ -493,13 +514,12 @@ FOR_AMX INLINE void project_pixels(const myr_block *self, const uint16_t *middle
     }
     for (int i = 0; i < 4; i += both ? 1 : 2) {
         int channel = pair * 2 * TILE + i % 2 * TILE;
-        size_t at = (size_t)pixels[i / 2] * n_out + (size_t)channel;
-        finish_tile(self, sums[i], self->project_bias + channel, self->shape.adds_input ? in + at : NULL, out + at,
-                    n_rows, self->shape.n_out - channel);
+        finish_tile(self, sums[i], self->project_bias + channel, in, out,
+                    (size_t)pixels[i / 2] * n_out + (size_t)channel, n_rows, self->shape.n_out - channel);
     }
 }
 
-FOR_AMX static void project(const myr_block *self, const uint16_t *middle, const uint16_t *in, uint16_t *out)
+FOR_AMX static void project(const myr_block *self, const uint16_t *middle, const void *in, float *out)
 {
     int n_pixels = self->shape.out_height * self->shape.out_width, n_rows = n_pixels < TILE ? n_pixels : TILE;
     set_tiles(n_rows, GROUP);
@@ -514,13 +534,15 @@ FOR_AMX static void project(const myr_block *self, const uint16_t *middle, const
     }
 }
 
-FOR_AMX void myr_block_run(const myr_block *self, const uint16_t *in, uint16_t *out, void *scratch)
+FOR_AMX void myr_block_run(const myr_block *self, const void *in, float *out, void *scratch)
 {
     float *ring = scratch;
-    uint16_t *middle = (uint16_t *)(ring + ring_floats(self));
+    uint16_t *middle = (uint16_t *)(ring + ring_floats(self)), *factors = middle + middle_values(self);
+    if (self->shape.expand)
+        narrow_input(self, in, factors);
     set_tiles(self->shape.width < TILE ? self->shape.width : TILE, self->k_step);
     for (int group = 0; group < self->n_groups; group++)
-        fill_middle(self, in, group, ring, middle);
+        fill_middle(self, in, factors, group, ring, middle);
     project(self, middle, in, out);
     _tile_release();
 }
@@ -551,7 +573,7 @@ size_t myr_block_scratch_bytes(const myr_block *block)
     return 0;
 }
 
-void myr_block_run(const myr_block *block, const uint16_t *in, uint16_t *out, void *scratch)
+void myr_block_run(const myr_block *block, const void *in, float *out, void *scratch)
 {
     (void)block, (void)in, (void)out, (void)scratch;
 }

@@ -16,6 +16,7 @@ typedef struct myr_block_options {
     const float *project, *project_bias;                         /* (n_out, n_middle), (n_out) */
     myr_activation after_expand, after_depthwise, after_project; /* the last one behind the residual */
     bool adds_input;
+    bool reads_floats; /* the input is f32, else bf16 */
 } myr_block_options;
 
 typedef struct myr_block myr_block;
@@ -35,13 +36,13 @@ size_t myr_block_scratch_bytes(const myr_block *block);
 /*
  * myr_block_run - one picture.
  *
- *  in       (height, width, n_in) bf16
- *  out      (out_height, out_width, n_out) bf16; must not overlap in
+ *  in       (height, width, n_in) f32 or bf16
+ *  out      (out_height, out_width, n_out) f32; must not overlap in
  *  scratch  myr_block_scratch_bytes, aligned to 64
  *
- * Factors of the products are bf16; sums, and all between the products, f32.
+ * Factors of the products are bf16; all else is f32.
  * Threads:  a block is read only.
  */
-void myr_block_run(const myr_block *block, const uint16_t *in, uint16_t *out, void *scratch);
+void myr_block_run(const myr_block *block, const void *in, float *out, void *scratch);
 
 #endif

@@ -13,7 +13,7 @@ typedef struct state {
     myr_block *block;
     int in, out; /* buffers */
     int64_t batch;
-    size_t in_values, out_values; /* of one picture */
+    size_t in_bytes, out_values; /* of one picture */
 } state;
 
 static void free_state(void *memory)
@@ -28,10 +28,10 @@ static myr_status run(const myr_step *step, void *bound, char *const *address, c
 {
     (void)bound;
     const state *self = step->state;
-    const uint16_t *in = (const uint16_t *)address[self->in];
-    uint16_t *out = (uint16_t *)address[self->out];
+    float *out = (float *)address[self->out];
     for (int64_t i = 0; i < self->batch; i++)
-        myr_block_run(self->block, in + (size_t)i * self->in_values, out + (size_t)i * self->out_values, scratch);
+        myr_block_run(self->block, address[self->in] + (size_t)i * self->in_bytes, out + (size_t)i * self->out_values,
+                      scratch);
     return MYR_OK;
 }
 
@@ -132,16 +132,19 @@ static bool describe(const myr_onednn_builder *build, const myr_node *expand, co
 }
 
 static myr_status add_step(myr_onednn_builder *build, const myr_node *first, const myr_node *last,
-                           const myr_block_options *options)
+                           myr_block_options *options)
 {
     const myr_shape *in = &build->graph->values[first->inputs[0]].shape,
                     *out = &build->graph->values[last->outputs[0]].shape;
+    const myr_onednn_place *place = &build->places[first->inputs[0]];
     dnnl_memory_desc_t from, to;
+    options->reads_floats = place->buffer < 0 || place->layout.data_type != dnnl_bf16; /* as its maker left it */
     state *self = myr_alloc(1, sizeof *self);
     myr_status status = self ? myr_block_create(options, &self->block)
                              : myr_fail(MYR_ERR_NOMEM, "no memory to compile '%s'", last->name);
-    if (status == MYR_OK && (!myr_onednn_set_layout(&from, dnnl_bf16, 4, in->dims, dnnl_nhwc) ||
-                             !myr_onednn_set_layout(&to, dnnl_bf16, 4, out->dims, dnnl_nhwc)))
+    if (status == MYR_OK &&
+        (!myr_onednn_set_layout(&from, options->reads_floats ? dnnl_f32 : dnnl_bf16, 4, in->dims, dnnl_nhwc) ||
+         !myr_onednn_set_layout(&to, dnnl_f32, 4, out->dims, dnnl_nhwc)))
         status = myr_fail(MYR_ERR_INTERNAL, "'%s': no layout", last->name);
     if (status == MYR_OK)
         status = myr_onednn_bring(build, first->inputs[0], &from, 1, &self->in);
@@ -152,7 +155,7 @@ static myr_status add_step(myr_onednn_builder *build, const myr_node *first, con
         return status;
     }
     self->batch = in->dims[0];
-    self->in_values = myr_shape_count(in) / (size_t)in->dims[0];
+    self->in_bytes = myr_shape_count(in) / (size_t)in->dims[0] * dnnl_data_type_size(from.data_type);
     self->out_values = myr_shape_count(out) / (size_t)out->dims[0];
     return myr_program_add_step(build->compiler->program, &block_step, last->name, self, (int[]){self->in, self->out},
                                 2, myr_block_scratch_bytes(self->block));
