@@ -191,6 +191,12 @@ static int64_t remainder_of(int64_t x, int64_t y, bool like_c)
     return !like_c && rest != 0 && (rest < 0) != (y < 0) ? rest + y : rest;
 }
 
+static float remainder_of_floats(float x, float y, bool like_c)
+{
+    float rest = fmodf(x, y);
+    return !like_c && rest != 0 && (rest < 0) != (y < 0) ? rest + y : rest;
+}
+
 static myr_status compute_mod(const myr_operation *operation)
 {
     const myr_tensor *a = operation->in[0], *b = operation->in[1];
@@ -203,7 +209,7 @@ static myr_status compute_mod(const myr_operation *operation)
     for (size_t i = 0; i < n; i++, myr_walk_step(&walk)) {
         if (a->type == MYR_TYPE_F32) {
             ((float *)operation->out[0].data)[i] =
-                fmodf(((const float *)a->data)[walk.at[0]], ((const float *)b->data)[walk.at[1]]);
+                remainder_of_floats(((const float *)a->data)[walk.at[0]], ((const float *)b->data)[walk.at[1]], like_c);
             continue;
         }
         int64_t divisor = ((const int64_t *)b->data)[walk.at[1]];
@@ -212,13 +218,6 @@ static myr_status compute_mod(const myr_operation *operation)
         ((int64_t *)operation->out[0].data)[i] = remainder_of(((const int64_t *)a->data)[walk.at[0]], divisor, like_c);
     }
     return MYR_OK;
-}
-
-static myr_status infer_mod(const myr_operation *operation)
-{
-    if (operation->in[0]->type == MYR_TYPE_F32 && myr_node_int(operation->node, "fmod", 0) == 0)
-        return myr_operation_fail(operation, MYR_ERR_FORMAT, "floats need fmod 1");
-    return infer_several(operation);
 }
 
 /* ---- PRelu ---- */
@@ -273,7 +272,7 @@ const myr_operator myr_compare_operators[] = {
     {"Min", MYR_KIND_OTHER, 1, INT32_MAX, 1, "", NULL, infer_several, compute_several},
     {"Sum", MYR_KIND_OTHER, 1, INT32_MAX, 1, "", NULL, infer_several, compute_several},
     {"Mean", MYR_KIND_OTHER, 1, INT32_MAX, 1, "", NULL, infer_several, compute_several},
-    {"Mod", MYR_KIND_OTHER, 2, 2, 1, "fmod:int ", NULL, infer_mod, compute_mod},
+    {"Mod", MYR_KIND_OTHER, 2, 2, 1, "fmod:int ", NULL, infer_several, compute_mod},
     {"PRelu", MYR_KIND_OTHER, 2, 2, 1, "", NULL, infer_slope, compute_slope},
     {0},
 };

@@ -56,8 +56,9 @@ static myr_status infer(const myr_operation *operation)
         return myr_operation_fail(operation, MYR_ERR_UNSUPPORTED, "only floats are supported");
     myr_status status = reduced_axes(operation, reduced);
     for (int i = 0; i < in->shape.rank && status == MYR_OK; i++) {
-        if (reduced[i] && in->shape.dims[i] == 0 && which != SUM && which != PROD)
-            return myr_operation_fail(operation, MYR_ERR_FORMAT, "there is nothing to reduce");
+        bool has_least = in->type == MYR_TYPE_F32 || (which != MAX && which != MIN);
+        if (reduced[i] && in->shape.dims[i] == 0 && (which == MEAN || !has_least))
+            return myr_operation_fail(operation, MYR_ERR_UNSUPPORTED, "there is nothing to reduce");
         if (!reduced[i] || keep)
             shape.dims[shape.rank++] = reduced[i] ? 1 : in->shape.dims[i];
     }
@@ -109,7 +110,8 @@ static void reduce_floats(const myr_operation *operation, reduction which, const
     for (size_t i = 0; i < n_in; i++, myr_walk_step(&walk))
         cells[walk.at[0]] = join(first_pass, cells[walk.at[0]], (double)((const float *)in->data)[i]);
     if (which == LOG_SUM_EXP) {
-        memcpy(highest, cells, n_out * sizeof *cells);
+        for (size_t i = 0; i < n_out; i++)
+            highest[i] = isfinite(cells[i]) ? cells[i] : 0;
         memset(cells, 0, n_out * sizeof *cells);
         myr_walk_begin(&walk, &in->shape);
         myr_walk_add(&walk, kept);

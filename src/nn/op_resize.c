@@ -45,6 +45,7 @@ static const char *refuse_resize(const myr_node *node, int64_t opset)
     static const char *const coordinates[] = {
         "half_pixel",           "pytorch_half_pixel", "align_corners",        "asymmetric",
         "tf_half_pixel_for_nn", "tf_crop_and_resize", "half_pixel_symmetric", NULL};
+    static const char *const policies[] = {"stretch", "not_larger", "not_smaller", NULL};
     static const char *const nearest[] = {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil", NULL};
     (void)opset;
     if (!is_one_of(myr_node_text(node, "mode", "nearest"), modes))
@@ -55,9 +56,9 @@ static const char *refuse_resize(const myr_node *node, int64_t opset)
         return "a nearest_mode that ONNX does not have";
     if (myr_node_int(node, "antialias", 0) != 0)
         return "antialias 1";
-    return strcmp(myr_node_text(node, "keep_aspect_ratio_policy", "stretch"), "stretch") == 0
+    return is_one_of(myr_node_text(node, "keep_aspect_ratio_policy", "stretch"), policies)
                ? NULL
-               : "a keep_aspect_ratio_policy other than stretch";
+               : "a keep_aspect_ratio_policy other than stretch, not_larger, not_smaller";
 }
 
 /* An input that may be left out by being empty. */
@@ -99,6 +100,27 @@ static bool scale_dimension(const myr_tensor *scales, const float *floats, const
     return along->out >= 0 && along->scale > 0;
 }
 
+/* keep_aspect_ratio_policy: the dimensions with a size get one scale, so that none is larger (or smaller) than asked.
+ */
+static bool keep_ratio(const myr_operation *operation, size_t n, scaling *all)
+{
+    const char *policy = myr_node_text(operation->node, "keep_aspect_ratio_policy", "stretch");
+    bool larger = strcmp(policy, "not_smaller") == 0;
+    double scale = 0;
+    int d;
+    for (size_t i = 0; i < n && dimension_of(operation, i, n, &d); i++)
+        if (i == 0 || (all[d].scale > scale) == larger)
+            scale = all[d].scale;
+    for (size_t i = 0; i < n && strcmp(policy, "stretch") != 0 && dimension_of(operation, i, n, &d); i++) {
+        double length = floor(scale * (double)all[d].in + 0.5);
+        if (!(length >= 0 && length < INT32_MAX))
+            return false;
+        all[d].scale = scale;
+        all[d].out = (int64_t)length;
+    }
+    return true;
+}
+
 static myr_status find_scalings(const myr_operation *operation, scaling *all)
 {
     const myr_tensor *scales = given_input(operation, is_simple(operation) ? 1 : 2),
@@ -123,6 +145,7 @@ static myr_status find_scalings(const myr_operation *operation, scaling *all)
             all[d].end = (double)((const float *)roi->data)[i + n];
         }
     }
+    fits = fits && (!sizes || keep_ratio(operation, n, all));
     return fits ? MYR_OK : myr_operation_fail(operation, MYR_ERR_FORMAT, "scales or sizes do not fit the input");
 }
 

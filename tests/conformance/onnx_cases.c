@@ -4,7 +4,8 @@
  *
  * A case is run with its inputs given at run time, once more with all but the first as
  * constants, as weights are in a real network, and once with all of them as constants, which are
- * folded. It passes where at least one of these can be compiled and none of them computes
+ * folded. MYRIOPS_ONNX_DATA names another folder of the same form (write_onnx_cases.py makes one).
+ * A case passes where at least one of these can be compiled and none of them computes
  * something else than ONNX; it is refused where all are, and then the reason must name an operator.
  */
 #include "base/alloc.h"
@@ -21,7 +22,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define DATA "/usr/share/libonnx-testdata/data"
+#define STANDARD_DATA "/usr/share/libonnx-testdata/data"
 #define LEAST_PASSED 835
 #define MAX_TENSORS 16
 
@@ -43,6 +44,7 @@ typedef struct test_case {
 
 static tally tallies[256];
 static int n_tallies, n_folded;
+static const char *data_folder = STANDARD_DATA;
 
 static void complain(test_case *self, const char *what)
 {
@@ -53,7 +55,7 @@ static size_t load_tensors(const test_case *self, const char *kind, myr_tensor *
 {
     size_t n = 0;
     for (char path[512]; n < MAX_TENSORS; n++) {
-        snprintf(path, sizeof path, DATA "/%s/%s/test_data_set_0/%s_%zu.pb", self->set, self->name, kind, n);
+        snprintf(path, sizeof path, "%s/%s/%s/test_data_set_0/%s_%zu.pb", data_folder, self->set, self->name, kind, n);
         if (access(path, R_OK) != 0 || myr_onnx_read_tensor(path, &tensors[n]) != MYR_OK)
             break;
     }
@@ -183,7 +185,7 @@ static verdict run_with(test_case *self, const char *backend, size_t n_constant)
 {
     char path[512], *producer = NULL;
     myr_graph *graph = NULL;
-    snprintf(path, sizeof path, DATA "/%s/%s/model.onnx", self->set, self->name);
+    snprintf(path, sizeof path, "%s/%s/%s/model.onnx", data_folder, self->set, self->name);
     myr_status status = myr_onnx_read(path, &graph, &producer);
     free(producer);
     if (status == MYR_OK && graph->n_inputs > self->n_inputs) {
@@ -271,7 +273,7 @@ static void run_case(const char *set, const char *name)
     test_case self = {.set = set, .name = name};
     char path[512];
     verdict result = PASSED;
-    snprintf(path, sizeof path, DATA "/%s/%s/model.onnx", set, name);
+    snprintf(path, sizeof path, "%s/%s/%s/model.onnx", data_folder, set, name);
     if (name[0] == '.' || access(path, R_OK) != 0)
         return;
     if (!onnx_summarise(path, &self.summary)) {
@@ -300,26 +302,32 @@ static void run_case(const char *set, const char *name)
 int main(void)
 {
     static const char *const sets[] = {"node", "simple", "pytorch-converted", "pytorch-operator"};
-    int n_backends = 0;
+    int n_backends = 0, n_sets = 0;
+    if (getenv("MYRIOPS_ONNX_DATA"))
+        data_folder = getenv("MYRIOPS_ONNX_DATA");
+    bool is_standard = strcmp(data_folder, STANDARD_DATA) == 0;
     while (myr_backend_names()[n_backends])
         n_backends++;
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
         struct dirent **entries;
         char path[256];
-        snprintf(path, sizeof path, DATA "/%s", sets[i]);
+        snprintf(path, sizeof path, "%s/%s", data_folder, sets[i]);
         int n = scandir(path, &entries, NULL, alphasort);
-        if (n < 0) {
-            printf("skipped: %s is missing (apt install libonnx-testdata)\n", path);
-            return 77;
-        }
+        n_sets += n >= 0;
         for (int j = 0; j < n; j++) {
             run_case(sets[i], entries[j]->d_name);
             free(entries[j]);
         }
-        free(entries);
+        if (n >= 0)
+            free(entries);
+    }
+    if (n_sets == 0) {
+        printf("skipped: there is no %s (apt install libonnx-testdata)\n", data_folder);
+        return 77;
     }
     tally sum = print_table();
+    int least = is_standard ? LEAST_PASSED : 0;
     printf("\n%d models pass on %d backends (%d of them only with all inputs constant); at least %d must.\n",
-           sum.n[PASSED], n_backends, n_folded / n_backends, LEAST_PASSED);
-    return sum.n[FAILED] == 0 && sum.n[PASSED] >= LEAST_PASSED ? 0 : 1;
+           sum.n[PASSED], n_backends, n_folded / n_backends, least);
+    return sum.n[FAILED] == 0 && sum.n[PASSED] >= least ? 0 : 1;
 }

@@ -53,8 +53,9 @@ static void note_operator(onnx_summary *summary, const char *name)
 static void note_type(onnx_summary *summary, int32_t type)
 {
     summary->has_halves = summary->has_halves || type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16;
-    if (type == ONNX__TENSOR_PROTO__DATA_TYPE__STRING || type == ONNX__TENSOR_PROTO__DATA_TYPE__BFLOAT16)
-        summary->outside = "text and bfloat16 as element types";
+    /* 14 and 15 are complex, 16 is bfloat16, those above have 8 bits or fewer. */
+    if (type == ONNX__TENSOR_PROTO__DATA_TYPE__STRING || type > 13)
+        summary->outside = "text, complex and very short element types";
 }
 
 static void note_value(onnx_summary *summary, const Onnx__ValueInfoProto *info)
