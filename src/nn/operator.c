@@ -186,15 +186,20 @@ static void pad_same(myr_window *window, bool upper)
     }
 }
 
+/* More cells than any real window has, so that a small file cannot ask for years of work. */
+#define MAX_WINDOW_CELLS ((int64_t)1 << 22)
+
 bool myr_window_take(const myr_node *node, const myr_shape *input, const int64_t *kernel, myr_window *window)
 {
+    int64_t n_cells = 1;
     *window = (myr_window){.n = input->rank - 2};
     bool sane = take_numbers(node, "strides", window->n, window->stride) &&
                 take_numbers(node, "dilations", window->n, window->dilation) && take_pads(node, window);
     for (int i = 0; i < window->n; i++) {
         window->kernel[i] = kernel[i];
         window->in[i] = input->dims[i + 2];
-        sane = sane && kernel[i] >= 1 && kernel[i] <= INT32_MAX && window->in[i] <= INT32_MAX;
+        sane = sane && kernel[i] >= 1 && kernel[i] <= MAX_WINDOW_CELLS / n_cells && window->in[i] <= INT32_MAX;
+        n_cells *= sane ? kernel[i] : 1;
     }
     return sane;
 }
