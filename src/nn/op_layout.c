@@ -77,8 +77,9 @@ static myr_status infer_reshape(const myr_operation *operation)
         shape.dims[open] = (int64_t)(n_in / n_rest);
     if (myr_shape_count(&shape) != n_in) {
         char from[96], to[96];
-        return myr_fail(MYR_ERR_FORMAT, "node '%s' (Reshape): %s cannot become %s", operation->node->name,
-                        myr_shape_text(in, from, sizeof from), myr_shape_text(&shape, to, sizeof to));
+        return myr_fail(MYR_ERR_FORMAT, "node '%s' (Reshape): %s cannot become %s%s", operation->node->name,
+                        myr_shape_text(in, from, sizeof from), myr_shape_text(&shape, to, sizeof to),
+                        bound ? "; the file was exported for another batch: export it with its batch left open" : "");
     }
     myr_operation_shape(operation, 0, operation->in[0]->type, &shape);
     return MYR_OK;

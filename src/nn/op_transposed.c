@@ -22,7 +22,9 @@ static bool resolve(const myr_operation *operation, myr_window *window)
     bool same = strncmp(auto_pad, "SAME_", 5) == 0, upper = strcmp(auto_pad, "SAME_UPPER") == 0;
     for (size_t i = 0; i < n; i++) {
         int64_t extra = more ? more->numbers[i] : 0;
-        if (extra < 0 || extra > INT32_MAX || window->in[i] < 1)
+        bool sane = extra >= 0 && extra <= INT32_MAX && window->in[i] >= 1 &&
+                    (!wanted || (wanted->numbers[i + skip] >= 1 && wanted->numbers[i + skip] <= INT32_MAX));
+        if (!sane)
             return false;
         int64_t whole =
             window->stride[i] * (window->in[i] - 1) + (window->kernel[i] - 1) * window->dilation[i] + 1 + extra;

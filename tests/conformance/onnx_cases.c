@@ -4,9 +4,10 @@
  *
  * A case is run with its inputs given at run time, once more with all but the first as
  * constants, as weights are in a real network, and once with all of them as constants, which are
- * folded. MYRIOPS_ONNX_DATA names another folder of the same form (write_onnx_cases.py makes one).
- * A case passes where at least one of these can be compiled and none of them computes
- * something else than ONNX; it is refused where all are, and then the reason must name an operator.
+ * folded. --damaged: files whose results nobody knows; the program only must not crash. MYRIOPS_ONNX_DATA names another
+ * folder of the same form (write_onnx_cases.py makes one). A case passes where at least one of these can be compiled
+ * and none of them computes something else than ONNX; it is refused where all are, and then the reason must name an
+ * operator.
  */
 #include "base/alloc.h"
 #include "nn/bind.h"
@@ -44,6 +45,7 @@ typedef struct test_case {
 
 static tally tallies[256];
 static int n_tallies, n_folded;
+static bool is_damaged;
 static const char *data_folder = STANDARD_DATA;
 
 static void complain(test_case *self, const char *what)
@@ -221,7 +223,7 @@ static verdict run_on(test_case *self, const char *backend)
     verdict result = REFUSED;
     for (int i = 0; i < 3; i++) {
         verdict one = run_with(self, backend, n_constant[i]);
-        if (one == FAILED)
+        if (one == FAILED && !is_damaged)
             return FAILED;
         n_folded += i == 2 && one == PASSED && result == REFUSED && self->n_inputs > 0;
         result = one == PASSED ? PASSED : result;
@@ -287,6 +289,8 @@ static void run_case(const char *set, const char *name)
     }
     for (const char *const *backend = myr_backend_names(); *backend && result == PASSED; backend++) {
         result = self.n_outputs > 0 ? run_on(&self, *backend) : FAILED;
+        if (is_damaged)
+            result = PASSED;
         if (result == FAILED)
             printf("%s/%s on %s: WRONG: %s\n", set, name, *backend, self.reason);
         if (result == REFUSED)
@@ -299,12 +303,13 @@ static void run_case(const char *set, const char *name)
     }
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     static const char *const sets[] = {"node", "simple", "pytorch-converted", "pytorch-operator"};
     int n_backends = 0, n_sets = 0;
     if (getenv("MYRIOPS_ONNX_DATA"))
         data_folder = getenv("MYRIOPS_ONNX_DATA");
+    is_damaged = argc > 1 && strcmp(argv[1], "--damaged") == 0;
     bool is_standard = strcmp(data_folder, STANDARD_DATA) == 0;
     while (myr_backend_names()[n_backends])
         n_backends++;
@@ -325,6 +330,8 @@ int main(void)
         printf("skipped: there is no %s (apt install libonnx-testdata)\n", data_folder);
         return 77;
     }
+    if (is_damaged)
+        return 0;
     tally sum = print_table();
     int least = is_standard ? LEAST_PASSED : 0;
     printf("\n%d models pass on %d backends (%d of them only with all inputs constant); at least %d must.\n",
