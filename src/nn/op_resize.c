@@ -1,5 +1,5 @@
 /*
- * Resize, Upsample and GridSample.
+ * Resize, Upsample, GridSample and AffineGrid.
  *
  * Resizing is done one dimension after the other, in double: each place along a dimension is a
  * weighted sum of at most four places of the dimension before.
@@ -409,7 +409,53 @@ static myr_status compute_grid(const myr_operation *operation)
     return MYR_OK;
 }
 
+/* ---- AffineGrid ---- */
+
+static myr_status infer_affine(const myr_operation *operation)
+{
+    const myr_shape *theta = &operation->in[0]->shape;
+    const int64_t *size;
+    size_t n;
+    myr_status status = myr_operation_constants(operation, "", 1, "size", &size, &n);
+    if (status != MYR_OK)
+        return status;
+    if ((n != 4 && n != 5) || theta->rank != 3 || theta->dims[0] != size[0] || theta->dims[1] != (int64_t)n - 2 ||
+        theta->dims[2] != (int64_t)n - 1)
+        return myr_operation_fail(operation, MYR_ERR_FORMAT, "theta and size do not fit together");
+    myr_shape shape = {.rank = (int)n, .dims = {size[0]}};
+    for (size_t i = 2; i < n; i++)
+        shape.dims[i - 1] = size[i];
+    shape.dims[n - 1] = (int64_t)n - 2;
+    myr_operation_shape(operation, 0, MYR_TYPE_F32, &shape);
+    return myr_operation_floats(operation, 1);
+}
+
+static myr_status compute_affine(const myr_operation *operation)
+{
+    bool corners = myr_node_int(operation->node, "align_corners", 0) != 0;
+    const myr_shape *out = &operation->out[0].shape;
+    int dims = out->rank - 2;
+    myr_shape cells = {.rank = out->rank - 1};
+    memcpy(cells.dims, out->dims, (size_t)cells.rank * sizeof *cells.dims);
+    size_t n = myr_shape_count(&cells);
+    int64_t place[MYR_TENSOR_MAX_RANK] = {0};
+    for (size_t i = 0; i < n; i++, myr_shape_next(&cells, place)) {
+        const float *theta = (const float *)operation->in[0]->data + place[0] * dims * (dims + 1);
+        for (int row = 0; row < dims; row++) {
+            double sum = (double)theta[row * (dims + 1) + dims];
+            for (int k = 0; k < dims; k++) { /* x, the last dimension, comes first */
+                double length = (double)cells.dims[dims - k], x = (double)place[dims - k];
+                double at = corners ? (length > 1 ? 2 * x / (length - 1) - 1 : 0) : (2 * x + 1) / length - 1;
+                sum += (double)theta[row * (dims + 1) + k] * at;
+            }
+            ((float *)operation->out[0].data)[i * (size_t)dims + (size_t)row] = (float)sum;
+        }
+    }
+    return MYR_OK;
+}
+
 const myr_operator myr_resize_operators[] = {
+    {"AffineGrid", MYR_KIND_OTHER, 2, 2, 1, "align_corners:int ", NULL, infer_affine, compute_affine},
     {"Resize", MYR_KIND_OTHER, 1, 4, 1,
      "antialias:int axes:ints coordinate_transformation_mode:text cubic_coeff_a:float exclude_outside:int "
      "extrapolation_value:float keep_aspect_ratio_policy:text mode:text nearest_mode:text ",

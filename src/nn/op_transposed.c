@@ -1,5 +1,6 @@
 /*
- * ConvTranspose: each output cell sums the input cells whose window reaches it, in double.
+ * ConvTranspose: each output cell sums the input cells whose window reaches it, in double. Col2Im
+ * does the same with windows that are laid out in columns already.
  */
 #include "nn/operator.h"
 
@@ -133,7 +134,88 @@ static myr_status compute(const myr_operation *operation)
     return MYR_OK;
 }
 
+/* ---- Col2Im ---- */
+
+/* The window that was moved over the image, whose dimensions become those of the output. */
+static myr_status find_blocks(const myr_operation *operation, myr_shape *image, myr_window *window)
+{
+    const int64_t *sizes, *block;
+    size_t n, n_block;
+    myr_status status = myr_operation_constants(operation, "", 1, "image_shape", &sizes, &n);
+    if (status == MYR_OK)
+        status = myr_operation_constants(operation, "", 2, "block_shape", &block, &n_block);
+    if (status != MYR_OK)
+        return status;
+    const myr_shape *in = &operation->in[0]->shape;
+    if (n < 1 || n > MYR_WINDOW_DIMS || n_block != n || in->rank != 3)
+        return myr_operation_fail(operation, MYR_ERR_UNSUPPORTED, "images of one to three dimensions are supported");
+    *image = (myr_shape){.rank = (int)n + 2, .dims = {in->dims[0], 1}};
+    for (size_t i = 0; i < n; i++)
+        image->dims[i + 2] = sizes[i];
+    if (!myr_shape_is_sane(image))
+        return myr_operation_fail(operation, MYR_ERR_FORMAT, "image_shape makes no sense");
+    status = myr_window_resolve(operation->node, image, block, window);
+    if (status != MYR_OK)
+        return status;
+    *window = myr_window_deepen(window);
+    int64_t n_cells = window->kernel[0] * window->kernel[1] * window->kernel[2];
+    const myr_shape places = {.rank = 3, .dims = {window->out[0], window->out[1], window->out[2]}};
+    if (in->dims[1] % n_cells != 0 || !myr_shape_is_sane(&places) || in->dims[2] != (int64_t)myr_shape_count(&places))
+        return myr_operation_fail(operation, MYR_ERR_FORMAT, "the columns do not fit the image");
+    image->dims[1] = in->dims[1] / n_cells;
+    return MYR_OK;
+}
+
+static myr_status infer_columns(const myr_operation *operation)
+{
+    myr_shape image;
+    myr_window window;
+    myr_status status = myr_operation_floats(operation, 1);
+    if (status == MYR_OK)
+        status = find_blocks(operation, &image, &window);
+    if (status == MYR_OK)
+        myr_operation_shape(operation, 0, MYR_TYPE_F32, &image);
+    return status;
+}
+
+/* Adds one row of the columns, all places of one cell of the window, to its plane. */
+static void add_row(const myr_window *window, const int64_t *cell, const float *row, float *plane)
+{
+    const myr_shape places = {.rank = 3, .dims = {window->out[0], window->out[1], window->out[2]}};
+    size_t n = myr_shape_count(&places);
+    int64_t place[3] = {0};
+    for (size_t i = 0; i < n; i++, myr_shape_next(&places, place)) {
+        int64_t at = 0;
+        for (int d = 0; d < 3 && at >= 0; d++) {
+            int64_t x = place[d] * window->stride[d] + cell[d] * window->dilation[d] - window->pad_begin[d];
+            at = x >= 0 && x < window->in[d] ? at * window->in[d] + x : -1;
+        }
+        if (at >= 0)
+            plane[at] += row[i];
+    }
+}
+
+static myr_status compute_columns(const myr_operation *operation)
+{
+    myr_shape image;
+    myr_window window;
+    myr_status status = find_blocks(operation, &image, &window);
+    if (status != MYR_OK)
+        return status;
+    const myr_shape kernel = {.rank = 3, .dims = {window.kernel[0], window.kernel[1], window.kernel[2]}};
+    size_t n_rows = (size_t)(operation->in[0]->shape.dims[0] * operation->in[0]->shape.dims[1]),
+           n_places = (size_t)operation->in[0]->shape.dims[2], n_cells = myr_shape_count(&kernel),
+           plane = (size_t)(window.in[0] * window.in[1] * window.in[2]);
+    int64_t cell[3] = {0};
+    memset(operation->out[0].data, 0, myr_tensor_bytes(&operation->out[0]));
+    for (size_t i = 0; i < n_rows; i++, myr_shape_next(&kernel, cell))
+        add_row(&window, cell, (const float *)operation->in[0]->data + i * n_places,
+                (float *)operation->out[0].data + i / n_cells * plane);
+    return MYR_OK;
+}
+
 const myr_operator myr_transposed_operators[] = {
+    {"Col2Im", MYR_KIND_OTHER, 3, 3, 1, "dilations:ints pads:ints strides:ints ", NULL, infer_columns, compute_columns},
     {"ConvTranspose", MYR_KIND_OTHER, 2, 3, 1,
      "auto_pad:text dilations:ints group:int kernel_shape:ints output_padding:ints output_shape:ints pads:ints "
      "strides:ints ",
