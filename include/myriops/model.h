@@ -50,7 +50,7 @@ typedef struct myr_session myr_session;
  *
  * Returns:  MYR_OK | MYR_ERR_NOT_FOUND | MYR_ERR_IO | MYR_ERR_FORMAT (damaged) | MYR_ERR_UNSUPPORTED (names every
  *           operator, attribute and element type that is not supported, at once) | MYR_ERR_NOMEM
- * Source:   ONNX IR specification, version 3 to 9; operator sets 7 to 19 of the default domain.
+ * Source:   ONNX IR specification, version 3 to 10; operator sets 1 to 21 of the default domain.
  */
 MYR_API myr_status myr_model_load(const char *path, myr_model **model);
 MYR_API void myr_model_free(myr_model *model); /* NULL is fine */

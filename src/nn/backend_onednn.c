@@ -47,7 +47,8 @@ static myr_status compile_pool(myr_onednn_builder *build, const myr_node *node, 
     const myr_onednn_place *place = &build->places[node->inputs[0]];
     bool stays_narrow = node->op->kind == MYR_KIND_MAX_POOL && place->scale > 0;
     float scale = stays_narrow ? place->scale : 0; /* a maximum needs no floats */
-    if (in->rank != 4)
+    bool has_places = node->op->kind == MYR_KIND_MAX_POOL && node->n_outputs > 1 && node->outputs[1] >= 0;
+    if (in->rank != 4 || has_places)
         return MYR_OK;
     if (stays_narrow) {
         from = place->buffer;
@@ -56,7 +57,7 @@ static myr_status compile_pool(myr_onednn_builder *build, const myr_node *node, 
         return MYR_OK;
     }
     if (global) {
-        memcpy(window.kernel, in->dims + 2, sizeof window.kernel);
+        memcpy(window.kernel, in->dims + 2, 2 * sizeof *window.kernel);
     } else if (myr_window_resolve(node, in, myr_node_attribute(node, "kernel_shape")->numbers, &window) != MYR_OK) {
         return MYR_OK;
     }
@@ -181,6 +182,11 @@ static myr_status compile_binary(myr_onednn_builder *build, const myr_node *node
 static myr_status compile_function(myr_onednn_builder *build, const myr_node *node, bool *taken)
 {
     const myr_tensor *low = myr_node_constant(build->graph, node, 1), *high = myr_node_constant(build->graph, node, 2);
+    for (int i = 1; i < node->n_inputs; i++)
+        if (node->inputs[i] >= 0 && !myr_node_constant(build->graph, node, i)) { /* bounds that are computed */
+            *taken = false;
+            return MYR_OK;
+        }
     float least = low ? *(const float *)low->data : myr_node_float(node, "min", -FLT_MAX);
     float most = high ? *(const float *)high->data : myr_node_float(node, "max", FLT_MAX);
     dnnl_alg_kind_t kind = node->op->kind == MYR_KIND_RELU   ? dnnl_eltwise_relu

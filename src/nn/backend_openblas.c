@@ -129,7 +129,7 @@ static myr_status compile_convolution(myr_compiler *compiler, const myr_node *no
     const myr_graph *graph = compiler->graph;
     const myr_tensor *weights = myr_node_constant(graph, node, 1), *bias = myr_node_constant(graph, node, 2);
     const myr_shape *in = &graph->values[node->inputs[0]].shape;
-    *taken = weights && (bias || node->n_inputs < 3 || node->inputs[2] < 0);
+    *taken = weights && in->rank == 4 && (bias || node->n_inputs < 3 || node->inputs[2] < 0);
     if (!*taken)
         return MYR_OK;
     convolution *self = myr_alloc(1, sizeof *self);

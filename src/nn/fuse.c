@@ -134,9 +134,14 @@ static bool zero_frame(const myr_graph *graph, const myr_node *pad, int64_t fram
 {
     const myr_attribute *given = myr_node_attribute(pad, "pads");
     const myr_tensor *input = myr_node_constant(graph, pad, 1), *filling = myr_node_constant(graph, pad, 2);
+    if ((input && input->type != MYR_TYPE_I64) || (filling && filling->type != MYR_TYPE_F32) ||
+        (!filling && pad->n_inputs > 2 && pad->inputs[2] >= 0))
+        return false;
     const int64_t *pads = given ? given->numbers : input ? input->data : NULL;
     size_t n = given ? given->n : input ? myr_shape_count(&input->shape) : 0;
     float value = filling ? *(const float *)filling->data : myr_node_float(pad, "value", 0);
+    if (pad->n_inputs > 3 && pad->inputs[3] >= 0)
+        return false;
     if (!pads || n != 8 || value != 0 || strcmp(myr_node_text(pad, "mode", "constant"), "constant") != 0)
         return false;
     for (int i = 0; i < 8; i++)
@@ -197,6 +202,11 @@ static void fuse_activation(fusing *fuse, myr_node *node)
 {
     static const myr_kind takers[] = {MYR_KIND_CONV, MYR_KIND_GEMM, MYR_KIND_ADD};
     myr_activation activation = {.kind = MYR_ACTIVATION_RELU};
+    /* Bounds that are computed, or whole numbers, belong to no activation. */
+    for (int i = 1; i < node->n_inputs; i++)
+        if (node->inputs[i] >= 0 &&
+            (!myr_node_constant(fuse->graph, node, i) || myr_node_constant(fuse->graph, node, i)->type != MYR_TYPE_F32))
+            return;
     if (node->op->kind == MYR_KIND_CLIP) {
         const myr_tensor *low = myr_node_constant(fuse->graph, node, 1),
                          *high = myr_node_constant(fuse->graph, node, 2);

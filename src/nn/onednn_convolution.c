@@ -316,7 +316,8 @@ myr_status myr_onednn_convolution(myr_onednn_builder *build, const myr_node *nod
                         .bias = myr_node_constant(build->graph, node, 2),
                         .n_groups = myr_node_int(node, "group", 1)};
     *taken = false;
-    if (!self.weights || (!self.bias && node->n_inputs > 2 && node->inputs[2] >= 0) || !describe(build, &self))
+    if (!self.weights || self.weights->shape.rank != 4 || (!self.bias && node->n_inputs > 2 && node->inputs[2] >= 0) ||
+        !describe(build, &self))
         return MYR_OK;
     if (self.is_narrow && !find_weight_scales(&self))
         return myr_fail(MYR_ERR_NOMEM, "no memory to compile '%s'", node->name);

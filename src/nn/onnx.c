@@ -20,8 +20,8 @@
 
 #define MAX_FILE_BYTES (((size_t)1 << 31) - 1)
 #define MAX_NESTING 24
-#define LEAST_OPSET 7
-#define MOST_OPSET 19
+#define LEAST_OPSET 1
+#define MOST_OPSET 21
 
 /* A name and the value it stands for, in a search tree. */
 typedef struct known_name {
@@ -111,6 +111,9 @@ static const element_type element_types[] = {
     {ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT, MYR_TYPE_F32, 4},  {ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16, MYR_TYPE_F32, 2},
     {ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE, MYR_TYPE_F32, 8}, {ONNX__TENSOR_PROTO__DATA_TYPE__INT64, MYR_TYPE_I64, 8},
     {ONNX__TENSOR_PROTO__DATA_TYPE__INT32, MYR_TYPE_I64, 4},  {ONNX__TENSOR_PROTO__DATA_TYPE__BOOL, MYR_TYPE_I64, 1},
+    {ONNX__TENSOR_PROTO__DATA_TYPE__UINT8, MYR_TYPE_I64, 1},  {ONNX__TENSOR_PROTO__DATA_TYPE__INT8, MYR_TYPE_I64, 1},
+    {ONNX__TENSOR_PROTO__DATA_TYPE__UINT16, MYR_TYPE_I64, 2}, {ONNX__TENSOR_PROTO__DATA_TYPE__INT16, MYR_TYPE_I64, 2},
+    {ONNX__TENSOR_PROTO__DATA_TYPE__UINT32, MYR_TYPE_I64, 4}, {ONNX__TENSOR_PROTO__DATA_TYPE__UINT64, MYR_TYPE_I64, 8},
 };
 
 static const element_type *find_element_type(int32_t number)
@@ -121,6 +124,17 @@ static const element_type *find_element_type(int32_t number)
     return NULL;
 }
 
+/* A whole number of so many little-endian bytes. */
+static int64_t read_number(const uint8_t *raw, size_t n_bytes, bool is_signed)
+{
+    uint64_t number = 0;
+    for (size_t i = 0; i < n_bytes; i++)
+        number |= (uint64_t)raw[i] << (8 * i);
+    if (is_signed && n_bytes < 8 && number >> (8 * n_bytes - 1))
+        number |= UINT64_MAX << (8 * n_bytes);
+    return (int64_t)number;
+}
+
 /* Element i of raw little-endian bytes. */
 static void widen_raw(const element_type *element, const uint8_t *raw, size_t i, myr_tensor *tensor)
 {
@@ -128,7 +142,6 @@ static void widen_raw(const element_type *element, const uint8_t *raw, size_t i,
     int64_t *numbers = tensor->data;
     uint16_t half;
     double wide;
-    int32_t narrow;
     raw += i * element->raw_bytes;
     switch (element->number) {
     case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT:
@@ -142,15 +155,16 @@ static void widen_raw(const element_type *element, const uint8_t *raw, size_t i,
         memcpy(&wide, raw, sizeof wide);
         reals[i] = (float)wide;
         break;
-    case ONNX__TENSOR_PROTO__DATA_TYPE__INT64:
-        memcpy(&numbers[i], raw, sizeof *numbers);
+    case ONNX__TENSOR_PROTO__DATA_TYPE__BOOL:
+        numbers[i] = *raw != 0;
         break;
+    case ONNX__TENSOR_PROTO__DATA_TYPE__INT8:
+    case ONNX__TENSOR_PROTO__DATA_TYPE__INT16:
     case ONNX__TENSOR_PROTO__DATA_TYPE__INT32:
-        memcpy(&narrow, raw, sizeof narrow);
-        numbers[i] = narrow;
+        numbers[i] = read_number(raw, element->raw_bytes, true);
         break;
     default:
-        numbers[i] = *raw != 0;
+        numbers[i] = read_number(raw, element->raw_bytes, false);
         break;
     }
 }
@@ -165,6 +179,9 @@ static size_t count_fields(const Onnx__TensorProto *from)
         return from->n_double_data;
     case ONNX__TENSOR_PROTO__DATA_TYPE__INT64:
         return from->n_int64_data;
+    case ONNX__TENSOR_PROTO__DATA_TYPE__UINT32:
+    case ONNX__TENSOR_PROTO__DATA_TYPE__UINT64:
+        return from->n_uint64_data;
     default:
         return from->n_int32_data;
     }
@@ -190,6 +207,10 @@ static void widen_fields(const Onnx__TensorProto *from, myr_tensor *tensor)
         case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16:
             reals[i] = half_to_float((uint16_t)from->int32_data[i]);
             break;
+        case ONNX__TENSOR_PROTO__DATA_TYPE__UINT32:
+        case ONNX__TENSOR_PROTO__DATA_TYPE__UINT64:
+            numbers[i] = (int64_t)from->uint64_data[i];
+            break;
         default:
             numbers[i] = from->int32_data[i];
             break;
@@ -207,7 +228,7 @@ static myr_status take_tensor(const char *path, const Onnx__TensorProto *from, m
     *tensor = NULL;
     *problem = NULL;
     if (!element)
-        *problem = "element type other than float, half, double, int64, int32, bool";
+        *problem = "element type other than float, half, double, bool and whole numbers";
     else if (from->n_dims > MYR_TENSOR_MAX_RANK)
         *problem = "tensor of more than 8 dimensions";
     else if ((from->has_data_location && from->data_location != ONNX__TENSOR_PROTO__DATA_LOCATION__DEFAULT) ||
@@ -301,9 +322,10 @@ static myr_status take_inputs(reading *read, const Onnx__GraphProto *from)
             continue;
         name->is_made = true;
         int32_t type = declared_type(info);
-        if (type != ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT && type != ONNX__TENSOR_PROTO__DATA_TYPE__INT64)
-            note_problem(read, "inputs:", "element type other than float and int64");
-        graph->values[name->value].type = type == ONNX__TENSOR_PROTO__DATA_TYPE__INT64 ? MYR_TYPE_I64 : MYR_TYPE_F32;
+        const element_type *element = find_element_type(type);
+        if (!element)
+            note_problem(read, "inputs:", "element type other than float, half, double, bool and whole numbers");
+        graph->values[name->value].type = element ? element->type : MYR_TYPE_F32;
         graph->values[name->value].shape = declared_shape(info);
         if (graph->n_inputs == 0 && graph->values[name->value].shape.rank > 0)
             graph->file_batch = graph->values[name->value].shape.dims[0];

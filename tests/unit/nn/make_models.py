@@ -175,7 +175,7 @@ def fixed_batch(b):
 def odd(folder):
     b = Builder()
     x = b.conv("image", 3, 8, 3, wobble=3)
-    x = b.add("GridSample", x, x)
+    x = b.add("Det", x)
     b.add("Loopy", x, out="out")
     b.save(f"{folder}/odd.onnx")
 
