@@ -32,7 +32,7 @@ typedef struct myr_onednn_place {
     int buffer; /* -1 = only in plain layout (compiler->buffer), or nowhere yet */
     dnnl_memory_desc_t layout;
     float scale; /* of 8-bit values: value = scale * stored; 0 = floats */
-    int floats;  /* buffer of an 8-bit value once more in floats, or -1 */
+    int floats;  /* buffer of a value of another type once more in the network's floats, or -1 */
     dnnl_memory_desc_t floats_layout;
 } myr_onednn_place;
 
@@ -67,7 +67,7 @@ myr_status myr_onednn_add_reorder(myr_onednn_builder *build, const char *label, 
                                   float factor);
 /* The value in plain layout, for the reference implementations and the outputs. */
 myr_status myr_onednn_make_plain(myr_onednn_builder *build, int value);
-/* Where the value is in floats, in whatever layout; false where it has none that oneDNN knows. */
+/* Where the value is in the network's floats, in whatever layout; false where it has none that oneDNN knows. */
 bool myr_onednn_find_place(myr_onednn_builder *build, int value, int *buffer, dnnl_memory_desc_t *layout);
 /* The value in a given layout and type; its buffer in *buffer. scale: of 8-bit types, else 1. */
 myr_status myr_onednn_bring(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *wanted, float scale,

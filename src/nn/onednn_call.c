@@ -198,8 +198,8 @@ myr_status myr_onednn_make_plain(myr_onednn_builder *build, int value)
                             : status;
 }
 
-/* An 8-bit value once more in floats, laid out alike. */
-static bool widen(myr_onednn_builder *build, int value)
+/* A value of another type once more in the network's floats, laid out alike. */
+static bool convert(myr_onednn_builder *build, int value)
 {
     myr_onednn_place *where = &build->places[value];
     if (where->floats >= 0)
@@ -209,18 +209,18 @@ static bool widen(myr_onednn_builder *build, int value)
     return myr_program_add_buffer(build->compiler->program, dnnl_memory_desc_get_size(&where->floats_layout),
                                   &where->floats) == MYR_OK &&
            myr_onednn_add_reorder(build, build->graph->values[value].name, where->buffer, &where->layout, where->floats,
-                                  &where->floats_layout, where->scale) == MYR_OK;
+                                  &where->floats_layout, where->scale > 0 ? where->scale : 1) == MYR_OK;
 }
 
 bool myr_onednn_find_place(myr_onednn_builder *build, int value, int *buffer, dnnl_memory_desc_t *layout)
 {
     const myr_onednn_place *where = &build->places[value];
-    bool is_narrow = where->buffer >= 0 && where->scale > 0;
-    if (is_narrow && !widen(build, value))
+    bool is_other = where->buffer >= 0 && where->layout.data_type != build->type;
+    if (is_other && !convert(build, value))
         return false;
     if (where->buffer >= 0) {
-        *buffer = is_narrow ? where->floats : where->buffer;
-        *layout = is_narrow ? where->floats_layout : where->layout;
+        *buffer = is_other ? where->floats : where->buffer;
+        *layout = is_other ? where->floats_layout : where->layout;
         return true;
     }
     *buffer = build->compiler->buffer[value];
