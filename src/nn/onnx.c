@@ -9,11 +9,11 @@
 
 #include "base/alloc.h"
 #include "base/file.h"
+#include "nn/element.h"
+#include "nn/onnx_tensor.h"
 #include "nn/operator.h"
 #include "nn/wire.h"
-#include "onnx.pb-c.h"
 
-#include <math.h>
 #include <search.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +32,8 @@ typedef struct known_name {
 
 typedef struct reading {
     const char *path;
+    myr_onnx_origin origin;
+    const Onnx__GraphProto *from;
     myr_graph *graph;
     void *names; /* tree of entries */
     myr_buffer problems;
@@ -64,6 +66,12 @@ static void note_problem(reading *read, const char *kind, const char *what)
     myr_buffer_free(&line);
 }
 
+/* What a node is called in messages: many have no name. */
+static const char *name_of(const Onnx__NodeProto *node)
+{
+    return node->name && node->name[0] ? node->name : node->op_type ? node->op_type : "";
+}
+
 static myr_status no_memory(const reading *read)
 {
     return myr_fail(MYR_ERR_NOMEM, "%s: no memory for the network", read->path);
@@ -89,151 +97,6 @@ static known_name *find_name(reading *read, const char *name)
     return added;
 }
 
-static float half_to_float(uint16_t half)
-{
-    int exponent = half >> 10 & 31;
-    double fraction = half & 1023, value;
-    if (exponent == 31)
-        value = fraction != 0 ? NAN : INFINITY;
-    else
-        value = exponent == 0 ? ldexp(fraction, -24) : ldexp(fraction + 1024, exponent - 25);
-    return (float)(half & 0x8000 ? -value : value);
-}
-
-/* How the elements of a file's type are stored and widened. */
-typedef struct element_type {
-    int32_t number;
-    myr_type type;
-    size_t raw_bytes;
-} element_type;
-
-static const element_type element_types[] = {
-    {ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT, MYR_TYPE_F32, 4},  {ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16, MYR_TYPE_F32, 2},
-    {ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE, MYR_TYPE_F32, 8}, {ONNX__TENSOR_PROTO__DATA_TYPE__INT64, MYR_TYPE_I64, 8},
-    {ONNX__TENSOR_PROTO__DATA_TYPE__INT32, MYR_TYPE_I64, 4},  {ONNX__TENSOR_PROTO__DATA_TYPE__BOOL, MYR_TYPE_I64, 1},
-};
-
-static const element_type *find_element_type(int32_t number)
-{
-    for (size_t i = 0; i < sizeof element_types / sizeof *element_types; i++)
-        if (element_types[i].number == number)
-            return &element_types[i];
-    return NULL;
-}
-
-/* Element i of raw little-endian bytes. */
-static void widen_raw(const element_type *element, const uint8_t *raw, size_t i, myr_tensor *tensor)
-{
-    float *reals = tensor->data;
-    int64_t *numbers = tensor->data;
-    uint16_t half;
-    double wide;
-    int32_t narrow;
-    raw += i * element->raw_bytes;
-    switch (element->number) {
-    case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT:
-        memcpy(&reals[i], raw, sizeof *reals);
-        break;
-    case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16:
-        memcpy(&half, raw, sizeof half);
-        reals[i] = half_to_float(half);
-        break;
-    case ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE:
-        memcpy(&wide, raw, sizeof wide);
-        reals[i] = (float)wide;
-        break;
-    case ONNX__TENSOR_PROTO__DATA_TYPE__INT64:
-        memcpy(&numbers[i], raw, sizeof *numbers);
-        break;
-    case ONNX__TENSOR_PROTO__DATA_TYPE__INT32:
-        memcpy(&narrow, raw, sizeof narrow);
-        numbers[i] = narrow;
-        break;
-    default:
-        numbers[i] = *raw != 0;
-        break;
-    }
-}
-
-/* How many elements the field of their type has. */
-static size_t count_fields(const Onnx__TensorProto *from)
-{
-    switch (from->data_type) {
-    case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT:
-        return from->n_float_data;
-    case ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE:
-        return from->n_double_data;
-    case ONNX__TENSOR_PROTO__DATA_TYPE__INT64:
-        return from->n_int64_data;
-    default:
-        return from->n_int32_data;
-    }
-}
-
-/* Elements kept in the field of their type; their number is right. */
-static void widen_fields(const Onnx__TensorProto *from, myr_tensor *tensor)
-{
-    size_t n = myr_shape_count(&tensor->shape);
-    float *reals = tensor->data;
-    int64_t *numbers = tensor->data;
-    for (size_t i = 0; i < n; i++) {
-        switch (from->data_type) {
-        case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT:
-            reals[i] = from->float_data[i];
-            break;
-        case ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE:
-            reals[i] = (float)from->double_data[i];
-            break;
-        case ONNX__TENSOR_PROTO__DATA_TYPE__INT64:
-            numbers[i] = from->int64_data[i];
-            break;
-        case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16:
-            reals[i] = half_to_float((uint16_t)from->int32_data[i]);
-            break;
-        default:
-            numbers[i] = from->int32_data[i];
-            break;
-        }
-    }
-}
-
-/* *tensor stays NULL, with a sentence in `problem`, where the tensor is of a kind not supported. */
-static myr_status take_tensor(const char *path, const Onnx__TensorProto *from, myr_tensor **tensor,
-                              const char **problem)
-{
-    const element_type *element = find_element_type(from->has_data_type ? from->data_type : 0);
-    const char *name = from->name ? from->name : "";
-    myr_shape shape = {.rank = (int)from->n_dims};
-    *tensor = NULL;
-    *problem = NULL;
-    if (!element)
-        *problem = "element type other than float, half, double, int64, int32, bool";
-    else if (from->n_dims > MYR_TENSOR_MAX_RANK)
-        *problem = "tensor of more than 8 dimensions";
-    else if ((from->has_data_location && from->data_location != ONNX__TENSOR_PROTO__DATA_LOCATION__DEFAULT) ||
-             from->segment)
-        *problem = "weights kept in another file or in segments";
-    if (*problem)
-        return MYR_OK;
-    for (size_t i = 0; i < from->n_dims; i++)
-        shape.dims[i] = from->dims[i];
-    if (!myr_shape_is_sane(&shape))
-        return myr_fail(MYR_ERR_FORMAT, "%s: tensor '%s' has a shape that makes no sense", path, name);
-    size_t n = myr_shape_count(&shape);
-    bool fits = from->has_raw_data ? from->raw_data.len == n * element->raw_bytes : count_fields(from) == n;
-    myr_status status = fits ? myr_tensor_create(element->type, &shape, tensor) : MYR_OK;
-    if (status != MYR_OK)
-        return status;
-    for (size_t i = 0; fits && from->has_raw_data && i < n; i++)
-        widen_raw(element, from->raw_data.data, i, *tensor);
-    if (fits && !from->has_raw_data)
-        widen_fields(from, *tensor);
-    if (fits)
-        return MYR_OK;
-    return myr_fail(MYR_ERR_FORMAT, "%s: tensor '%s' has not as many elements as its shape says; the file is damaged",
-                    path, name);
-}
-
 static myr_status take_initializers(reading *read, const Onnx__GraphProto *from)
 {
     for (size_t i = 0; i < from->n_initializer; i++) {
@@ -248,7 +111,7 @@ static myr_status take_initializers(reading *read, const Onnx__GraphProto *from)
             return myr_fail(MYR_ERR_FORMAT, "%s: weight '%s' is there twice", read->path, tensor->name);
         name->is_made = true;
         myr_tensor *constant;
-        myr_status status = take_tensor(read->path, tensor, &constant, &problem);
+        myr_status status = myr_onnx_take_tensor(&read->origin, tensor, &constant, &problem);
         if (status != MYR_OK)
             return status;
         read->graph->values[name->value].constant = constant;
@@ -301,7 +164,7 @@ static myr_status take_inputs(reading *read, const Onnx__GraphProto *from)
             continue;
         name->is_made = true;
         int32_t type = declared_type(info);
-        if (type != ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT && type != ONNX__TENSOR_PROTO__DATA_TYPE__INT64)
+        if (!myr_element_is_real(type) && type != ONNX__TENSOR_PROTO__DATA_TYPE__INT64)
             note_problem(read, "inputs:", "element type other than float and int64");
         graph->values[name->value].type = type == ONNX__TENSOR_PROTO__DATA_TYPE__INT64 ? MYR_TYPE_I64 : MYR_TYPE_F32;
         graph->values[name->value].shape = declared_shape(info);
@@ -376,7 +239,7 @@ static myr_status take_attribute(reading *read, const Onnx__AttributeProto *from
     case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSOR:
         to->type = from->t ? MYR_ATTRIBUTE_TENSOR : MYR_ATTRIBUTE_OTHER;
         if (from->t)
-            status = take_tensor(read->path, from->t, &tensor, &problem);
+            status = myr_onnx_take_tensor(&read->origin, from->t, &tensor, &problem);
         if (problem)
             note_problem(read, "constants:", problem);
         if (status == MYR_OK && !tensor)
@@ -386,6 +249,17 @@ static myr_status take_attribute(reading *read, const Onnx__AttributeProto *from
     default:
         to->type = MYR_ATTRIBUTE_OTHER;
         return MYR_OK;
+    }
+}
+
+/* Graphs that compute in another width of float are computed in f32, so that casts between widths do nothing. */
+static void widen_cast(myr_node *node)
+{
+    for (size_t i = 0; i < node->n_attributes; i++) {
+        myr_attribute *to = &node->attributes[i];
+        if (to->type == MYR_ATTRIBUTE_INT && strcmp(to->name, "to") == 0 && to->number > 0 && to->number <= INT32_MAX &&
+            myr_element_is_real((int)to->number))
+            to->number = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT;
     }
 }
 
@@ -435,6 +309,26 @@ static void find_problems(reading *read, const myr_node *node)
     myr_buffer_free(&text);
 }
 
+/* An input that no node in front makes: nothing does, or one behind, so that the nodes go in a circle or are not
+ * sorted, as ONNX wants them. */
+static myr_status complain_of_input(const reading *read, const Onnx__NodeProto *from, const myr_node *node,
+                                    const char *input)
+{
+    for (size_t i = 0; i < read->from->n_node; i++) {
+        const Onnx__NodeProto *other = read->from->node[i];
+        for (size_t j = 0; j < other->n_output; j++)
+            if (strcmp(other->output[j], input) == 0)
+                return myr_fail(MYR_ERR_FORMAT,
+                                "%s: node '%s' uses '%s' before it is made%s%s%s: the nodes go in a circle or are not "
+                                "sorted; the file is damaged",
+                                read->path, node->name, input, other == from ? ", by itself" : ", by node '",
+                                other == from ? "" : name_of(other), other == from ? "" : "'");
+    }
+    return myr_fail(MYR_ERR_FORMAT,
+                    "%s: node '%s' uses '%s', which no node, input or weight makes; the file is damaged", read->path,
+                    node->name, input);
+}
+
 static myr_status connect(reading *read, const Onnx__NodeProto *from, myr_node *node)
 {
     for (size_t i = 0; i < from->n_input; i++) {
@@ -444,8 +338,7 @@ static myr_status connect(reading *read, const Onnx__NodeProto *from, myr_node *
         if (!name)
             return no_memory(read);
         if (!name->is_made)
-            return myr_fail(MYR_ERR_FORMAT, "%s: node '%s' uses '%s' before it is made; the file is damaged",
-                            read->path, node->name, from->input[i]);
+            return complain_of_input(read, from, node, from->input[i]);
         node->inputs[i] = name->value;
     }
     for (size_t i = 0; i < from->n_output; i++) {
@@ -479,9 +372,9 @@ static myr_status take_node(reading *read, const Onnx__NodeProto *from)
     const myr_operator *op = domain[0] == 0 || strcmp(domain, "ai.onnx") == 0 ? myr_operator_find(type) : NULL;
     myr_node *node;
     if (from->n_input > INT16_MAX || from->n_output > INT16_MAX)
-        return myr_fail(MYR_ERR_FORMAT, "%s: a node has %zu inputs", read->path, from->n_input);
-    myr_status status = myr_graph_add_node(read->graph, from->name && from->name[0] ? from->name : type,
-                                           (int)from->n_input, (int)from->n_output, &node);
+        return myr_fail(MYR_ERR_FORMAT, "%s: node '%s' has %zu inputs and %zu outputs, more than any has", read->path,
+                        name_of(from), from->n_input, from->n_output);
+    myr_status status = myr_graph_add_node(read->graph, name_of(from), (int)from->n_input, (int)from->n_output, &node);
     if (status != MYR_OK)
         return status;
     node->attributes = myr_alloc(from->n_attribute, sizeof *node->attributes);
@@ -500,6 +393,8 @@ static myr_status take_node(reading *read, const Onnx__NodeProto *from)
         return MYR_OK;
     }
     node->op = op;
+    if (strcmp(type, "Cast") == 0)
+        widen_cast(node);
     if (!has_right_inputs(node))
         return myr_fail(MYR_ERR_FORMAT,
                         "%s: node '%s' (%s) has %d inputs and %d outputs, which are not its own; the file is damaged",
@@ -526,6 +421,7 @@ static myr_status take_model(reading *read, const Onnx__ModelProto *model)
 {
     if (!model->graph)
         return myr_fail(MYR_ERR_FORMAT, "%s: no ONNX model: there is no graph in it", read->path);
+    read->from = model->graph;
     myr_status status = myr_graph_create(&read->graph);
     if (status == MYR_OK)
         status = take_opset(read, model);
@@ -544,41 +440,68 @@ static myr_status take_model(reading *read, const Onnx__ModelProto *model)
     return status;
 }
 
+static myr_status unpack(const reading *read, const void *bytes, size_t n_bytes, Onnx__ModelProto **model)
+{
+    *model = NULL;
+    if (n_bytes > 0 && !myr_wire_is_shallow(&onnx__model_proto__descriptor, bytes, n_bytes, MAX_NESTING))
+        return myr_fail(MYR_ERR_LIMIT, "%s: its messages are nested more than %d deep", read->path, MAX_NESTING);
+    if (n_bytes == 0 || !(*model = onnx__model_proto__unpack(NULL, n_bytes, bytes)))
+        return myr_fail(MYR_ERR_FORMAT, "%s: no ONNX model, or a damaged one", read->path);
+    return MYR_OK;
+}
+
+/* The graph of a model, which is freed, as is what was needed for reading. status: MYR_OK where there is a model. */
+static myr_status finish(reading *read, Onnx__ModelProto *model, myr_status status, myr_graph **graph, char **producer)
+{
+    if (status == MYR_OK)
+        status = take_model(read, model);
+    if (status == MYR_OK) {
+        *producer = myr_strdup(model->producer_name ? model->producer_name : "");
+        status = *producer ? MYR_OK : no_memory(read);
+    }
+    if (read->origin.external) {
+        char digest[MYR_SHA256_TEXT];
+        myr_sha256_finish(read->origin.external, digest);
+        memcpy(read->graph->external_sha256, digest, sizeof digest);
+    }
+    tdestroy(read->names, free);
+    myr_buffer_free(&read->problems);
+    if (model)
+        onnx__model_proto__free_unpacked(model, NULL);
+    if (status == MYR_OK)
+        *graph = read->graph;
+    else
+        myr_graph_free(read->graph);
+    return status;
+}
+
+myr_status myr_onnx_parse(const char *name, const void *bytes, size_t n_bytes, myr_graph **graph, char **producer)
+{
+    reading read = {.path = name, .origin = {.path = name}};
+    Onnx__ModelProto *model;
+    *graph = NULL;
+    *producer = NULL;
+    myr_status status = unpack(&read, bytes, n_bytes, &model);
+    return finish(&read, model, status, graph, producer);
+}
+
 myr_status myr_onnx_read(const char *path, myr_graph **graph, char **producer)
 {
-    reading read = {.path = path};
+    reading read = {.path = path, .origin = {.path = path, .is_file = true}};
+    Onnx__ModelProto *model = NULL;
     myr_buffer bytes = {0};
     *graph = NULL;
     *producer = NULL;
     myr_status status = myr_file_read(path, MAX_FILE_BYTES, &bytes);
-    if (status != MYR_OK)
-        return status;
-    const uint8_t *data = (const uint8_t *)bytes.data;
-    Onnx__ModelProto *model = NULL;
-    if (bytes.size > 0 && !myr_wire_is_shallow(&onnx__model_proto__descriptor, data, bytes.size, MAX_NESTING))
-        status = myr_fail(MYR_ERR_LIMIT, "%s: its messages are nested more than %d deep", path, MAX_NESTING);
-    else if (bytes.size == 0 || !(model = onnx__model_proto__unpack(NULL, bytes.size, data)))
-        status = myr_fail(MYR_ERR_FORMAT, "%s: no ONNX model, or a damaged one", path);
-    myr_buffer_free(&bytes);
     if (status == MYR_OK)
-        status = take_model(&read, model);
-    if (status == MYR_OK) {
-        *producer = myr_strdup(model->producer_name ? model->producer_name : "");
-        status = *producer ? MYR_OK : no_memory(&read);
-    }
-    tdestroy(read.names, free);
-    myr_buffer_free(&read.problems);
-    if (model)
-        onnx__model_proto__free_unpacked(model, NULL);
-    if (status == MYR_OK)
-        *graph = read.graph;
-    else
-        myr_graph_free(read.graph);
-    return status;
+        status = unpack(&read, bytes.data, bytes.size, &model);
+    myr_buffer_free(&bytes); /* what is large stands in the model now */
+    return finish(&read, model, status, graph, producer);
 }
 
 myr_status myr_onnx_read_tensor(const char *path, myr_tensor **tensor)
 {
+    myr_onnx_origin origin = {.path = path};
     myr_buffer bytes = {0};
     const char *problem = NULL;
     *tensor = NULL;
@@ -589,7 +512,7 @@ myr_status myr_onnx_read_tensor(const char *path, myr_tensor **tensor)
     myr_buffer_free(&bytes);
     if (!from)
         return myr_fail(MYR_ERR_FORMAT, "%s: no ONNX tensor, or a damaged one", path);
-    status = take_tensor(path, from, tensor, &problem);
+    status = myr_onnx_take_tensor(&origin, from, tensor, &problem);
     if (problem)
         status = myr_fail(MYR_ERR_UNSUPPORTED, "%s: %s", path, problem);
     onnx__tensor_proto__free_unpacked(from, NULL);
