@@ -17,10 +17,12 @@ extern "C" {
 
 /* A model card, read and checked. Texts are owned by the card. */
 typedef struct myr_card {
-    char *name;       /* "efficientnet-lite0" */
-    char *title;      /* one line for people */
-    char *model_path; /* the ONNX file */
-    char *sha256;     /* of that file, 64 hex digits; NULL when the card gives none */
+    char *name;           /* "efficientnet-lite0" */
+    char *title;          /* one line for people */
+    char *model_path;     /* the ONNX file */
+    char *sha256;         /* of that file, 64 hex digits; NULL when the card gives none */
+    char *weights_path;   /* a safetensors file, when the ONNX file holds the graph only; or NULL */
+    char *weights_sha256; /* of that file; NULL when the card gives none */
     char *source;
     char *licence;
     char *embedding;   /* output tensor that is the vector */
@@ -65,16 +67,16 @@ typedef struct myr_encoder_options {
 /*
  * myr_encoder_open - load a card's network, check its file against the card, compile it.
  *
- * Local. Reads the model file whole.
+ * Local. Reads the model file whole, and of the weights file what the network needs.
  *
- * Returns:  MYR_OK | MYR_ERR_FORMAT (another file than the card's sha256 says) | what myr_model_load
- *           and myr_network_create return
+ * Returns:  MYR_OK | MYR_ERR_FORMAT (another file than the card's sha256 or weights_sha256 says) | what
+ *           myr_model_load, myr_model_load_weights and myr_network_create return
  */
 MYR_API myr_status myr_encoder_open(const myr_card *card, const myr_encoder_options *options, myr_encoder **encoder);
 MYR_API void myr_encoder_free(myr_encoder *encoder);
 MYR_API int myr_encoder_dim(const myr_encoder *encoder);
 MYR_API int myr_encoder_batch(const myr_encoder *encoder);
-/* 64 hex digits over model file, output and preprocessing. [borrowed] */
+/* 64 hex digits over model file, weights in other files, output and preprocessing. [borrowed] */
 MYR_API const char *myr_encoder_contract(const myr_encoder *encoder);
 
 MYR_API myr_status myr_encoder_worker_create(const myr_encoder *encoder, myr_encoder_worker **worker);
