@@ -47,23 +47,32 @@ static int compare_entries(const void *a, const void *b)
 /* More than any message shows; a file can have as many problems as it has nodes. */
 #define MAX_PROBLEMS_BYTES 4096
 
+#define SUCH_AS " (as '"
+
 /* Whether a line already stands among the problems, which "; " separates. */
 static bool is_noted(const myr_buffer *problems, const char *line)
 {
     size_t length = strlen(line);
     for (const char *at = problems->data; at && (at = strstr(at, line)); at += length)
-        if (at[length] == 0 || at[length] == ';')
+        if (at[length] == 0 || at[length] == ';' || strncmp(at + length, SUCH_AS, strlen(SUCH_AS)) == 0)
             return true;
     return false;
 }
 
-static void note_problem(reading *read, const char *kind, const char *what)
+/* name: the first tensor or input it is about, or NULL. */
+static void note_problem_of(reading *read, const char *kind, const char *what, const char *name)
 {
     myr_buffer line = {0};
     myr_buffer_printf(&line, "%s %s", kind, what);
     if (line.data && read->problems.size < MAX_PROBLEMS_BYTES && !is_noted(&read->problems, line.data))
-        myr_buffer_printf(&read->problems, "%s%s", read->problems.size ? "; " : "", line.data);
+        myr_buffer_printf(&read->problems, "%s%s%s%s%s", read->problems.size ? "; " : "", line.data,
+                          name ? SUCH_AS : "", name ? name : "", name ? "')" : "");
     myr_buffer_free(&line);
+}
+
+static void note_problem(reading *read, const char *kind, const char *what)
+{
+    note_problem_of(read, kind, what, NULL);
 }
 
 /* What a node is called in messages: many have no name. */
@@ -108,7 +117,8 @@ static myr_status take_initializers(reading *read, const Onnx__GraphProto *from)
         if (!name)
             return no_memory(read);
         if (name->is_made)
-            return myr_fail(MYR_ERR_FORMAT, "%s: weight '%s' is there twice", read->path, tensor->name);
+            return myr_fail(MYR_ERR_FORMAT, "%s: weight '%s' is there twice; the file is damaged", read->path,
+                            tensor->name);
         name->is_made = true;
         myr_tensor *constant;
         myr_status status = myr_onnx_take_tensor(&read->origin, tensor, &constant, &problem);
@@ -116,7 +126,7 @@ static myr_status take_initializers(reading *read, const Onnx__GraphProto *from)
             return status;
         read->graph->values[name->value].constant = constant;
         if (problem)
-            note_problem(read, "weights:", problem);
+            note_problem_of(read, "weights:", problem, tensor->name);
     }
     return MYR_OK;
 }
@@ -146,6 +156,12 @@ static int32_t declared_type(const Onnx__ValueInfoProto *info)
     return is_tensor ? info->type->tensor_type->elem_type : 0;
 }
 
+static bool has_too_many_dims(const Onnx__ValueInfoProto *info)
+{
+    return declared_type(info) != 0 && info->type->tensor_type->shape &&
+           info->type->tensor_type->shape->n_dim > MYR_TENSOR_MAX_RANK;
+}
+
 /* Inputs that are no weights: files of IR version 3 list both. */
 static myr_status take_inputs(reading *read, const Onnx__GraphProto *from)
 {
@@ -165,7 +181,9 @@ static myr_status take_inputs(reading *read, const Onnx__GraphProto *from)
         name->is_made = true;
         int32_t type = declared_type(info);
         if (!myr_element_is_real(type) && type != ONNX__TENSOR_PROTO__DATA_TYPE__INT64)
-            note_problem(read, "inputs:", "element type other than float and int64");
+            note_problem_of(read, "inputs:", "element type other than float and int64", info->name);
+        if (has_too_many_dims(info))
+            note_problem_of(read, "inputs:", "more than 8 dimensions", info->name);
         graph->values[name->value].type = type == ONNX__TENSOR_PROTO__DATA_TYPE__INT64 ? MYR_TYPE_I64 : MYR_TYPE_F32;
         graph->values[name->value].shape = declared_shape(info);
         if (graph->n_inputs == 0 && graph->values[name->value].shape.rank > 0)
@@ -348,7 +366,8 @@ static myr_status connect(reading *read, const Onnx__NodeProto *from, myr_node *
         if (!name)
             return no_memory(read);
         if (name->is_made)
-            return myr_fail(MYR_ERR_FORMAT, "%s: '%s' is made twice; the file is damaged", read->path, from->output[i]);
+            return myr_fail(MYR_ERR_FORMAT, "%s: node '%s' makes '%s', which is there already; the file is damaged",
+                            read->path, node->name, from->output[i]);
         name->is_made = true;
         node->outputs[i] = name->value;
     }
