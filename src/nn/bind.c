@@ -207,6 +207,8 @@ static myr_status resolve(myr_graph *graph, myr_node *node, operands *all)
     }
     if (status == MYR_OK && wants_finite(node->op))
         status = check_finite(graph, node);
+    if (status == MYR_OK && !all->all_constant)
+        graph->work += estimate_work(&operation);
     if (status == MYR_OK && (all->all_constant || node->op->kind == MYR_KIND_SHAPE))
         status = fold(graph, node, &operation, all);
     return status;
@@ -216,6 +218,7 @@ myr_status myr_graph_infer(myr_graph *graph)
 {
     operands all = {0};
     myr_status status = MYR_OK;
+    graph->work = 0;
     for (size_t i = 0; i < graph->n_nodes && status == MYR_OK; i++)
         status = resolve(graph, &graph->nodes[i], &all);
     free(all.tensors);
