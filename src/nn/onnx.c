@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "base/file.h"
 #include "nn/element.h"
+#include "nn/onnx_order.h"
 #include "nn/onnx_tensor.h"
 #include "nn/operator.h"
 #include "nn/wire.h"
@@ -33,7 +34,6 @@ typedef struct known_name {
 typedef struct reading {
     const char *path;
     myr_onnx_origin origin;
-    const Onnx__GraphProto *from;
     myr_graph *graph;
     void *names; /* tree of entries */
     myr_buffer problems;
@@ -73,12 +73,6 @@ static void note_problem_of(reading *read, const char *kind, const char *what, c
 static void note_problem(reading *read, const char *kind, const char *what)
 {
     note_problem_of(read, kind, what, NULL);
-}
-
-/* What a node is called in messages: many have no name. */
-static const char *name_of(const Onnx__NodeProto *node)
-{
-    return node->name && node->name[0] ? node->name : node->op_type ? node->op_type : "";
 }
 
 static myr_status no_memory(const reading *read)
@@ -327,26 +321,6 @@ static void find_problems(reading *read, const myr_node *node)
     myr_buffer_free(&text);
 }
 
-/* An input that no node in front makes: nothing does, or one behind, so that the nodes go in a circle or are not
- * sorted, as ONNX wants them. */
-static myr_status complain_of_input(const reading *read, const Onnx__NodeProto *from, const myr_node *node,
-                                    const char *input)
-{
-    for (size_t i = 0; i < read->from->n_node; i++) {
-        const Onnx__NodeProto *other = read->from->node[i];
-        for (size_t j = 0; j < other->n_output; j++)
-            if (strcmp(other->output[j], input) == 0)
-                return myr_fail(MYR_ERR_FORMAT,
-                                "%s: node '%s' uses '%s' before it is made%s%s%s: the nodes go in a circle or are not "
-                                "sorted; the file is damaged",
-                                read->path, node->name, input, other == from ? ", by itself" : ", by node '",
-                                other == from ? "" : name_of(other), other == from ? "" : "'");
-    }
-    return myr_fail(MYR_ERR_FORMAT,
-                    "%s: node '%s' uses '%s', which no node, input or weight makes; the file is damaged", read->path,
-                    node->name, input);
-}
-
 static myr_status connect(reading *read, const Onnx__NodeProto *from, myr_node *node)
 {
     for (size_t i = 0; i < from->n_input; i++) {
@@ -356,7 +330,9 @@ static myr_status connect(reading *read, const Onnx__NodeProto *from, myr_node *
         if (!name)
             return no_memory(read);
         if (!name->is_made)
-            return complain_of_input(read, from, node, from->input[i]);
+            return myr_fail(MYR_ERR_FORMAT,
+                            "%s: node '%s' uses '%s', which no node, input or weight makes; the file is damaged",
+                            read->path, node->name, from->input[i]);
         node->inputs[i] = name->value;
     }
     for (size_t i = 0; i < from->n_output; i++) {
@@ -392,8 +368,9 @@ static myr_status take_node(reading *read, const Onnx__NodeProto *from)
     myr_node *node;
     if (from->n_input > INT16_MAX || from->n_output > INT16_MAX)
         return myr_fail(MYR_ERR_FORMAT, "%s: node '%s' has %zu inputs and %zu outputs, more than any has", read->path,
-                        name_of(from), from->n_input, from->n_output);
-    myr_status status = myr_graph_add_node(read->graph, name_of(from), (int)from->n_input, (int)from->n_output, &node);
+                        myr_onnx_node_name(from), from->n_input, from->n_output);
+    myr_status status =
+        myr_graph_add_node(read->graph, myr_onnx_node_name(from), (int)from->n_input, (int)from->n_output, &node);
     if (status != MYR_OK)
         return status;
     node->attributes = myr_alloc(from->n_attribute, sizeof *node->attributes);
@@ -422,6 +399,16 @@ static myr_status take_node(reading *read, const Onnx__NodeProto *from)
     return MYR_OK;
 }
 
+static myr_status take_nodes(reading *read, const Onnx__GraphProto *from)
+{
+    size_t *order;
+    myr_status status = myr_onnx_order(read->path, from, &order);
+    for (size_t i = 0; i < from->n_node && status == MYR_OK; i++)
+        status = take_node(read, from->node[order[i]]);
+    free(order);
+    return status;
+}
+
 static myr_status take_opset(reading *read, const Onnx__ModelProto *model)
 {
     for (size_t i = 0; i < model->n_opset_import; i++) {
@@ -440,7 +427,6 @@ static myr_status take_model(reading *read, const Onnx__ModelProto *model)
 {
     if (!model->graph)
         return myr_fail(MYR_ERR_FORMAT, "%s: no ONNX model: there is no graph in it", read->path);
-    read->from = model->graph;
     myr_status status = myr_graph_create(&read->graph);
     if (status == MYR_OK)
         status = take_opset(read, model);
@@ -450,8 +436,8 @@ static myr_status take_model(reading *read, const Onnx__ModelProto *model)
         status = take_initializers(read, model->graph);
     if (status == MYR_OK)
         status = take_inputs(read, model->graph);
-    for (size_t i = 0; i < model->graph->n_node && status == MYR_OK; i++)
-        status = take_node(read, model->graph->node[i]);
+    if (status == MYR_OK)
+        status = take_nodes(read, model->graph);
     if (status == MYR_OK)
         status = take_outputs(read, model->graph);
     if (status == MYR_OK && read->problems.size > 0)

@@ -8,7 +8,7 @@
 
 /*
  * myr_onnx_read - a model file as a graph, checked: every operator, attribute and type is supported, every value is
- * made before it is used and once.
+ * made once and, the nodes put into order, before it is used.
  *
  *  producer  [out, owned by caller]  "" where the file names none
  *

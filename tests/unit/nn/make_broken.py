@@ -80,7 +80,13 @@ def main():
     raw("circle", [node("Add", ["image", "b"], ["a"], name="first"), node("Relu", ["a"], ["b"], name="second"),
                    node("Relu", ["b"], ["out"], name="third")])
     raw("itself", [node("Add", ["image", "out"], ["out"], name="ouroboros")])
-    raw("unsorted", [node("Relu", ["a"], ["out"], name="late"), node("Relu", ["image"], ["a"])])
+    raw("unsorted", [node("Relu", ["c"], ["out"], name="late"), node("Sub", ["b", "a"], ["c"]), node("Relu", ["a"], ["b"]),
+                     node("Relu", ["image"], ["a"]), node("Relu", ["image"], ["unused"])])
+    x = [f"x{i}" for i in range(30000)]  # backwards: as deep as long
+    raw("backwards", [node("Relu", [x[i + 1]], [x[i]]) for i in range(len(x) - 1)] + [node("Relu", ["image"], [x[-1]])],
+        outputs=["x0"])
+    raw("long_circle", [node("Relu", [x[i + 1]], [x[i]]) for i in range(len(x) - 1)] + [node("Relu", ["x0"], [x[-1]])],
+        outputs=["x0"])
     raw("dangling", [node("Add", ["image", "nobody"], ["out"], name="lonely")])
     raw("no_output", [node("Relu", ["image"], ["a"])], outputs=["out"])
     raw("made_twice", [node("Relu", ["image"], ["out"]), node("Relu", ["image"], ["out"])])
