@@ -18,10 +18,12 @@ extern "C" {
 
 /* A model card, read and checked. Texts are owned by the card. */
 typedef struct myr_card {
-    char *name;       /* "efficientnet-lite0" */
-    char *title;      /* one line for people */
-    char *model_path; /* the ONNX file */
-    char *sha256;     /* of that file, 64 hex digits; NULL when the card gives none */
+    char *name;           /* "efficientnet-lite0" */
+    char *title;          /* one line for people */
+    char *model_path;     /* the ONNX file */
+    char *sha256;         /* of that file, 64 hex digits; NULL when the card gives none */
+    char *weights_path;   /* a safetensors file, when the ONNX file holds the graph only; or NULL */
+    char *weights_sha256; /* of that file; NULL when the card gives none */
     char *source;
     char *licence;
     char *embedding;        /* output tensor that is the vector */
@@ -71,11 +73,11 @@ typedef struct myr_encoder_options {
 /*
  * myr_encoder_open - load a card's network, check its file against the card, compile it.
  *
- * Local. Reads the model file whole.
+ * Local. Reads the model file whole, and of the weights file what the network needs.
  *
  * Returns:  MYR_OK | MYR_ERR_NOT_FOUND (8 bits wanted, card not calibrated) | MYR_ERR_FORMAT (another file than the
- *           card's sha256 says, or a calibration of another) | what myr_model_load
- *           and myr_network_create return
+ *           card's sha256 or weights_sha256 says, or a calibration of another) | what myr_model_load,
+ *           myr_model_load_weights and myr_network_create return
  */
 MYR_API myr_status myr_encoder_open(const myr_card *card, const myr_encoder_options *options, myr_encoder **encoder);
 MYR_API void myr_encoder_free(myr_encoder *encoder);
@@ -83,7 +85,7 @@ MYR_API int myr_encoder_dim(const myr_encoder *encoder);
 MYR_API int myr_encoder_batch(const myr_encoder *encoder);
 /* What the network computes in. */
 MYR_API myr_precision myr_encoder_precision(const myr_encoder *encoder);
-/* 64 hex digits over model file, output and preprocessing. [borrowed] */
+/* 64 hex digits over model file, weights in other files, output and preprocessing. [borrowed] */
 MYR_API const char *myr_encoder_contract(const myr_encoder *encoder);
 
 /*
@@ -92,7 +94,7 @@ MYR_API const char *myr_encoder_contract(const myr_encoder *encoder);
  * Local. Minutes for a large network.
  *
  *  pictures     [in]  (n_pictures, 3, height, width) f32, as myr_decoder_prepare makes them for the card
- *  sha256       [out] of the model's file, for myr_calibration_save
+ *  sha256       [out] of the network's files, for myr_calibration_save
  *  calibration  [out, owned]
  *
  * Returns:  what myr_model_load and myr_calibration_measure return

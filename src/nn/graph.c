@@ -170,6 +170,7 @@ myr_status myr_graph_copy(const myr_graph *graph, myr_graph **out)
     copy->opset = graph->opset;
     copy->file_batch = graph->file_batch;
     copy->batch = graph->batch;
+    memcpy(copy->external_sha256, graph->external_sha256, sizeof copy->external_sha256);
     copy->inputs = no_values((int)graph->n_inputs);
     copy->outputs = no_values((int)graph->n_outputs);
     if (!copy->inputs || !copy->outputs)

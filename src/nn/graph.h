@@ -6,6 +6,7 @@
 #ifndef MYR_NN_GRAPH_H
 #define MYR_NN_GRAPH_H
 
+#include "base/checksum.h"
 #include "nn/tensor.h"
 
 #define MYR_NO_VALUE (-1)
@@ -70,6 +71,8 @@ typedef struct myr_graph {
     int *inputs, *outputs; /* [owned] values */
     int64_t file_batch;    /* first dimension of the first input in the file; -1 where it is left open */
     int64_t batch;         /* and the one it was bound to; 0 = not bound */
+    double work;           /* about as many steps as a run takes, once shapes are inferred */
+    char external_sha256[MYR_SHA256_TEXT]; /* over the weights that other files than the model's hold; "" = none do */
 } myr_graph;
 
 myr_status myr_graph_create(myr_graph **graph);
