@@ -24,6 +24,7 @@ typedef struct operands {
     myr_tensor *tensors;   /* (room) inputs first, then outputs */
     const myr_tensor **in; /* (room) */
     bool all_constant;
+    bool *is_finite; /* (n_values) looked at before: many nodes can share a weight */
 } operands;
 
 static myr_status gather(const myr_graph *graph, const myr_node *node, operands *all)
@@ -163,11 +164,15 @@ static int find_origin(const myr_graph *graph, int value)
     return value;
 }
 
-static myr_status check_finite(const myr_graph *graph, const myr_node *node)
+static myr_status check_finite(const myr_graph *graph, const myr_node *node, bool *is_finite)
 {
     for (int i = 0; i < node->n_inputs; i++) {
-        if (!is_spoiled(graph, node->inputs[i]))
+        if (node->inputs[i] < 0 || is_finite[node->inputs[i]])
             continue;
+        if (!is_spoiled(graph, node->inputs[i])) {
+            is_finite[node->inputs[i]] = true;
+            continue;
+        }
         const myr_value *weight = &graph->values[find_origin(graph, node->inputs[i])];
         size_t at = find_not_finite(weight->constant);
         return myr_fail(
@@ -206,7 +211,7 @@ static myr_status resolve(myr_graph *graph, myr_node *node, operands *all)
         value->shape = operation.out[i].shape;
     }
     if (status == MYR_OK && wants_finite(node->op))
-        status = check_finite(graph, node);
+        status = check_finite(graph, node, all->is_finite);
     if (status == MYR_OK && !all->all_constant)
         graph->work += estimate_work(&operation);
     if (status == MYR_OK && (all->all_constant || node->op->kind == MYR_KIND_SHAPE))
@@ -216,13 +221,14 @@ static myr_status resolve(myr_graph *graph, myr_node *node, operands *all)
 
 myr_status myr_graph_infer(myr_graph *graph)
 {
-    operands all = {0};
-    myr_status status = MYR_OK;
+    operands all = {.is_finite = myr_alloc(graph->n_values, sizeof *all.is_finite)};
+    myr_status status = all.is_finite ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for a network's graph");
     graph->work = 0;
     for (size_t i = 0; i < graph->n_nodes && status == MYR_OK; i++)
         status = resolve(graph, &graph->nodes[i], &all);
     free(all.tensors);
     free(all.in);
+    free(all.is_finite);
     if (status == MYR_OK) {
         myr_graph_compact(graph);
         status = myr_graph_prune(graph);

@@ -21,6 +21,8 @@
 
 #define MAX_FILE_BYTES (((size_t)1 << 31) - 1)
 #define MAX_NESTING 24
+/* Some hundred thousand are in the largest networks there are. */
+#define MOST_PARTS ((size_t)1 << 22)
 #define LEAST_OPSET 1
 #define MOST_OPSET 21
 
@@ -449,9 +451,15 @@ static myr_status take_model(reading *read, const Onnx__ModelProto *model)
 
 static myr_status unpack(const reading *read, const void *bytes, size_t n_bytes, Onnx__ModelProto **model)
 {
+    size_t n_parts = MOST_PARTS;
     *model = NULL;
-    if (n_bytes > 0 && !myr_wire_is_shallow(&onnx__model_proto__descriptor, bytes, n_bytes, MAX_NESTING))
+    myr_wire_fault fault = n_bytes > 0
+                               ? myr_wire_check(&onnx__model_proto__descriptor, bytes, n_bytes, MAX_NESTING, &n_parts)
+                               : MYR_WIRE_FINE;
+    if (fault == MYR_WIRE_DEEP)
         return myr_fail(MYR_ERR_LIMIT, "%s: its messages are nested more than %d deep", read->path, MAX_NESTING);
+    if (fault == MYR_WIRE_MANY)
+        return myr_fail(MYR_ERR_LIMIT, "%s: it has more than %zu nodes, names and attributes", read->path, MOST_PARTS);
     if (n_bytes == 0 || !(*model = onnx__model_proto__unpack(NULL, n_bytes, bytes)))
         return myr_fail(MYR_ERR_FORMAT, "%s: no ONNX model, or a damaged one", read->path);
     return MYR_OK;

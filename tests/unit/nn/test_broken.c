@@ -183,6 +183,8 @@ static void absurd_sizes_are_refused(void **state)
         {"strides", MYR_ERR_FORMAT, "node 'node1' (Conv)"},
         {"dilations", MYR_ERR_FORMAT, "node 'node1' (Conv)"},
         {"group", MYR_ERR_FORMAT, "node 'node1' (Conv)"},
+        {"crowd", MYR_ERR_LIMIT, "it has more than 4194304 nodes, names and attributes"},
+        {"strangers", MYR_ERR_LIMIT, "it has more than 4194304 nodes, names and attributes"},
         {"work", MYR_ERR_LIMIT, "node 'node2' (MatMul): computing the network's constants"},
     };
     refused(cases, sizeof cases / sizeof *cases);
