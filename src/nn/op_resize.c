@@ -2,7 +2,7 @@
  * Resize, Upsample, GridSample and AffineGrid.
  *
  * Resizing is done one dimension after the other, in double: each place along a dimension is a
- * weighted sum of at most four places of the dimension before.
+ * weighted sum of places of the dimension before.
  * Source: ONNX operator definitions, Resize-19; Keys 1981 for the cubic kernel.
  */
 #include "nn/operator.h"
@@ -13,15 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Keys' kernel for the four neighbours of a place, the second of which lies `share` before it. */
-static void cubic_weights(double share, double a, double weights[4])
+/* Keys' kernel at a distance. */
+static double cubic_weight(double distance, double a)
 {
-    for (int i = 0; i < 4; i++) {
-        double x = fabs(share + 1 - i);
-        weights[i] = x <= 1   ? ((a + 2) * x - (a + 3)) * x * x + 1
-                     : x <= 2 ? ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-                              : 0;
-    }
+    double x = fabs(distance);
+    return x <= 1 ? ((a + 2) * x - (a + 3)) * x * x + 1 : x <= 2 ? ((a * x - 5 * a) * x + 8 * a) * x - 4 * a : 0;
 }
 
 /* ---- Resize, Upsample ---- */
@@ -54,8 +50,6 @@ static const char *refuse_resize(const myr_node *node, int64_t opset)
         return "a coordinate_transformation_mode that ONNX does not have";
     if (!is_one_of(myr_node_text(node, "nearest_mode", "floor"), nearest))
         return "a nearest_mode that ONNX does not have";
-    if (myr_node_int(node, "antialias", 0) != 0)
-        return "antialias 1";
     return is_one_of(myr_node_text(node, "keep_aspect_ratio_policy", "stretch"), policies)
                ? NULL
                : "a keep_aspect_ratio_policy other than stretch, not_larger, not_smaller";
@@ -189,11 +183,33 @@ static double source_place(const char *mode, const scaling *along, int64_t place
 
 /* One place as a weighted sum of others. */
 typedef struct taps {
-    int n;
-    int64_t at[4];
-    double weight[4];
+    int64_t n, room;
+    int64_t *at;    /* [owned] (room) */
+    double *weight; /* [owned] (room) */
     bool outside;
 } taps;
+
+static void free_taps(taps *self)
+{
+    free(self->at);
+    free(self->weight);
+}
+
+/* How much wider the kernel becomes, so that a smaller picture is made of all its pixels. */
+static double widening(const myr_operation *operation, const scaling *along)
+{
+    return myr_node_int(operation->node, "antialias", 0) != 0 && along->scale < 1 ? 1 / along->scale : 1;
+}
+
+/* Room for as many places as a kernel can see along a dimension. */
+static bool make_taps(const myr_operation *operation, const scaling *along, taps *self)
+{
+    double reach = along->out > 0 ? 4 * widening(operation, along) + 4 : 4;
+    *self = (taps){.room = reach < INT32_MAX ? (int64_t)reach : 0};
+    self->at = myr_alloc((size_t)self->room, sizeof *self->at);
+    self->weight = myr_alloc((size_t)self->room, sizeof *self->weight);
+    return self->room > 0 && self->at && self->weight;
+}
 
 static int64_t clamp(int64_t x, int64_t last)
 {
@@ -209,67 +225,76 @@ static int64_t round_place(const char *how, double x)
     return (int64_t)(strcmp(how, "round_prefer_ceil") == 0 ? floor(x + 0.5) : ceil(x - 0.5));
 }
 
-/* Places outside count nothing, and the others the more. */
-static void leave_outside(taps *self, int64_t in)
+/* Weights that sum to 1; where asked for, places outside have none. */
+static void even_out(taps *self, int64_t in, bool exclude)
 {
     double sum = 0;
-    for (int i = 0; i < self->n; i++) {
-        if (self->at[i] < 0 || self->at[i] >= in)
+    for (int64_t i = 0; i < self->n; i++) {
+        if (exclude && (self->at[i] < 0 || self->at[i] >= in))
             self->weight[i] = 0;
         sum += self->weight[i];
     }
-    for (int i = 0; i < self->n && sum != 0; i++)
+    for (int64_t i = 0; i < self->n && sum != 0; i++)
         self->weight[i] /= sum;
 }
 
-static taps find_taps(const myr_operation *operation, const scaling *along, int64_t place)
+/* The places around x under a kernel: two for linear, four for cubic, more where it is widened. */
+static void spread(const myr_operation *operation, const scaling *along, double x, bool cubic, taps *self)
+{
+    double wide = widening(operation, along), a = (double)myr_node_float(operation->node, "cubic_coeff_a", -0.75f);
+    double reach = (cubic ? 2 : 1) * wide, first = floor(x) - ceil(reach) + 1, last = floor(x) + ceil(reach);
+    bool exclude = cubic && myr_node_int(operation->node, "exclude_outside", 0) != 0;
+    self->n = 0;
+    for (double at = first; at <= last && self->n < self->room; at++) {
+        double distance = (at - x) / wide;
+        self->at[self->n] = (int64_t)at;
+        self->weight[self->n++] = cubic ? cubic_weight(distance, a) : fmax(0, 1 - fabs(distance));
+    }
+    if (exclude || wide > 1)
+        even_out(self, along->in, exclude || myr_node_int(operation->node, "exclude_outside", 0) != 0);
+}
+
+static void find_taps(const myr_operation *operation, const scaling *along, int64_t place, taps *self)
 {
     const myr_node *node = operation->node;
     bool simple = is_simple(operation);
     const char *mode = myr_node_text(node, "mode", "nearest"),
                *how = simple ? "asymmetric" : myr_node_text(node, "coordinate_transformation_mode", "half_pixel"),
                *nearest = simple ? "floor" : myr_node_text(node, "nearest_mode", "round_prefer_floor");
-    double x = source_place(how, along, place), below = floor(x);
-    taps self = {.n = 2};
-    if (strcmp(how, "tf_crop_and_resize") == 0)
-        self.outside = !(x >= 0 && x <= (double)(along->in - 1));
+    double x = source_place(how, along, place);
+    self->outside = strcmp(how, "tf_crop_and_resize") == 0 && !(x >= 0 && x <= (double)(along->in - 1));
     x = x > -1e15 && x < 1e15 ? x : 0;
     if (strcmp(mode, "nearest") == 0) {
-        self = (taps){.n = 1, .at = {round_place(nearest, x)}, .weight = {1}, .outside = self.outside};
-    } else if (strcmp(mode, "cubic") == 0) {
-        self.n = 4;
-        cubic_weights(x - below, (double)myr_node_float(node, "cubic_coeff_a", -0.75f), self.weight);
-        for (int i = 0; i < 4; i++)
-            self.at[i] = (int64_t)below - 1 + i;
-        if (myr_node_int(node, "exclude_outside", 0) != 0)
-            leave_outside(&self, along->in);
+        self->n = 1;
+        self->at[0] = round_place(nearest, x);
+        self->weight[0] = 1;
     } else {
-        self.at[0] = (int64_t)below;
-        self.at[1] = (int64_t)below + 1;
-        self.weight[0] = 1 - (x - below);
-        self.weight[1] = x - below;
+        spread(operation, along, x, strcmp(mode, "cubic") == 0, self);
     }
-    for (int i = 0; i < self.n; i++)
-        self.at[i] = clamp(self.at[i], along->in - 1);
-    return self;
+    for (int64_t i = 0; i < self->n; i++)
+        self->at[i] = clamp(self->at[i], along->in - 1);
 }
 
-/* from (outer, in, inner) to (outer, out, inner). */
-static void resize_along(const myr_operation *operation, const scaling *along, size_t outer, size_t inner,
+/* from (outer, in, inner) to (outer, out, inner); false without memory. */
+static bool resize_along(const myr_operation *operation, const scaling *along, size_t outer, size_t inner,
                          const double *from, double *to)
 {
     double filling = (double)myr_node_float(operation->node, "extrapolation_value", 0);
-    for (int64_t x = 0; x < along->out; x++) {
-        taps around = find_taps(operation, along, x);
+    taps around;
+    bool has_room = make_taps(operation, along, &around);
+    for (int64_t x = 0; x < along->out && has_room; x++) {
+        find_taps(operation, along, x, &around);
         for (size_t o = 0; o < outer; o++) {
             for (size_t i = 0; i < inner; i++) {
                 double sum = around.outside ? filling : 0;
-                for (int k = 0; k < around.n && !around.outside; k++)
+                for (int64_t k = 0; k < around.n && !around.outside; k++)
                     sum += around.weight[k] * from[(o * (size_t)along->in + (size_t)around.at[k]) * inner + i];
                 to[(o * (size_t)along->out + (size_t)x) * inner + i] = sum;
             }
         }
     }
+    free_taps(&around);
+    return has_room;
 }
 
 static myr_status compute_resize(const myr_operation *operation)
@@ -291,8 +316,10 @@ static myr_status compute_resize(const myr_operation *operation)
         myr_shape_split(&shape, d, d + 1, &outer, &length, &inner);
         shape.dims[d] = all[d].out;
         double *next = myr_alloc(myr_shape_count(&shape), sizeof *next);
-        if (next)
-            resize_along(operation, &all[d], outer, inner, values, next);
+        if (next && !resize_along(operation, &all[d], outer, inner, values, next)) {
+            free(next);
+            next = NULL;
+        }
         free(values);
         values = next;
     }
@@ -377,8 +404,8 @@ static double sample(const sampling *self, char mode, const float place[2])
         if (mode != 'c')
             at[d] = pad_place(self, d, at[d]);
         below[d] = floor(at[d]);
-        if (mode == 'c')
-            cubic_weights(at[d] - below[d], -0.75, weights[d]);
+        for (int i = 0; i < 4 && mode == 'c'; i++)
+            weights[d][i] = cubic_weight(below[d] - 1 + i - at[d], -0.75);
         weights[d][1] = mode == 'c' ? weights[d][1] : 1 - (at[d] - below[d]);
         weights[d][2] = mode == 'c' ? weights[d][2] : at[d] - below[d];
     }

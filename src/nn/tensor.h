@@ -9,7 +9,10 @@
 
 #include <stdbool.h>
 
-/* Element types a graph computes with. Files may hold others, which are widened to these. */
+/* Element types a graph computes with. Files may hold others, which are widened to these: all floats to the first,
+ * truth values and whole numbers to the second. Cast narrows as ONNX has it; sums and products do not wrap at a
+ * narrower width.
+ */
 typedef enum myr_type { MYR_TYPE_F32, MYR_TYPE_I64 } myr_type;
 
 typedef struct myr_shape {
