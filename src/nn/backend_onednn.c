@@ -175,10 +175,15 @@ static myr_status compile_binary(myr_onednn_builder *build, const myr_node *node
         sides[1] = node->inputs[0];
     }
     dnnl_alg_kind_t kind = node->op->kind == MYR_KIND_ADD ? dnnl_binary_add : dnnl_binary_mul;
+    if (kind == dnnl_binary_mul && node->activation.kind == MYR_ACTIVATION_NONE) {
+        myr_status status = myr_onednn_scale_channels(build, node->name, sides[0], sides[1], node->outputs[0], taken);
+        if (status != MYR_OK || *taken)
+            return status;
+    }
     return myr_onednn_binary(build, node->name, sides, node->outputs[0], kind, &node->activation, taken);
 }
 
-/* Relu, Clip, Sigmoid that could not be fused. */
+/* Functions of one value that could not be fused. */
 static myr_status compile_function(myr_onednn_builder *build, const myr_node *node, bool *taken)
 {
     const myr_tensor *low = myr_node_constant(build->graph, node, 1), *high = myr_node_constant(build->graph, node, 2);
@@ -189,9 +194,10 @@ static myr_status compile_function(myr_onednn_builder *build, const myr_node *no
         }
     float least = low ? *(const float *)low->data : myr_node_float(node, "min", -FLT_MAX);
     float most = high ? *(const float *)high->data : myr_node_float(node, "max", FLT_MAX);
-    dnnl_alg_kind_t kind = node->op->kind == MYR_KIND_RELU   ? dnnl_eltwise_relu
-                           : node->op->kind == MYR_KIND_CLIP ? dnnl_eltwise_clip
-                                                             : dnnl_eltwise_logistic;
+    dnnl_alg_kind_t kind = node->op->kind == MYR_KIND_RELU         ? dnnl_eltwise_relu
+                           : node->op->kind == MYR_KIND_CLIP       ? dnnl_eltwise_clip
+                           : node->op->kind == MYR_KIND_HARD_SWISH ? dnnl_eltwise_hardswish
+                                                                   : dnnl_eltwise_logistic;
     dnnl_memory_desc_t layout;
     dnnl_eltwise_desc_t descriptor;
     dnnl_primitive_desc_t planned;
@@ -390,6 +396,7 @@ static myr_status compile_node(myr_onednn_builder *build, const myr_node *node)
             break;
         case MYR_KIND_RELU:
         case MYR_KIND_CLIP:
+        case MYR_KIND_HARD_SWISH:
         case MYR_KIND_SIGMOID:
             status = compile_function(build, node, &taken);
             break;

@@ -95,13 +95,55 @@ static myr_status scale_convolution(myr_graph *graph, myr_node *conv, const doub
     return MYR_OK;
 }
 
+/* A normalisation that stands alone, as a convolution of each channel by one weight: that has an activation, a
+ * narrow type and a fast primitive. The weights are filled by scale_convolution. */
+static myr_status become_convolution(myr_graph *graph, myr_node *node, int64_t n_channels)
+{
+    static const myr_shape one = {.rank = 4, .dims = {0, 1, 1, 1}};
+    myr_shape shape = one;
+    float *weights = NULL;
+    int value;
+    shape.dims[0] = n_channels;
+    myr_attribute *attributes = myr_alloc(1, sizeof *attributes);
+    char *name = myr_strdup("group");
+    myr_status status = attributes && name ? add_constant(graph, "fused weights", &shape, &value, &weights)
+                                           : myr_fail(MYR_ERR_NOMEM, "no memory to fuse '%s'", node->name);
+    if (status != MYR_OK) {
+        free(attributes);
+        free(name);
+        return status;
+    }
+    for (int64_t c = 0; c < n_channels; c++)
+        weights[c] = 1;
+    attributes[0] = (myr_attribute){.name = name, .type = MYR_ATTRIBUTE_INT, .number = n_channels};
+    myr_node_clear_attributes(node);
+    node->attributes = attributes;
+    node->n_attributes = 1;
+    node->inputs[1] = value;
+    node->n_inputs = 2;
+    node->n_outputs = 1;
+    node->op = myr_operator_find("Conv");
+    return MYR_OK;
+}
+
+static bool has_one_output(const myr_node *node)
+{
+    for (int i = 1; i < node->n_outputs; i++)
+        if (node->outputs[i] >= 0)
+            return false;
+    return true;
+}
+
 static myr_status fuse_normalisation(fusing *fuse, myr_node *node)
 {
     myr_graph *graph = fuse->graph;
     myr_node *conv = sole_producer(fuse, node, 0, MYR_KIND_CONV);
     const myr_tensor *constants[4];
-    bool fits = conv && is_plain(conv) && myr_node_constant(graph, conv, 1) &&
-                (conv->n_inputs < 3 || conv->inputs[2] < 0 || myr_node_constant(graph, conv, 2));
+    const myr_value *input = &graph->values[node->inputs[0]];
+    bool joins = conv && is_plain(conv) && myr_node_constant(graph, conv, 1) &&
+                 (conv->n_inputs < 3 || conv->inputs[2] < 0 || myr_node_constant(graph, conv, 2));
+    bool fits = joins || (input->is_shaped && input->shape.rank == 4 && input->type == MYR_TYPE_F32 &&
+                          !input->constant && has_one_output(node));
     for (int i = 0; i < 4 && fits; i++) {
         constants[i] = myr_node_constant(graph, node, i + 1);
         fits = constants[i] != NULL;
@@ -120,9 +162,11 @@ static myr_status fuse_normalisation(fusing *fuse, myr_node *node)
         factor[c] = scale / sqrt(variance + epsilon);
         offset[c] = shift - mean * factor[c];
     }
+    if (status == MYR_OK && !joins)
+        status = become_convolution(graph, node, (int64_t)n);
     if (status == MYR_OK)
-        status = scale_convolution(graph, conv, factor, offset);
-    if (status == MYR_OK)
+        status = scale_convolution(graph, joins ? conv : node, factor, offset);
+    if (status == MYR_OK && joins)
         absorb(fuse, conv, node);
     free(factor);
     free(offset);

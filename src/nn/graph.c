@@ -31,11 +31,18 @@ static void clear_attribute(myr_attribute *attribute)
     myr_tensor_free(attribute->tensor);
 }
 
-void myr_node_clear(myr_node *node)
+void myr_node_clear_attributes(myr_node *node)
 {
     for (size_t i = 0; i < node->n_attributes; i++)
         clear_attribute(&node->attributes[i]);
     free(node->attributes);
+    node->attributes = NULL;
+    node->n_attributes = 0;
+}
+
+void myr_node_clear(myr_node *node)
+{
+    myr_node_clear_attributes(node);
     free(node->name);
     free(node->inputs);
     free(node->outputs);

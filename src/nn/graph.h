@@ -102,6 +102,8 @@ float myr_node_float(const myr_node *node, const char *name, float standard);
 const char *myr_node_text(const myr_node *node, const char *name, const char *standard);
 /* The constant behind input i, or NULL. */
 const myr_tensor *myr_node_constant(const myr_graph *graph, const myr_node *node, int i);
+/* Takes all attributes away. */
+void myr_node_clear_attributes(myr_node *node);
 /* Empties a node. */
 void myr_node_clear(myr_node *node);
 

@@ -9,7 +9,7 @@
 
 #include <oneapi/dnnl/dnnl.h>
 
-#define MYR_ONEDNN_MAX_ARGUMENTS 8
+#define MYR_ONEDNN_MAX_ARGUMENTS 32 /* as many as the widest Concat of DenseNets takes, and some more */
 
 /* One argument of a primitive: a buffer of the arena, or memory of the network's own. */
 typedef struct myr_onednn_argument {
@@ -107,6 +107,9 @@ myr_status myr_onednn_add_maker(myr_onednn_builder *build, const char *label, in
  * false where oneDNN has nothing for it. */
 myr_status myr_onednn_binary(myr_onednn_builder *build, const char *label, const int sides[2], int result,
                              dnnl_alg_kind_t kind, const myr_activation *activation, bool *taken);
+/* (n, c, h, w) times (n, c, 1, 1). *taken is false where shapes or layout are others. */
+myr_status myr_onednn_scale_channels(myr_onednn_builder *build, const char *label, int value, int factor, int result,
+                                     bool *taken);
 /* The block of convolutions that begins at this one, if it is an inverted residual. */
 myr_status myr_onednn_inverted_residual(myr_onednn_builder *build, const myr_node *node, bool *taken);
 /* Conv with all that is fused behind it. */

@@ -237,7 +237,7 @@ const myr_operator myr_elementwise_operators[] = {
     {"Exp", MYR_KIND_OTHER, 1, 1, 1, "", NULL, infer_unary, compute_unary},
     {"Sqrt", MYR_KIND_OTHER, 1, 1, 1, "", NULL, infer_unary, compute_unary},
     {"HardSigmoid", MYR_KIND_OTHER, 1, 1, 1, "alpha:float beta:float ", NULL, infer_unary, compute_unary},
-    {"HardSwish", MYR_KIND_OTHER, 1, 1, 1, "", NULL, infer_unary, compute_unary},
+    {"HardSwish", MYR_KIND_HARD_SWISH, 1, 1, 1, "", NULL, infer_unary, compute_unary},
     {"LeakyRelu", MYR_KIND_OTHER, 1, 1, 1, "alpha:float ", NULL, infer_unary, compute_unary},
     {"Add", MYR_KIND_ADD, 2, 2, 1, "axis:int broadcast:int ", refuse_binary, infer_binary, compute_binary},
     {"Sub", MYR_KIND_OTHER, 2, 2, 1, "axis:int broadcast:int ", refuse_binary, infer_binary, compute_binary},
