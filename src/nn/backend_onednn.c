@@ -103,6 +103,12 @@ static myr_status compile_pool(myr_onednn_builder *build, const myr_node *node, 
     return status;
 }
 
+static myr_status compile_global_mean(myr_onednn_builder *build, const myr_node *node, bool *taken)
+{
+    myr_status status = myr_onednn_mean_of_channels(build, node->name, node->inputs[0], node->outputs[0], taken);
+    return status != MYR_OK || *taken ? status : compile_pool(build, node, true, taken);
+}
+
 /* A mean over height and width, whatever becomes of the two dimensions. */
 static bool is_global_mean(const myr_graph *graph, const myr_node *node)
 {
@@ -384,11 +390,11 @@ static myr_status compile_node(myr_onednn_builder *build, const myr_node *node)
             status = compile_pool(build, node, false, &taken);
             break;
         case MYR_KIND_GLOBAL_AVERAGE_POOL:
-            status = compile_pool(build, node, true, &taken);
+            status = compile_global_mean(build, node, &taken);
             break;
         case MYR_KIND_REDUCE_MEAN:
             if (is_global_mean(build->graph, node))
-                status = compile_pool(build, node, true, &taken);
+                status = compile_global_mean(build, node, &taken);
             break;
         case MYR_KIND_ADD:
         case MYR_KIND_MUL:

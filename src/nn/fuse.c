@@ -259,6 +259,8 @@ static void fuse_activation(fusing *fuse, myr_node *node)
                              .low = low ? *(const float *)low->data : myr_node_float(node, "min", -INFINITY),
                              .high = high ? *(const float *)high->data : myr_node_float(node, "max", INFINITY)};
     }
+    if (node->op->kind == MYR_KIND_HARD_SWISH)
+        activation.kind = MYR_ACTIVATION_HARD_SWISH;
     /* Bounds that cross have a meaning in ONNX (the upper one wins) that no fused activation has. */
     if (activation.kind == MYR_ACTIVATION_CLIP && !(activation.low <= activation.high))
         return;
@@ -269,6 +271,26 @@ static void fuse_activation(fusing *fuse, myr_node *node)
             continue;
         before->activation = activation;
         absorb(fuse, before, node);
+        return;
+    }
+}
+
+/* Conv whose result x is read by Sigmoid and by Mul(x, Sigmoid(x)), and by nothing else. */
+static void fuse_swish(fusing *fuse, myr_node *multiply)
+{
+    myr_graph *graph = fuse->graph;
+    for (int side = 0; side < 2; side++) {
+        myr_node *sigmoid = sole_producer(fuse, multiply, side, MYR_KIND_SIGMOID);
+        int value = multiply->inputs[1 - side];
+        if (!sigmoid || sigmoid->inputs[0] != value || (size_t)value >= fuse->n_values || fuse->uses[value] != 2 ||
+            fuse->producer[value] < 0 || multiply->residual >= 0)
+            continue;
+        myr_node *conv = &graph->nodes[fuse->producer[value]];
+        if (kind_of(conv) != MYR_KIND_CONV || !is_plain(conv) || conv->outputs[0] != value)
+            continue;
+        conv->activation.kind = MYR_ACTIVATION_SWISH;
+        sigmoid->op = NULL;
+        absorb(fuse, conv, multiply);
         return;
     }
 }
@@ -332,7 +354,11 @@ myr_status myr_graph_fuse(myr_graph *graph)
             break;
         case MYR_KIND_RELU:
         case MYR_KIND_CLIP:
+        case MYR_KIND_HARD_SWISH:
             fuse_activation(&fuse, node);
+            break;
+        case MYR_KIND_MUL:
+            fuse_swish(&fuse, node);
             break;
         default:
             break;

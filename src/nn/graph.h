@@ -34,7 +34,13 @@ typedef struct myr_attribute {
 } myr_attribute;
 
 /* What is done to a node's result before it is stored; fused from nodes behind it. */
-typedef enum myr_activation_kind { MYR_ACTIVATION_NONE, MYR_ACTIVATION_RELU, MYR_ACTIVATION_CLIP } myr_activation_kind;
+typedef enum myr_activation_kind {
+    MYR_ACTIVATION_NONE,
+    MYR_ACTIVATION_RELU,
+    MYR_ACTIVATION_CLIP,
+    MYR_ACTIVATION_SWISH,     /* x * sigmoid(x) */
+    MYR_ACTIVATION_HARD_SWISH /* x * clip(x / 6 + 1/2, 0, 1) */
+} myr_activation_kind;
 
 typedef struct myr_activation {
     myr_activation_kind kind;

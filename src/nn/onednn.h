@@ -107,6 +107,9 @@ myr_status myr_onednn_add_maker(myr_onednn_builder *build, const char *label, in
  * false where oneDNN has nothing for it. */
 myr_status myr_onednn_binary(myr_onednn_builder *build, const char *label, const int sides[2], int result,
                              dnnl_alg_kind_t kind, const myr_activation *activation, bool *taken);
+/* The mean over height and width, in plain layout. *taken is false where the layout is another. */
+myr_status myr_onednn_mean_of_channels(myr_onednn_builder *build, const char *label, int value, int result,
+                                       bool *taken);
 /* (n, c, h, w) times (n, c, 1, 1). *taken is false where shapes or layout are others. */
 myr_status myr_onednn_scale_channels(myr_onednn_builder *build, const char *label, int value, int factor, int result,
                                      bool *taken);

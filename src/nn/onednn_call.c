@@ -325,6 +325,10 @@ static dnnl_status_t append_activation(dnnl_post_ops_t after, const myr_activati
         return dnnl_post_ops_append_eltwise(after, 1, dnnl_eltwise_relu, 0, 0);
     if (activation->kind == MYR_ACTIVATION_CLIP)
         return dnnl_post_ops_append_eltwise(after, 1, dnnl_eltwise_clip, low, high);
+    if (activation->kind == MYR_ACTIVATION_SWISH)
+        return dnnl_post_ops_append_eltwise(after, 1, dnnl_eltwise_swish, 1, 0);
+    if (activation->kind == MYR_ACTIVATION_HARD_SWISH)
+        return dnnl_post_ops_append_eltwise(after, 1, dnnl_eltwise_hardswish, 0, 0);
     return dnnl_success;
 }
 

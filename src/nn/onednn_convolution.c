@@ -132,6 +132,13 @@ static bool is_cheap_first(const myr_onednn_builder *build, const convolution *s
     return reads_pictures && per_channel * (double)out[1] * (double)out[2] * (double)out[3] <= MAX_EXACT_PRODUCTS;
 }
 
+/* Whether an activation of scaled values is the scaled activation, its bounds scaled too. */
+static bool commutes_with_scale(const myr_activation *activation)
+{
+    return activation->kind == MYR_ACTIVATION_NONE || activation->kind == MYR_ACTIVATION_RELU ||
+           activation->kind == MYR_ACTIVATION_CLIP;
+}
+
 /* Types, scales and layouts asked for; false where oneDNN has no layout for it. */
 static bool describe(myr_onednn_builder *build, convolution *self)
 {
@@ -155,7 +162,7 @@ static bool describe(myr_onednn_builder *build, convolution *self)
         } else if (!find_scale(build, node->inputs[0], &self->source_type, &self->source_scale)) {
             return false;
         }
-        if (is_read_narrow(build, node->outputs[0], true) &&
+        if (is_read_narrow(build, node->outputs[0], true) && commutes_with_scale(&node->activation) &&
             !find_scale(build, node->outputs[0], &self->result_type, &self->result_scale))
             return false;
     }

@@ -19,7 +19,7 @@
 #define N_PICTURES 10
 
 static char folder[] = "/tmp/myriops-precision-XXXXXX";
-static const char *const networks[] = {"residual", "inverted", "fire", "pooled"};
+static const char *const networks[] = {"residual", "inverted", "fire", "pooled", "excite", "normalised"};
 #define N_NETWORKS (sizeof networks / sizeof *networks)
 
 static myr_model *load(const char *name)

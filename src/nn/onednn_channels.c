@@ -1,6 +1,7 @@
 /*
- * Channels of each picture times a number of their own, (n, c, h, w) x (n, c, 1, 1): what squeeze-and-excitation
- * does (Hu et al. 2018, arXiv:1709.01507). oneDNN 2.6 has no fast primitive for more than one picture.
+ * Squeeze and excitation (Hu et al. 2018, arXiv:1709.01507): the mean of each channel of each picture,
+ * (n, c, h, w) -> (n, c, 1, 1), and channels times a number of their own, (n, c, h, w) x (n, c, 1, 1). oneDNN 2.6
+ * does these slowly in the layouts that values have here.
  */
 #include "nn/onednn.h"
 
@@ -9,13 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct scaling {
-    int from, factors, to; /* buffers */
+/* A value channel by channel, with a number for each. */
+typedef struct channels {
+    int from, numbers, to; /* buffers; a mean has no `to` */
     int64_t batch, n_channels;
     /* A picture is n_blocks blocks of n_pixels cells of `width` channels. */
     int64_t n_blocks, n_pixels, width;
     bool is_bf16;
-} scaling;
+} channels;
 
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)
 #define EVERY_PROCESSOR __attribute__((target_clones("default", "arch=haswell", "arch=skylake-avx512")))
@@ -48,11 +50,11 @@ EVERY_PROCESSOR static void scale_halves(const uint16_t *in, const float *factor
     }
 }
 
-static myr_status run(const myr_step *step, void *bound, char *const *address, char *scratch)
+static myr_status run_scaling(const myr_step *step, void *bound, char *const *address, char *scratch)
 {
     (void)bound;
-    const scaling *self = step->state;
-    const float *factors = (const float *)address[self->factors];
+    const channels *self = step->state;
+    const float *factors = (const float *)address[self->numbers];
     float *padded = (float *)scratch; /* the last block may be wider than there are channels */
     size_t size = self->is_bf16 ? sizeof(uint16_t) : sizeof(float);
     size_t block_bytes = (size_t)(self->n_pixels * self->width) * size;
@@ -72,25 +74,65 @@ static myr_status run(const myr_step *step, void *bound, char *const *address, c
     return MYR_OK;
 }
 
-static const myr_step_kind scaling_step = {.run = run, .free = free};
+static const myr_step_kind scaling_step = {.run = run_scaling, .free = free};
+
+/* Sums of n_pixels cells. */
+EVERY_PROCESSOR static void add_cells(const void *cells, bool is_bf16, float *sums, int64_t n_pixels, int64_t width)
+{
+    for (int64_t c = 0; c < width; c++)
+        sums[c] = 0;
+    for (int64_t p = 0; p < n_pixels; p++) {
+        if (is_bf16) {
+            const uint16_t *cell = (const uint16_t *)cells + p * width;
+            for (int64_t c = 0; c < width; c++) {
+                uint32_t bits = (uint32_t)cell[c] << 16;
+                float value;
+                memcpy(&value, &bits, sizeof value);
+                sums[c] += value;
+            }
+        } else {
+            const float *cell = (const float *)cells + p * width;
+            for (int64_t c = 0; c < width; c++)
+                sums[c] += cell[c];
+        }
+    }
+}
+
+static myr_status run_mean(const myr_step *step, void *bound, char *const *address, char *scratch)
+{
+    (void)bound;
+    const channels *self = step->state;
+    float *sums = (float *)scratch, *means = (float *)address[self->numbers];
+    size_t block_bytes = (size_t)(self->n_pixels * self->width) * (self->is_bf16 ? sizeof(uint16_t) : sizeof(float));
+    const char *in = address[self->from];
+    for (int64_t n = 0; n < self->batch; n++) {
+        for (int64_t b = 0; b < self->n_blocks; b++, in += block_bytes)
+            add_cells(in, self->is_bf16, sums + b * self->width, self->n_pixels, self->width);
+        for (int64_t c = 0; c < self->n_channels; c++)
+            *means++ = sums[c] / (float)self->n_pixels;
+    }
+    return MYR_OK;
+}
+
+static const myr_step_kind mean_step = {.run = run_mean, .free = free};
 
 /* Whether a layout is (n, h, w, c) or blocks of some channels, without gaps. */
-static bool read_layout(const dnnl_memory_desc_t *layout, scaling *self)
+static bool read_layout(const dnnl_memory_desc_t *layout, channels *self)
 {
     const dnnl_blocking_desc_t *blocks = &layout->format_desc.blocking;
     const dnnl_dims_t *strides = &blocks->strides;
-    int64_t height = layout->dims[2], width = layout->dims[3], channels = layout->padded_dims[1];
+    int64_t height = layout->dims[2], width = layout->dims[3], n_padded = layout->padded_dims[1];
     bool is_blocked = blocks->inner_nblks == 1 && blocks->inner_idxs[0] == 1, is_last = blocks->inner_nblks == 0;
     if (layout->format_kind != dnnl_blocked || layout->ndims != 4 || layout->offset0 != 0 ||
         (!is_blocked && !is_last) || layout->padded_dims[0] != layout->dims[0] || layout->padded_dims[2] != height ||
         layout->padded_dims[3] != width)
         return false;
-    int64_t cell = is_blocked ? blocks->inner_blks[0] : channels;
-    self->n_blocks = channels / cell;
+    int64_t cell = is_blocked ? blocks->inner_blks[0] : n_padded;
+    self->n_blocks = n_padded / cell;
     self->n_pixels = height * width;
     self->width = cell;
-    return (is_blocked ? (*strides)[1] == height * width * cell : (*strides)[1] == 1) && (*strides)[3] == cell &&
-           (*strides)[2] == width * cell && (*strides)[0] == height * width * channels;
+    return self->n_pixels > 0 && (is_blocked ? (*strides)[1] == height * width * cell : (*strides)[1] == 1) && (*strides)[3] == cell &&
+           (*strides)[2] == width * cell && (*strides)[0] == height * width * n_padded;
 }
 
 static bool is_channel_factor(const myr_shape *shape, const myr_shape *of)
@@ -104,7 +146,7 @@ myr_status myr_onednn_scale_channels(myr_onednn_builder *build, const char *labe
 {
     const myr_value *values = build->graph->values;
     dnnl_memory_desc_t layout, plain;
-    scaling found = {.batch = values[value].shape.dims[0], .n_channels = values[value].shape.dims[1]};
+    channels found = {.batch = values[value].shape.dims[0], .n_channels = values[value].shape.dims[1]};
     *taken = false;
     if (!is_channel_factor(&values[factor].shape, &values[value].shape) ||
         !myr_onednn_find_place(build, value, &found.from, &layout) ||
@@ -112,8 +154,8 @@ myr_status myr_onednn_scale_channels(myr_onednn_builder *build, const char *labe
         !myr_onednn_plain_layout(&values[factor].shape, &plain))
         return MYR_OK;
     found.is_bf16 = layout.data_type == dnnl_bf16;
-    scaling *self = myr_alloc(1, sizeof *self);
-    myr_status status = self ? myr_onednn_bring(build, factor, &plain, 1, &found.factors)
+    channels *self = myr_alloc(1, sizeof *self);
+    myr_status status = self ? myr_onednn_bring(build, factor, &plain, 1, &found.numbers)
                              : myr_fail(MYR_ERR_NOMEM, "no memory to compile '%s'", label);
     if (status == MYR_OK)
         status = myr_onednn_settle(build, result, &layout, &found.to);
@@ -124,6 +166,31 @@ myr_status myr_onednn_scale_channels(myr_onednn_builder *build, const char *labe
     *taken = true;
     *self = found;
     return myr_program_add_step(build->compiler->program, &scaling_step, label, self,
-                                (int[]){found.from, found.factors, found.to}, 3,
+                                (int[]){found.from, found.numbers, found.to}, 3,
                                 (size_t)(found.n_blocks * found.width) * sizeof(float));
+}
+
+myr_status myr_onednn_mean_of_channels(myr_onednn_builder *build, const char *label, int value, int result, bool *taken)
+{
+    const myr_shape *in = &build->graph->values[value].shape;
+    dnnl_memory_desc_t layout;
+    channels found = {.to = -1};
+    *taken = false;
+    if (in->rank != 4 || !myr_onednn_find_place(build, value, &found.from, &layout) ||
+        (layout.data_type != dnnl_f32 && layout.data_type != dnnl_bf16) || !read_layout(&layout, &found))
+        return MYR_OK;
+    found.batch = in->dims[0];
+    found.n_channels = in->dims[1];
+    found.is_bf16 = layout.data_type == dnnl_bf16;
+    channels *self = myr_alloc(1, sizeof *self);
+    myr_status status = self ? myr_compiler_buffer(build->compiler, result, &found.numbers)
+                             : myr_fail(MYR_ERR_NOMEM, "no memory to compile '%s'", label);
+    if (status != MYR_OK) {
+        free(self);
+        return status;
+    }
+    *taken = true;
+    *self = found;
+    return myr_program_add_step(build->compiler->program, &mean_step, label, self, (int[]){found.from, found.numbers},
+                                2, (size_t)(found.n_blocks * found.width) * sizeof(float));
 }
