@@ -55,6 +55,15 @@ typedef struct myr_session myr_session;
 MYR_API myr_status myr_model_load(const char *path, myr_model **model);
 MYR_API void myr_model_free(myr_model *model); /* NULL is fine */
 
+/*
+ * myr_model_set_size - say height and width of the picture inputs that the file leaves open.
+ *
+ * Those that the file gives stay. Before networks are made of the model.
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG (size < 1)
+ */
+MYR_API myr_status myr_model_set_size(myr_model *model, int size);
+
 MYR_API size_t myr_model_n_inputs(const myr_model *model); /* weights are no inputs */
 MYR_API size_t myr_model_n_outputs(const myr_model *model);
 MYR_API const myr_tensor_info *myr_model_input(const myr_model *model, size_t i);  /* NULL out of range */
@@ -86,8 +95,8 @@ typedef struct myr_network_options {
  *  outputs    [in]  n_outputs names of outputs or inner tensors; the rest of the graph is dropped
  *  network    [out, owned]
  *
- * Returns:  MYR_OK | MYR_ERR_ARG (no such backend; INT8 without a calibration) | MYR_ERR_NOT_FOUND (no such output; lists them)
- *           | MYR_ERR_UNSUPPORTED | MYR_ERR_FORMAT (shapes that do not fit) | MYR_ERR_NOMEM
+ * Returns:  MYR_OK | MYR_ERR_ARG (no such backend; INT8 without a calibration) | MYR_ERR_NOT_FOUND (no such output;
+ * lists them) | MYR_ERR_UNSUPPORTED | MYR_ERR_FORMAT (shapes that do not fit) | MYR_ERR_NOMEM
  */
 MYR_API myr_status myr_network_create(const myr_model *model, const myr_network_options *options,
                                       const char *const *outputs, size_t n_outputs, myr_network **network);
