@@ -75,6 +75,15 @@ MYR_API void myr_model_free(myr_model *model); /* NULL is fine */
  */
 MYR_API myr_status myr_model_load_weights(myr_model *model, const char *path);
 
+/*
+ * myr_model_set_size - say height and width of the picture inputs that the file leaves open.
+ *
+ * Those that the file gives stay. Before networks are made of the model.
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG (size < 1)
+ */
+MYR_API myr_status myr_model_set_size(myr_model *model, int size);
+
 MYR_API size_t myr_model_n_inputs(const myr_model *model); /* weights are no inputs */
 MYR_API size_t myr_model_n_outputs(const myr_model *model);
 MYR_API const myr_tensor_info *myr_model_input(const myr_model *model, size_t i);  /* NULL out of range */

@@ -47,7 +47,8 @@ static const myr_command commands[] = {
      myr_cmd_calibrate},
     {"bench", "cnn", "how fast this machine runs a network",
      "  myriops bench cnn --model efficientnet-lite0 --precision bf16 --threads 1\n"
-     "  myriops bench cnn --model resnet50.onnx --batch 8 --threads 2 --format json\n",
+     "  myriops bench cnn --model resnet50.onnx --batch 8 --threads 2 --format json\n"
+     "  myriops bench cnn --model resnet50.onnx --precision int8 --per-node\n",
      myr_cmd_bench},
     {"info", "EMBEDDINGS | INDEX | MODEL | CORPUS", "what is this, in words or --format json",
      "  myriops info emb/\n"

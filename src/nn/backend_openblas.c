@@ -121,7 +121,7 @@ static myr_status run_convolution(const myr_step *step, void *bound, char *const
     return MYR_OK;
 }
 
-static const myr_step_kind convolution_step = {.run = run_convolution, .free = free};
+static const myr_step_kind convolution_step = {.name = "OpenBLAS", .run = run_convolution, .free = free};
 
 /* *taken is false where this backend has nothing better than the reference. */
 static myr_status compile_convolution(myr_compiler *compiler, const myr_node *node, bool *taken)
@@ -204,7 +204,7 @@ static myr_status run_product(const myr_step *step, void *bound, char *const *ad
     return MYR_OK;
 }
 
-static const myr_step_kind product_step = {.run = run_product, .free = free_product};
+static const myr_step_kind product_step = {.name = "OpenBLAS", .run = run_product, .free = free_product};
 
 /* A bias that is the same for every row, stretched to (n) and multiplied by beta. */
 static float *row_bias(const myr_node *node, const myr_tensor *bias, int64_t n)

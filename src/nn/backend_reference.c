@@ -122,7 +122,8 @@ static myr_status run(const myr_step *step, void *memory, char *const *address, 
     return status;
 }
 
-static const myr_step_kind reference_step = {.bind = bind, .unbind = unbind, .run = run, .free = free_state};
+static const myr_step_kind reference_step = {
+    .name = "reference", .bind = bind, .unbind = unbind, .run = run, .free = free_state};
 
 myr_status myr_compiler_buffer(myr_compiler *compiler, int value, int *buffer)
 {

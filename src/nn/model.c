@@ -67,6 +67,7 @@ static void count_flops(myr_model *model)
     myr_graph *graph;
     if (myr_graph_copy(model->graph, &graph) != MYR_OK)
         return;
+    model->flops = 0;
     if (myr_graph_bind(graph, 1) == MYR_OK)
         for (size_t i = 0; i < graph->n_nodes; i++)
             model->flops += graph->nodes[i].n_inputs > 0 ? node_flops(graph, &graph->nodes[i]) : 0;
@@ -149,6 +150,25 @@ myr_status myr_model_load_weights(myr_model *model, const char *path)
     model->graph = done ? graph : before;
     myr_graph_free(done ? before : graph);
     return done ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "%s: no memory for a model", path);
+}
+
+myr_status myr_model_set_size(myr_model *model, int size)
+{
+    bool changed = false;
+    if (size < 1)
+        return myr_fail(MYR_ERR_ARG, "a picture of %d pixels' side cannot be", size);
+    for (size_t i = 0; i < model->graph->n_inputs; i++) {
+        myr_shape *shape = &model->graph->values[model->graph->inputs[i]].shape;
+        for (int d = 2; shape->rank == 4 && d < 4; d++) {
+            if (shape->dims[d] >= 1)
+                continue;
+            shape->dims[d] = model->inputs[i].dims[d] = size;
+            changed = true;
+        }
+    }
+    if (changed)
+        count_flops(model);
+    return MYR_OK;
 }
 
 void myr_model_free(myr_model *model)

@@ -7,9 +7,11 @@
 #include "nn/network.h"
 
 #include "base/alloc.h"
+#include "base/progress.h"
 #include "nn/backend.h"
 #include "nn/bind.h"
 #include "nn/fuse.h"
+#include "nn/operator.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -26,9 +28,10 @@ struct myr_network {
 struct myr_session {
     const myr_network *network;
     char *arena;
-    char **address; /* (n_buffers) */
-    void **bound;   /* (n_steps) */
-    void *state;    /* the backend's */
+    char **address;  /* (n_buffers) */
+    void **bound;    /* (n_steps) */
+    void *state;     /* the backend's */
+    double *taken_s; /* (n_steps) when profiled, else NULL */
 };
 
 static const myr_backend *const backends[] = {
@@ -325,6 +328,7 @@ void myr_session_free(myr_session *session)
     if (session->state)
         session->network->backend->close_session(session->state);
     free(session->bound);
+    free(session->taken_s);
     free(session->address);
     free(session->arena);
     free(session);
@@ -350,9 +354,45 @@ myr_status myr_session_run(myr_session *session)
         network->backend->enter_thread();
     for (size_t i = 0; i < program->n_steps && status == MYR_OK; i++) {
         const myr_step *step = &program->steps[i];
+        double start_s = session->taken_s ? myr_now_s() : 0;
         status = step->kind->run(step, session->bound[i], session->address, session->arena + program->scratch_offset);
+        if (session->taken_s)
+            session->taken_s[i] += myr_now_s() - start_s;
     }
     return status;
+}
+
+myr_status myr_session_profile(myr_session *session)
+{
+    free(session->taken_s);
+    session->taken_s = myr_alloc(session->network->program.n_steps, sizeof *session->taken_s);
+    return session->taken_s ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for a profile");
+}
+
+size_t myr_network_n_steps(const myr_network *network)
+{
+    return network->program.n_steps;
+}
+
+/* A step that stands for no node brings a value into another layout. */
+static const char *operator_of(const myr_network *network, const char *label)
+{
+    for (size_t i = 0; i < network->graph->n_nodes; i++)
+        if (strcmp(network->graph->nodes[i].name, label) == 0)
+            return network->graph->nodes[i].op->name;
+    return "layout";
+}
+
+bool myr_session_step_time(const myr_session *session, size_t i, myr_step_time *time)
+{
+    const myr_program *program = &session->network->program;
+    if (!session->taken_s || i >= program->n_steps)
+        return false;
+    *time = (myr_step_time){.label = program->steps[i].label,
+                            .op = operator_of(session->network, program->steps[i].label),
+                            .by = program->steps[i].kind->name,
+                            .seconds = session->taken_s[i]};
+    return true;
 }
 
 const float *myr_session_output_at(const myr_session *session, size_t i, myr_shape *shape)

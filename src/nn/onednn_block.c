@@ -35,7 +35,7 @@ static myr_status run(const myr_step *step, void *bound, char *const *address, c
     return MYR_OK;
 }
 
-static const myr_step_kind block_step = {.run = run, .free = free_state};
+static const myr_step_kind block_step = {.name = "block", .run = run, .free = free_state};
 
 /* A convolution by constants whose result goes nowhere else than into the block. */
 static bool is_convolution(const myr_onednn_builder *build, const myr_node *node)

@@ -92,7 +92,7 @@ static myr_status run_call(const myr_step *step, void *bound, char *const *addre
 }
 
 static const myr_step_kind call_step = {
-    .bind = bind_call, .unbind = unbind_call, .run = run_call, .free = myr_onednn_free_call};
+    .name = "oneDNN", .bind = bind_call, .unbind = unbind_call, .run = run_call, .free = myr_onednn_free_call};
 
 /* ---- Building calls ---- */
 

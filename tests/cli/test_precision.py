@@ -15,6 +15,21 @@ def own_card(name):
     return path / "efficientnet-lite0.conf"
 
 
+def open_network(path):
+    """A convolution and a global pool; height and width of the picture are left open."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    weights = np.random.default_rng(1).standard_normal((8, 3, 3, 3)).astype(np.float32)
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+              for name, shape in (("image", ["n", 3, "height", "width"]), ("embedding", ["n", 8, 1, 1]))]
+    nodes = [helper.make_node("Conv", ["image", "weights"], ["features"]),
+             helper.make_node("GlobalAveragePool", ["features"], ["embedding"])]
+    graph = helper.make_graph(nodes, "open", values[:1], values[1:], [numpy_helper.from_array(weights, "weights")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    return path
+
+
 def worst_cosine(a, b):
     return (a * b).sum(1).min()
 
@@ -84,6 +99,27 @@ class Precision(Case):
         self.check(myriops("bench", "cnn", "--model", model, "--seconds", "0", "--threads", "1", "--input", answers.parent / "input.f32",
                            "--tensor", "embedding", "--out", answers), DONE)
         self.assertEqual(np.fromfile(answers, np.float32).shape, (3 * 1280,))
+
+    def test_bench_tells_what_each_step_takes(self):
+        more = ("--seconds", "0.1", "--threads", "1", "--batch", "1", "--per-node")
+        facts = myriops("bench", "cnn", "--format", "json", *more).json()
+        steps, sums = facts["profile"]["steps"], facts["profile"]["operators"]
+        self.assertGreater(len(steps), 10)
+        self.assertTrue(all(step["ms"] >= 0 and step["operator"] and step["by"] for step in steps))
+        for parts in (steps, sums):
+            self.assertAlmostEqual(sum(part["share"] for part in parts), 1, places=4)
+        self.assertEqual(sum(part["steps"] for part in sums), len(steps))
+        self.assertIn("Conv", [part["operator"] for part in sums])
+        self.check(myriops("bench", "cnn", *more), DONE, "Conv", "a batch of one thread")
+
+    def test_bench_of_an_open_size(self):
+        model = open_network(folder("open") / "open.onnx")
+        facts = [myriops("bench", "cnn", "--model", model, "--seconds", "0", "--threads", "1", "--format", "json", *size).json()
+                 for size in ((), ("--size", "112"))]
+        self.assertEqual(facts[0]["flops_per_image"], 2 * 8 * 27 * 222 * 222)
+        self.assertEqual(facts[1]["flops_per_image"], 2 * 8 * 27 * 110 * 110)
+        self.check(myriops("bench", "cnn", "--model", model, "--size", "0"), USAGE, "size")
+        self.check(myriops("bench", "cnn", "--model", model, "--size", "16384"), FAILED, "too large")
 
     def test_bench_refuses(self):
         self.check(myriops("bench"), USAGE, "bench cnn")
