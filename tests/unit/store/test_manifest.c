@@ -136,7 +136,8 @@ static void wrong_fields_are_named(void **state)
     {
         json_t *changed = json_copy(good);
         json_object_del(changed, name);
-        expect(changed, MYR_ERR_FORMAT, name, "missing");
+        bool may_miss = strcmp(name, "precision") == 0; /* which older files do not have */
+        expect(changed, may_miss ? MYR_OK : MYR_ERR_FORMAT, name, "missing");
         for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
             json_t *other = json_loads(others[i], JSON_DECODE_ANY, NULL);
             assert_non_null(other);
