@@ -388,9 +388,10 @@ bool myr_session_step_time(const myr_session *session, size_t i, myr_step_time *
     const myr_program *program = &session->network->program;
     if (!session->taken_s || i >= program->n_steps)
         return false;
+    const char *by = program->steps[i].kind->name;
     *time = (myr_step_time){.label = program->steps[i].label,
                             .op = operator_of(session->network, program->steps[i].label),
-                            .by = program->steps[i].kind->name,
+                            .by = by ? by : session->network->backend->name,
                             .seconds = session->taken_s[i]};
     return true;
 }

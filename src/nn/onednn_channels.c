@@ -74,7 +74,7 @@ static myr_status run_scaling(const myr_step *step, void *bound, char *const *ad
     return MYR_OK;
 }
 
-static const myr_step_kind scaling_step = {.run = run_scaling, .free = free};
+static const myr_step_kind scaling_step = {.name = "channels", .run = run_scaling, .free = free};
 
 /* Sums of n_pixels cells. */
 EVERY_PROCESSOR static void add_cells(const void *cells, bool is_bf16, float *sums, int64_t n_pixels, int64_t width)
@@ -114,7 +114,7 @@ static myr_status run_mean(const myr_step *step, void *bound, char *const *addre
     return MYR_OK;
 }
 
-static const myr_step_kind mean_step = {.run = run_mean, .free = free};
+static const myr_step_kind mean_step = {.name = "channels", .run = run_mean, .free = free};
 
 /* Whether a layout is (n, h, w, c) or blocks of some channels, without gaps. */
 static bool read_layout(const dnnl_memory_desc_t *layout, channels *self)
@@ -131,8 +131,8 @@ static bool read_layout(const dnnl_memory_desc_t *layout, channels *self)
     self->n_blocks = n_padded / cell;
     self->n_pixels = height * width;
     self->width = cell;
-    return self->n_pixels > 0 && (is_blocked ? (*strides)[1] == height * width * cell : (*strides)[1] == 1) && (*strides)[3] == cell &&
-           (*strides)[2] == width * cell && (*strides)[0] == height * width * n_padded;
+    return self->n_pixels > 0 && (is_blocked ? (*strides)[1] == height * width * cell : (*strides)[1] == 1) &&
+           (*strides)[3] == cell && (*strides)[2] == width * cell && (*strides)[0] == height * width * n_padded;
 }
 
 static bool is_channel_factor(const myr_shape *shape, const myr_shape *of)

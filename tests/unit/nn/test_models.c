@@ -84,6 +84,41 @@ static void lite0_is_the_same_on_every_backend(void **state)
 }
 
 /* A picture's result does not depend on its neighbours or the batch's other slots. */
+static void a_profile_tells_of_each_step(void **state)
+{
+    (void)state;
+    const char *output = "embedding";
+    for (const char *const *name = myr_backend_names(); *name; name++) {
+        myr_model *model = NULL;
+        myr_network *network = NULL;
+        myr_session *session = NULL;
+        myr_step_time step;
+        double sum_s = 0;
+        assert_int_equal(myr_model_load(LITE0, &model), MYR_OK);
+        assert_int_equal(
+            myr_network_create(model, &(myr_network_options){.backend = *name, .batch = 1}, &output, 1, &network),
+            MYR_OK);
+        assert_int_equal(myr_session_create(network, &session), MYR_OK);
+        assert_false(myr_session_step_time(session, 0, &step));
+        assert_int_equal(myr_session_profile(session), MYR_OK);
+        assert_int_equal(myr_session_run(session), MYR_OK);
+        size_t n_steps = myr_network_n_steps(network), n_convolutions = 0;
+        for (size_t i = 0; i < n_steps; i++) {
+            assert_true(myr_session_step_time(session, i, &step));
+            assert_true(step.seconds >= 0 && step.label && step.op && step.by);
+            n_convolutions += strcmp(step.op, "Conv") == 0;
+            sum_s += step.seconds;
+        }
+        assert_false(myr_session_step_time(session, n_steps, &step));
+        assert_true(sum_s > 0 && n_convolutions > 0);
+        assert_int_equal(myr_session_profile(session), MYR_OK); /* begins anew */
+        assert_true(myr_session_step_time(session, 0, &step) && step.seconds == 0);
+        myr_session_free(session);
+        myr_network_free(network);
+        myr_model_free(model);
+    }
+}
+
 static void slots_are_independent(void **state)
 {
     (void)state;
@@ -350,6 +385,7 @@ int main(void)
         cmocka_unit_test(facts_of_the_default_model),
         cmocka_unit_test(lite0_is_the_same_on_every_backend),
         cmocka_unit_test(slots_are_independent),
+        cmocka_unit_test(a_profile_tells_of_each_step),
         cmocka_unit_test(blocks_are_the_same_on_every_backend),
         cmocka_unit_test(everything_unsupported_is_named_at_once),
         cmocka_unit_test(damaged_files_are_refused),
