@@ -11,7 +11,6 @@ cnn_networks.py makes the networks; Myriops is taken from build/, or --program.
 """
 import argparse
 import datetime
-import gc
 import json
 import os
 import pathlib
@@ -51,18 +50,20 @@ def share_of_spread(answers, wanted):
 
 def open_engine(job, name, wanted):
     """(engine, result): the engine when its answers are right, else None and the reason."""
-    kind, precision = engines.ENGINES[name]
-    result = {}
+    engine, result, least = engines.Engine(name, job), {}, LEAST_COSINE[engines.ENGINES[name][1]]
     try:
-        engine = kind(job, precision)
-        answers = engine.answers()
+        engine.ask("open")
+        answers = engine.ask("answers")
         result["cosine"] = worst_cosine(answers, wanted)
         result["error_of_spread"] = share_of_spread(answers, wanted)
-    except Exception as failure:  # whatever an engine throws is its reason
-        return None, {**result, "reason": " ".join(str(failure).split())[:300]}
-    if result["cosine"] < LEAST_COSINE[precision]:
-        return None, {**result, "reason": f"wrong: cosine {result['cosine']:.5f}, {LEAST_COSINE[precision]} is asked"}
-    return engine, result
+    except engines.Refused as refused:
+        result["reason"] = str(refused)
+    if "reason" not in result and result["cosine"] < least:
+        result["reason"] = f"wrong: cosine {result['cosine']:.5f}, {least} is asked"
+    if "reason" not in result:
+        return engine, result
+    engine.close()
+    return None, result
 
 
 def time_in_turn(opened, results, rounds, seconds):
@@ -70,19 +71,26 @@ def time_in_turn(opened, results, rounds, seconds):
     names = list(opened)
     for turn in range(rounds):
         for name in names[turn % len(names):] + names[:turn % len(names)] if names else []:
-            results[name].setdefault("rounds", []).append(opened[name].rate(seconds))
-            results[name].setdefault("load", []).append(os.getloadavg()[0])
+            if "reason" in results[name]:
+                continue
+            try:
+                results[name].setdefault("rounds", []).append(opened[name].ask("rate", seconds))
+                results[name].setdefault("load", []).append(os.getloadavg()[0])
+            except engines.Refused as refused:
+                results[name]["reason"] = str(refused)
     for name in names:
+        if "reason" in results[name]:
+            continue
         results[name]["images_per_s"] = float(np.median(results[name]["rounds"]))
-        if isinstance(opened[name], engines.Myriops):
-            results[name]["facts"] = opened[name].facts
+        if name.startswith("myriops"):
+            results[name]["facts"] = opened[name].ask("last_facts")
 
 
 def measure(arguments, name, scratch):
     job = engines.Job(name, arguments.networks, NETWORKS[name][0], arguments.batch, arguments.threads, "embedding")
     count = -(-max(N_COMPARED, job.batch) // job.batch) * job.batch
     job.pictures = pictures.photographs(arguments.photos, count, job.size, name)
-    job.scratch, job.photos = scratch, arguments.photos
+    job.scratch, job.photos, job.program = scratch, arguments.photos, arguments.program
     reference = engines.Onnxruntime(job, "f32")
     wanted = reference.answers().astype(np.float64)
     del reference
@@ -93,9 +101,8 @@ def measure(arguments, name, scratch):
     opened = {engine: it for engine, it in opened.items() if it is not None}
     time_in_turn(opened, results, arguments.rounds, arguments.seconds)
     for engine in opened:
-        say(f"{name}, {engine}: {results[engine]['images_per_s']:.1f} images/s")
-    opened.clear()
-    gc.collect()
+        say(f"{name}, {engine}: {results[engine].get('images_per_s', 0):.1f} images/s")
+        opened[engine].close()
     return results
 
 
@@ -115,13 +122,12 @@ def machine():
             "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")}
 
 
-def versions():
+def versions(program):
     import importlib.metadata
 
     found = {"python": platform.python_version()}
     for name in ("onnxruntime", "openvino", "onnx", "numpy", "pillow"):
         found[name] = importlib.metadata.version(name)
-    program = engines.Myriops.program
     if program.exists():
         found["myriops"] = subprocess.run([program, "--version"], capture_output=True, text=True).stdout.strip()
         commit = subprocess.run(["git", "-C", engines.ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True)
@@ -139,7 +145,7 @@ def parse():
     parser.add_argument("--seconds", type=float, default=1.5, help="of an engine in a round")
     parser.add_argument("--engines", default=",".join(engines.ENGINES), help="comma-separated; default: %(default)s")
     parser.add_argument("--only", action="append", default=[], help="this network, may be repeated")
-    parser.add_argument("--program", type=pathlib.Path, help="myriops; default: build/myriops")
+    parser.add_argument("--program", type=pathlib.Path, default=engines.PROGRAM, help="myriops; default: build/myriops")
     parser.add_argument("--out", type=pathlib.Path, help="JSON; .csv, .md and .svg are written beside it")
     arguments = parser.parse_args()
     arguments.engines = arguments.engines.split(",")
@@ -150,15 +156,14 @@ def parse():
         if name not in NETWORKS:
             parser.error(f"no network {name}; there are {', '.join(NETWORKS)}")
     arguments.only = arguments.only or [name for name in NETWORKS if (arguments.networks / f"{name}.onnx").exists()]
-    if arguments.program:
-        engines.Myriops.program = arguments.program.resolve()
+    arguments.program = arguments.program.resolve()
     return arguments
 
 
 def main():
     arguments = parse()
     document = {"date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-                "machine": machine(), "versions": versions(), "threads": arguments.threads, "batch": arguments.batch,
+                "machine": machine(), "versions": versions(arguments.program), "threads": arguments.threads, "batch": arguments.batch,
                 "rounds": arguments.rounds, "seconds": arguments.seconds, "reference": engines.REFERENCE,
                 "engines": arguments.engines, "networks": {}}
     with tempfile.TemporaryDirectory(prefix="cnn-") as scratch:

@@ -3,8 +3,11 @@
 All are used in the same way: T threads, each of which runs batches of its own on one core, since that is how a corpus
 is embedded. A round gives, for each thread, the median time of a run; the rate is the sum over threads of batch /
 median. Myriops runs as its own program (`myriops bench cnn`) and counts in just this way.
+
+Each engine lives in a process of its own: one that crashes on a network costs only its own figure.
 """
 import json
+import multiprocessing
 import pathlib
 import subprocess
 import threading
@@ -13,6 +16,7 @@ import time
 import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROGRAM = ROOT / "build" / "myriops"
 WARM_UP_RUNS = 2
 
 
@@ -30,6 +34,7 @@ class Job:
         self.pictures = None  # (n, 3, size, size) float32 to compare answers on; n is a multiple of the batch
         self.scratch = None  # a folder for files of this run
         self.photos = None  # the folder of photographs, for Myriops' own calibration
+        self.program = PROGRAM
 
 
 def rate_of_threads(run, batch, threads, seconds):
@@ -128,8 +133,6 @@ class Openvino:
 class Myriops:
     """This project's program, calibrated for int8 by its own `calibrate` on other photographs than answers are compared on."""
 
-    program = ROOT / "build" / "myriops"
-
     def __init__(self, job, precision):
         self.job, self.precision = job, precision
         self.facts = None
@@ -157,7 +160,7 @@ class Myriops:
         return tars[-1] if tars else self.job.photos
 
     def call(self, *arguments):
-        line = [str(self.program), *map(str, arguments), "--threads", str(self.job.threads), "--format", "json", "--quiet"]
+        line = [str(self.job.program), *map(str, arguments), "--threads", str(self.job.threads), "--format", "json", "--quiet"]
         run = subprocess.run(line, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         if run.returncode != 0:
             raise Refused((run.stderr.strip().splitlines() or [f"status {run.returncode}"])[-1])
@@ -177,8 +180,57 @@ class Myriops:
     def rate(self, seconds):
         return self.bench(seconds, "--input", self.input)["images_per_s"]
 
+    def last_facts(self):
+        return self.facts
+
 
 ENGINES = {f"{name}-{precision}": (kind, precision)
            for name, kind in (("myriops", Myriops), ("onnxruntime", Onnxruntime), ("openvino", Openvino))
            for precision in ("f32", "bf16", "int8") if (name, precision) != ("onnxruntime", "bf16")}
 REFERENCE = "onnxruntime-f32"
+
+
+# ---- a process for each ----------------------------------------------------------------------------------------------
+
+def serve(pipe, name, job):
+    """In the child: open the engine, then do what is asked, until there is nothing more."""
+    kind, precision = ENGINES[name]
+    engine = None
+    while (message := pipe.recv()) is not None:
+        try:
+            if message[0] == "open":
+                engine = kind(job, precision)
+                pipe.send((True, None))
+            else:
+                pipe.send((True, getattr(engine, message[0])(*message[1:])))
+        except Exception as failure:  # whatever an engine throws is its reason
+            pipe.send((False, " ".join(str(failure).split())[:300]))
+
+
+class Engine:
+    """An engine by its name; its methods run in its process and raise Refused."""
+
+    def __init__(self, name, job):
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs, name, job), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def ask(self, *message):
+        try:
+            self.pipe.send(message)
+            good, answer = self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            raise Refused(f"it crashed (status {self.process.exitcode})") from None
+        if not good:
+            raise Refused(answer)
+        return answer
+
+    def close(self):
+        try:
+            self.pipe.send(None)
+        except OSError:
+            pass
+        self.process.join()
