@@ -7,126 +7,54 @@
 #include <math.h>
 #include <string.h>
 
-static double absolute(double x, double a, double b)
+static double softplus(double x)
 {
-    (void)a, (void)b;
-    return fabs(x);
-}
-
-static double arc_cosine(double x, double a, double b)
-{
-    (void)a, (void)b;
-    return acos(x);
-}
-
-static double arc_cosine_h(double x, double a, double b)
-{
-    (void)a, (void)b;
-    return acosh(x);
-}
-
-static double arc_sine(double x, double a, double b)
-{
-    (void)a, (void)b;
-    return asin(x);
-}
-
-static double arc_sine_h(double x, double a, double b)
-{
-    (void)a, (void)b;
-    return asinh(x);
-}
-
-static double arc_tangent(double x, double a, double b)
-{
-    (void)a, (void)b;
-    return atan(x);
-}
-
-static double arc_tangent_h(double x, double a, double b)
-{
-    (void)a, (void)b;
-    return atanh(x);
-}
-
-static double ceiling(double x, double a, double b)
-{
-    (void)a, (void)b;
-    return ceil(x);
-}
-
-static double celu(double x, double alpha, double b)
-{
-    (void)b;
-    return fmax(0, x) + fmin(0, alpha * (exp(x / alpha) - 1));
-}
-
-static double cosine(double x, double a, double b)
-{
-    (void)a, (void)b;
-    return cos(x);
-}
-
-static double cosine_h(double x, double a, double b)
-{
-    (void)a, (void)b;
-    return cosh(x);
-}
-
-static double elu(double x, double alpha, double b)
-{
-    (void)b;
-    return x < 0 ? alpha * (exp(x) - 1) : x;
-}
-
-static double whole_below(double x, double a, double b)
-{
-    (void)a, (void)b;
-    return floor(x);
-}
-
-static double gelu(double x, double tanh_form, double b)
-{
-    (void)b;
-    if (tanh_form != 0)
-        return x / 2 * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
-    return x / 2 * (1 + erf(x / sqrt(2)));
-}
-
-static double logarithm(double x, double a, double b)
-{
-    (void)a, (void)b;
-    return log(x);
-}
-
-static double softplus(double x, double a, double b)
-{
-    (void)a, (void)b;
     return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x));
 }
 
-static double mish(double x, double a, double b)
+static double mish(double x)
 {
-    return x * tanh(softplus(x, a, b));
+    return x * tanh(softplus(x));
 }
 
-static double negative(double x, double a, double b)
+static double negative(double x)
 {
-    (void)a, (void)b;
     return -x;
 }
 
-static double reciprocal(double x, double a, double b)
+static double reciprocal(double x)
 {
-    (void)a, (void)b;
     return 1 / x;
 }
 
-/* Halves go to the even neighbour: nearbyint in the mode a program starts in. */
-static double rounded(double x, double a, double b)
+static double sign(double x)
 {
-    (void)a, (void)b;
-    return nearbyint(x);
+    return x > 0 ? 1 : x < 0 ? -1 : x;
+}
+
+static double softsign(double x)
+{
+    return x / (1 + fabs(x));
+}
+
+static double celu(double x, double alpha, double unused)
+{
+    (void)unused;
+    return fmax(0, x) + fmin(0, alpha * (exp(x / alpha) - 1));
+}
+
+static double elu(double x, double alpha, double unused)
+{
+    (void)unused;
+    return x < 0 ? alpha * (exp(x) - 1) : x;
+}
+
+static double gelu(double x, double tanh_form, double unused)
+{
+    (void)unused;
+    if (tanh_form != 0)
+        return x / 2 * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+    return x / 2 * (1 + erf(x / sqrt(2)));
 }
 
 static double selu(double x, double alpha, double gamma)
@@ -139,51 +67,22 @@ static double shrink(double x, double bias, double lambd)
     return x < -lambd ? x + bias : x > lambd ? x - bias : 0;
 }
 
-static double sign(double x, double a, double b)
+static double swish(double x, double alpha, double unused)
 {
-    (void)a, (void)b;
-    return x > 0 ? 1 : x < 0 ? -1 : x;
-}
-
-static double sine(double x, double a, double b)
-{
-    (void)a, (void)b;
-    return sin(x);
-}
-
-static double sine_h(double x, double a, double b)
-{
-    (void)a, (void)b;
-    return sinh(x);
-}
-
-static double softsign(double x, double a, double b)
-{
-    (void)a, (void)b;
-    return x / (1 + fabs(x));
-}
-
-static double swish(double x, double alpha, double b)
-{
-    (void)b;
+    (void)unused;
     return x / (1 + exp(-alpha * x));
 }
 
-static double tangent(double x, double a, double b)
+static double thresholded(double x, double alpha, double unused)
 {
-    (void)a, (void)b;
-    return tan(x);
-}
-
-static double thresholded(double x, double alpha, double b)
-{
-    (void)b;
+    (void)unused;
     return x > alpha ? x : 0;
 }
 
 typedef struct function {
     const char *name;
-    double (*apply)(double x, double first, double second);
+    double (*plain)(double x);
+    double (*with)(double x, double first, double second); /* where it has attributes */
     struct {
         const char *name;
         float standard;
@@ -191,35 +90,35 @@ typedef struct function {
 } function;
 
 static const function functions[] = {
-    {"Abs", absolute, {{0}}},
-    {"Acos", arc_cosine, {{0}}},
-    {"Acosh", arc_cosine_h, {{0}}},
-    {"Asin", arc_sine, {{0}}},
-    {"Asinh", arc_sine_h, {{0}}},
-    {"Atan", arc_tangent, {{0}}},
-    {"Atanh", arc_tangent_h, {{0}}},
-    {"Ceil", ceiling, {{0}}},
-    {"Celu", celu, {{"alpha", 1}}},
-    {"Cos", cosine, {{0}}},
-    {"Cosh", cosine_h, {{0}}},
-    {"Elu", elu, {{"alpha", 1}}},
-    {"Floor", whole_below, {{0}}},
-    {"Gelu", gelu, {{0}}},
-    {"Log", logarithm, {{0}}},
-    {"Mish", mish, {{0}}},
-    {"Neg", negative, {{0}}},
-    {"Reciprocal", reciprocal, {{0}}},
-    {"Round", rounded, {{0}}},
-    {"Selu", selu, {{"alpha", 1.67326319217681884765625f}, {"gamma", 1.05070102214813232421875f}}},
-    {"Shrink", shrink, {{"bias", 0}, {"lambd", 0.5f}}},
-    {"Sign", sign, {{0}}},
-    {"Sin", sine, {{0}}},
-    {"Sinh", sine_h, {{0}}},
-    {"Softplus", softplus, {{0}}},
-    {"Softsign", softsign, {{0}}},
-    {"Swish", swish, {{"alpha", 1}}},
-    {"Tan", tangent, {{0}}},
-    {"ThresholdedRelu", thresholded, {{"alpha", 1}}},
+    {"Abs", fabs},
+    {"Acos", acos},
+    {"Acosh", acosh},
+    {"Asin", asin},
+    {"Asinh", asinh},
+    {"Atan", atan},
+    {"Atanh", atanh},
+    {"Ceil", ceil},
+    {"Celu", NULL, celu, {{"alpha", 1}}},
+    {"Cos", cos},
+    {"Cosh", cosh},
+    {"Elu", NULL, elu, {{"alpha", 1}}},
+    {"Floor", floor},
+    {"Gelu", NULL, gelu, {{0}}},
+    {"Log", log},
+    {"Mish", mish},
+    {"Neg", negative},
+    {"Reciprocal", reciprocal},
+    {"Round", nearbyint}, /* halves go to the even neighbour, in the mode a program starts in */
+    {"Selu", NULL, selu, {{"alpha", 1.67326319217681884765625f}, {"gamma", 1.05070102214813232421875f}}},
+    {"Shrink", NULL, shrink, {{"bias", 0}, {"lambd", 0.5f}}},
+    {"Sign", sign},
+    {"Sin", sin},
+    {"Sinh", sinh},
+    {"Softplus", softplus},
+    {"Softsign", softsign},
+    {"Swish", NULL, swish, {{"alpha", 1}}},
+    {"Tan", tan},
+    {"ThresholdedRelu", NULL, thresholded, {{"alpha", 1}}},
     {0},
 };
 
@@ -259,17 +158,15 @@ static myr_status compute(const myr_operation *operation)
     for (int i = 0; i < 2; i++)
         if (which->attributes[i].name)
             values[i] = (double)myr_node_float(node, which->attributes[i].name, which->attributes[i].standard);
-    if (which->apply == gelu)
+    if (which->with == gelu)
         values[0] = strcmp(myr_node_text(node, "approximate", "none"), "tanh") == 0;
     const myr_tensor *in = operation->in[0];
     size_t n = myr_shape_count(&in->shape);
-    if (in->type == MYR_TYPE_F32)
-        for (size_t i = 0; i < n; i++)
-            ((float *)operation->out[0].data)[i] =
-                (float)which->apply((double)((const float *)in->data)[i], values[0], values[1]);
-    else
-        for (size_t i = 0; i < n; i++)
-            myr_tensor_put_real(&operation->out[0], i, which->apply(myr_tensor_real(in, i), values[0], values[1]));
+    for (size_t i = 0; i < n; i++) {
+        double x = myr_tensor_real(in, i);
+        myr_tensor_put_real(&operation->out[0], i,
+                            which->plain ? which->plain(x) : which->with(x, values[0], values[1]));
+    }
     return MYR_OK;
 }
 

@@ -95,33 +95,40 @@ static double first_value(reduction which)
     return which == PROD ? 1 : which == MAX || which == LOG_SUM_EXP ? -INFINITY : which == MIN ? INFINITY : 0;
 }
 
-/* kept: the input's shape with 1 where it is reduced, which has as many cells as the output. */
-static void reduce_floats(const myr_operation *operation, reduction which, const myr_shape *kept, double *cells)
+/* What is reduced to one cell: the elements from `first` on that the walk steps to. */
+static double reduce_cell(reduction which, const float *first, const myr_shape *shape, const myr_shape *gone, size_t n)
+{
+    double value = first_value(which), highest = 0;
+    myr_walk walk;
+    for (int pass = which == LOG_SUM_EXP ? 0 : 1; pass < 2; pass++) {
+        if (which == LOG_SUM_EXP && pass == 1) { /* the exponentials beside the largest, which do not overflow */
+            highest = isfinite(value) ? value : 0;
+            value = 0;
+        }
+        myr_walk_begin(&walk, gone);
+        myr_walk_add(&walk, shape);
+        for (size_t i = 0; i < n; i++, myr_walk_step(&walk)) {
+            double x = (double)first[walk.at[0]];
+            value = pass == 0              ? join(MAX, value, x)
+                    : which == LOG_SUM_EXP ? value + exp(x - highest)
+                                           : join(which, value, x);
+        }
+    }
+    return which == LOG_SUM_EXP ? log(value) + highest : finish(which, value, (double)n);
+}
+
+/* kept: the input's shape with 1 where it is reduced, which has as many cells as the output. gone: the other way
+ * round. */
+static void reduce_floats(const myr_operation *operation, reduction which, const myr_shape *kept, const myr_shape *gone)
 {
     const myr_tensor *in = operation->in[0];
-    size_t n_in = myr_shape_count(&in->shape), n_out = myr_shape_count(kept);
-    reduction first_pass = which == LOG_SUM_EXP ? MAX : which;
-    double *highest = cells + n_out;
+    size_t n_cells = myr_shape_count(kept), n_each = myr_shape_count(gone);
     myr_walk walk;
-    for (size_t i = 0; i < n_out; i++)
-        cells[i] = first_value(which);
-    myr_walk_begin(&walk, &in->shape);
-    myr_walk_add(&walk, kept);
-    for (size_t i = 0; i < n_in; i++, myr_walk_step(&walk))
-        cells[walk.at[0]] = join(first_pass, cells[walk.at[0]], (double)((const float *)in->data)[i]);
-    if (which == LOG_SUM_EXP) {
-        for (size_t i = 0; i < n_out; i++)
-            highest[i] = isfinite(cells[i]) ? cells[i] : 0;
-        memset(cells, 0, n_out * sizeof *cells);
-        myr_walk_begin(&walk, &in->shape);
-        myr_walk_add(&walk, kept);
-        for (size_t i = 0; i < n_in; i++, myr_walk_step(&walk))
-            cells[walk.at[0]] += exp((double)((const float *)in->data)[i] - highest[walk.at[0]]);
-        for (size_t i = 0; i < n_out; i++)
-            cells[i] = log(cells[i]) + highest[i];
-    }
-    for (size_t i = 0; i < n_out; i++)
-        ((float *)operation->out[0].data)[i] = (float)finish(which, cells[i], (double)n_in / (double)n_out);
+    myr_walk_begin(&walk, kept);
+    myr_walk_add(&walk, &in->shape);
+    for (size_t i = 0; i < n_cells; i++, myr_walk_step(&walk))
+        ((float *)operation->out[0].data)[i] =
+            (float)reduce_cell(which, (const float *)in->data + walk.at[0], &in->shape, gone, n_each);
 }
 
 static int64_t join_numbers(reduction which, int64_t sofar, int64_t x)
@@ -164,17 +171,13 @@ static myr_status compute(const myr_operation *operation)
     myr_status status = reduced_axes(operation, reduced);
     if (status != MYR_OK)
         return status;
+    myr_shape gone = kept;
     for (int i = 0; i < kept.rank; i++)
-        kept.dims[i] = reduced[i] ? 1 : kept.dims[i];
-    if (operation->in[0]->type != MYR_TYPE_F32) {
+        *(reduced[i] ? &kept.dims[i] : &gone.dims[i]) = 1;
+    if (operation->in[0]->type == MYR_TYPE_F32)
+        reduce_floats(operation, which, &kept, &gone);
+    else
         reduce_numbers(operation, which, &kept);
-        return MYR_OK;
-    }
-    double *cells = myr_alloc(myr_shape_count(&kept), 2 * sizeof *cells);
-    if (!cells)
-        return myr_operation_fail(operation, MYR_ERR_NOMEM, "no memory for its sums");
-    reduce_floats(operation, which, &kept, cells);
-    free(cells);
     return MYR_OK;
 }
 
