@@ -53,7 +53,7 @@ static myr_status compile_pool(myr_onednn_builder *build, const myr_node *node, 
     if (stays_narrow) {
         from = place->buffer;
         source = place->layout;
-    } else if (!myr_onednn_find_place(build, node->inputs[0], &from, &source)) {
+    } else if (!myr_onednn_bring_floats(build, node->inputs[0], &from, &source)) {
         return MYR_OK;
     }
     if (global) {
@@ -123,7 +123,7 @@ static bool is_global_mean(const myr_graph *graph, const myr_node *node)
 
 /* Blocks of fewer channels than a vector register holds. oneDNN 2.6's binary primitive computes wrong values in
  * such layouts when an activation is fused behind it. */
-static bool is_narrow(const dnnl_memory_desc_t *layout)
+static bool has_small_blocks(const dnnl_memory_desc_t *layout)
 {
     const dnnl_blocking_desc_t *blocking = &layout->format_desc.blocking;
     return blocking->inner_nblks > 0 && blocking->inner_blks[0] < 8;
@@ -141,16 +141,16 @@ myr_status myr_onednn_binary(myr_onednn_builder *build, const char *label, const
     int from[2];
     *taken = false;
     if (a->rank != out->rank || b->rank != out->rank || !myr_shape_equal(a, out) ||
-        !myr_onednn_find_place(build, sides[0], &from[0], &left) ||
-        !myr_onednn_find_place(build, sides[1], &from[1], &right))
+        !myr_onednn_bring_floats(build, sides[0], &from[0], &left) ||
+        !myr_onednn_bring_floats(build, sides[1], &from[1], &right))
         return MYR_OK;
-    if (activation->kind != MYR_ACTIVATION_NONE && is_narrow(&left)) {
+    if (activation->kind != MYR_ACTIVATION_NONE && has_small_blocks(&left)) {
         myr_status status =
             myr_onednn_plain_layout(a, &left) ? myr_onednn_bring(build, sides[0], &left, 1, &from[0]) : MYR_OK;
         if (status != MYR_OK)
             return status;
     }
-    if (myr_shape_equal(a, b) || is_narrow(&right)) {
+    if (myr_shape_equal(a, b) || has_small_blocks(&right)) {
         right = left;
         if (!myr_shape_equal(a, b) && !myr_onednn_plain_layout(b, &right))
             return MYR_OK;
@@ -213,7 +213,7 @@ static myr_status compile_function(myr_onednn_builder *build, const myr_node *no
     bool clips = kind == dnnl_eltwise_clip;
     if (clips && !(least <= most && least <= FLT_MAX && most >= -FLT_MAX))
         return MYR_OK;
-    if (!myr_onednn_find_place(build, node->inputs[0], &from, &layout) ||
+    if (!myr_onednn_bring_floats(build, node->inputs[0], &from, &layout) ||
         dnnl_eltwise_forward_desc_init(&descriptor, dnnl_forward_inference, kind, &layout, clips ? least : 0,
                                        clips ? most : 0) != dnnl_success)
         return MYR_OK;
@@ -235,7 +235,7 @@ static myr_status compile_concat(myr_onednn_builder *build, const myr_node *node
         return MYR_OK;
     for (int i = 0; i < n; i++)
         if (build->graph->values[node->inputs[i]].constant ||
-            !myr_onednn_find_place(build, node->inputs[i], &buffers[i], &layouts[i]))
+            !myr_onednn_bring_floats(build, node->inputs[i], &buffers[i], &layouts[i]))
             return MYR_OK;
     dnnl_primitive_attr_t attributes = myr_onednn_new_attributes();
     dnnl_status_t planning =

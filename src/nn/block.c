@@ -21,6 +21,7 @@
 #include "nn/block.h"
 
 #include "base/alloc.h"
+#include "kernel/kernel.h"
 
 #include <float.h>
 #include <stdlib.h>
@@ -69,11 +70,10 @@ static bool has_amx(void)
     static int known; /* 0 not asked, 1 yes, 2 no; asking twice does no harm */
     int answer = __atomic_load_n(&known, __ATOMIC_RELAXED);
     if (answer == 0) {
-        const char *disabled = getenv("MYRIOPS_DISABLE_CPU");
         unsigned eax = 7, ebx, ecx = 0, edx;
         __asm__ volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
         bool has = __builtin_cpu_supports("avx512bf16") && (edx & (1u << 22)) && (edx & (1u << 24)) &&
-                   !(disabled && (strstr(disabled, "avx512") || strstr(disabled, "avx2") || strstr(disabled, "amx"))) &&
+                   myr_cpu_may_use("avx2") && myr_cpu_may_use("avx512") && myr_cpu_may_use("amx") &&
                    syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
         answer = has ? 1 : 2;
         __atomic_store_n(&known, answer, __ATOMIC_RELAXED);

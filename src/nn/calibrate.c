@@ -60,13 +60,15 @@ static void widen(histogram *seen, float value)
     }
 }
 
-static void watch(histogram *seen, const float *values, size_t n)
+/* False where a value is no number or has no end. */
+static bool watch(histogram *seen, const float *values, size_t n)
 {
     float most = 0;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        if (!isfinite(values[i]))
+            return false;
         most = fmaxf(most, fabsf(values[i]));
-    if (!isfinite(most))
-        return;
+    }
     widen(seen, most);
     float per_bin = seen->top > 0 ? (float)N_BINS / seen->top : 0;
     for (size_t i = 0; i < n; i++) {
@@ -74,6 +76,7 @@ static void watch(histogram *seen, const float *values, size_t n)
         seen->counts[bin < N_BINS ? bin : N_BINS - 1]++;
         seen->has_negative |= values[i] < 0;
     }
+    return true;
 }
 
 /* The magnitude above which values are cut, so that the sum of squared errors by rounding and by cutting is least. */
@@ -104,7 +107,7 @@ static float best_threshold(const histogram *seen)
     return (float)((double)chosen * width);
 }
 
-/* The values around convolutions become outputs behind the first; their number. */
+/* The values around convolutions become outputs behind the first. */
 static myr_status expose(myr_graph *graph)
 {
     int *outputs = myr_alloc(graph->n_values + 1, sizeof *outputs);
@@ -141,17 +144,19 @@ static size_t feed(const measuring *self, size_t first, float *input)
     return n;
 }
 
-static myr_status watch_all(measuring *self, myr_session *session, size_t n_values, histogram *seen)
+static myr_status watch_all(measuring *self, const myr_graph *graph, myr_session *session, histogram *seen)
 {
     for (size_t first = 0; first < self->n_pictures; first += BATCH) {
         size_t n = feed(self, first, myr_session_input(session));
         myr_status status = myr_session_run(session);
         if (status != MYR_OK)
             return status;
-        for (size_t v = 0; v < n_values; v++) {
+        for (size_t v = 0; v + 1 < graph->n_outputs; v++) {
             myr_shape shape;
             const float *values = myr_session_output_at(session, v + 1, &shape);
-            watch(&seen[v], values, myr_shape_count(&shape) / BATCH * n);
+            if (!watch(&seen[v], values, myr_shape_count(&shape) / BATCH * n))
+                return myr_fail(MYR_ERR_FORMAT, "value '%s' of the network is NaN or infinite for one of the pictures",
+                                graph->values[graph->outputs[v + 1]].name);
         }
         memcpy(self->truth + first * self->dim, myr_session_output(session, 0, &self->dim),
                n * self->dim * sizeof *self->truth);
@@ -219,7 +224,7 @@ static myr_status measure_ranges(measuring *self, myr_calibration *found, char *
         status = myr_fail(MYR_ERR_NOMEM, "no memory to calibrate");
         goto done;
     }
-    status = watch_all(self, session, kept->n_outputs - 1, seen);
+    status = watch_all(self, kept, session, seen);
     if (status == MYR_OK)
         status = fill_ranges(kept, seen, found);
     for (size_t i = 0; i < kept->n_nodes && status == MYR_OK; i++) {
@@ -241,6 +246,7 @@ done:
 
 /* ---- Trials ---- */
 
+/* -1 where there is none: a network that gives NaN or infinity is as wrong as can be. */
 static double cosine(const float *a, const float *b, size_t n)
 {
     double ab = 0, aa = 0, bb = 0;
@@ -249,7 +255,9 @@ static double cosine(const float *a, const float *b, size_t n)
         aa += (double)a[i] * (double)a[i];
         bb += (double)b[i] * (double)b[i];
     }
-    return aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : aa == bb ? 1 : 0;
+    if (!isfinite(aa) || !isfinite(bb))
+        return -1;
+    return aa > 0 && bb > 0 ? ab / sqrt(aa) / sqrt(bb) : aa == bb ? 1 : -1;
 }
 
 /* Cosine to f32 over the first n pictures: of the worst one, and the mean. */

@@ -67,8 +67,9 @@ myr_status myr_onednn_add_reorder(myr_onednn_builder *build, const char *label, 
                                   float factor);
 /* The value in plain layout, for the reference implementations and the outputs. */
 myr_status myr_onednn_make_plain(myr_onednn_builder *build, int value);
-/* Where the value is in the network's floats, in whatever layout; false where it has none that oneDNN knows. */
-bool myr_onednn_find_place(myr_onednn_builder *build, int value, int *buffer, dnnl_memory_desc_t *layout);
+/* The value in the network's floats, in whatever layout, converted where it is of another type; false where it has
+ * none that oneDNN knows. */
+bool myr_onednn_bring_floats(myr_onednn_builder *build, int value, int *buffer, dnnl_memory_desc_t *layout);
 /* The value in a given layout and type; its buffer in *buffer. scale: of 8-bit types, else 1. */
 myr_status myr_onednn_bring(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *wanted, float scale,
                             int *buffer);

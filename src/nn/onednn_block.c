@@ -37,7 +37,7 @@ static myr_status run(const myr_step *step, void *bound, char *const *address, c
 
 static const myr_step_kind block_step = {.name = "block", .run = run, .free = free_state};
 
-/* A convolution by constants whose result goes nowhere else than into the block. */
+/* A convolution by constants. */
 static bool is_convolution(const myr_onednn_builder *build, const myr_node *node)
 {
     return node && node->op->kind == MYR_KIND_CONV && myr_node_constant(build->graph, node, 1) &&

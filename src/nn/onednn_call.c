@@ -212,7 +212,7 @@ static bool convert(myr_onednn_builder *build, int value)
                                   &where->floats_layout, where->scale > 0 ? where->scale : 1) == MYR_OK;
 }
 
-bool myr_onednn_find_place(myr_onednn_builder *build, int value, int *buffer, dnnl_memory_desc_t *layout)
+bool myr_onednn_bring_floats(myr_onednn_builder *build, int value, int *buffer, dnnl_memory_desc_t *layout)
 {
     const myr_onednn_place *where = &build->places[value];
     bool is_other = where->buffer >= 0 && where->layout.data_type != build->type;

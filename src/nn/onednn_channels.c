@@ -149,7 +149,7 @@ myr_status myr_onednn_scale_channels(myr_onednn_builder *build, const char *labe
     channels found = {.batch = values[value].shape.dims[0], .n_channels = values[value].shape.dims[1]};
     *taken = false;
     if (!is_channel_factor(&values[factor].shape, &values[value].shape) ||
-        !myr_onednn_find_place(build, value, &found.from, &layout) ||
+        !myr_onednn_bring_floats(build, value, &found.from, &layout) ||
         (layout.data_type != dnnl_f32 && layout.data_type != dnnl_bf16) || !read_layout(&layout, &found) ||
         !myr_onednn_plain_layout(&values[factor].shape, &plain))
         return MYR_OK;
@@ -176,7 +176,7 @@ myr_status myr_onednn_mean_of_channels(myr_onednn_builder *build, const char *la
     dnnl_memory_desc_t layout;
     channels found = {.to = -1};
     *taken = false;
-    if (in->rank != 4 || !myr_onednn_find_place(build, value, &found.from, &layout) ||
+    if (in->rank != 4 || !myr_onednn_bring_floats(build, value, &found.from, &layout) ||
         (layout.data_type != dnnl_f32 && layout.data_type != dnnl_bf16) || !read_layout(&layout, &found))
         return MYR_OK;
     found.batch = in->dims[0];

@@ -25,7 +25,7 @@ static bool has_range(const myr_onednn_builder *build, int value, float *low, fl
            fmaxf(fabsf(*low), fabsf(*high)) > 0;
 }
 
-/* How a value is stored in 8 bits. */
+/* How a value is stored in 8 bits; false, and nothing set, where it has no range. */
 static bool find_scale(const myr_onednn_builder *build, int value, dnnl_data_type_t *type, float *scale)
 {
     float low, high;
@@ -162,9 +162,8 @@ static bool describe(myr_onednn_builder *build, convolution *self)
         } else if (!find_scale(build, node->inputs[0], &self->source_type, &self->source_scale)) {
             return false;
         }
-        if (is_read_narrow(build, node->outputs[0], true) && commutes_with_scale(&node->activation) &&
-            !find_scale(build, node->outputs[0], &self->result_type, &self->result_scale))
-            return false;
+        if (is_read_narrow(build, node->outputs[0], true) && commutes_with_scale(&node->activation))
+            find_scale(build, node->outputs[0], &self->result_type, &self->result_scale);
     }
     dnnl_data_type_t weight_type = self->is_narrow ? dnnl_s8 : float_type;
     dnnl_format_tag_t tag = self->is_narrow ? dnnl_nhwc : dnnl_format_tag_any;

@@ -150,6 +150,23 @@ static void eight_bits_need_a_calibration(void **state)
     myr_model_free(model);
 }
 
+/* A picture that makes the network's values infinite is no picture to measure ranges on. */
+static void pictures_without_end_are_refused(void **state)
+{
+    (void)state;
+    myr_model *model = load("residual");
+    float *pictures = make_pictures(model);
+    myr_calibration *calibration = NULL;
+    pictures[per_picture(model) + 7] = INFINITY;
+    assert_int_equal(myr_calibration_measure(model, myr_model_output(model, 0)->name, pictures, N_PICTURES,
+                                             &(myr_calibration_options){0}, &calibration),
+                     MYR_ERR_FORMAT);
+    assert_non_null(strstr(myr_error_detail(), "infinite"));
+    assert_null(calibration);
+    free(pictures);
+    myr_model_free(model);
+}
+
 static void files_keep_everything(void **state)
 {
     (void)state;
@@ -235,11 +252,9 @@ static int remove_networks(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(narrow_networks_stay_close),
-        cmocka_unit_test(layers_to_blame_stay_wide),
-        cmocka_unit_test(eight_bits_need_a_calibration),
-        cmocka_unit_test(files_keep_everything),
-        cmocka_unit_test(lies_are_refused),
+        cmocka_unit_test(narrow_networks_stay_close),       cmocka_unit_test(layers_to_blame_stay_wide),
+        cmocka_unit_test(eight_bits_need_a_calibration),    cmocka_unit_test(files_keep_everything),
+        cmocka_unit_test(pictures_without_end_are_refused), cmocka_unit_test(lies_are_refused),
     };
     return cmocka_run_group_tests(tests, make_networks, remove_networks);
 }
