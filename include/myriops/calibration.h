@@ -46,7 +46,7 @@ MYR_API double myr_calibration_cosine(const myr_calibration *calibration, myr_pr
 /* Convolutions of the network, and how many of them stay wide. */
 MYR_API size_t myr_calibration_n_layers(const myr_calibration *calibration, size_t *n_wide);
 
-/* The text it is saved as, JSON; model: SHA-256 of the model's file, kept with it. [owned by caller] NULL without
+/* The text it is saved as, JSON; model: digest of the network's files, kept with it. [owned by caller] NULL without
  * memory. */
 MYR_API char *myr_calibration_print(const myr_calibration *calibration, const char *model);
 /* myr_calibration_save - that text in a file, whole or not at all. */
@@ -54,7 +54,7 @@ MYR_API myr_status myr_calibration_save(const myr_calibration *calibration, cons
 /*
  * myr_calibration_load - read a file made by myr_calibration_save.
  *
- *  model  SHA-256 of the model's file; NULL = any
+ *  model  as given to myr_calibration_save; NULL = any
  *
  * Returns:  MYR_OK | MYR_ERR_NOT_FOUND | MYR_ERR_FORMAT (damaged, or of another model) | MYR_ERR_NOMEM
  */

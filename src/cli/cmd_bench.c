@@ -28,6 +28,7 @@ typedef struct bench {
     const myr_cli *cli;
     const char *path, *output; /* [borrowed] the ONNX file, the tensor asked for */
     myr_card *card;            /* NULL for a bare ONNX file */
+    char identity[65];         /* of the card's network */
     myr_model *model;
     myr_network *network;
     int batch;
@@ -139,7 +140,8 @@ static myr_status open_model(bench *self)
         }
     }
     if (status == MYR_OK)
-        status = myr_model_load(self->path, &self->model);
+        status = self->card ? myr_card_model(self->card, &self->model, self->identity)
+                            : myr_model_load(self->path, &self->model);
     if (status == MYR_OK)
         status = myr_model_set_size(self->model, (int)myr_config_int(config, "size"));
     if (status != MYR_OK)
@@ -166,7 +168,7 @@ static myr_status find_calibration(const bench *self, myr_calibration **calibrat
     const myr_config *config = self->cli->config;
     *calibration = NULL;
     if (self->card && myr_path_exists(self->card->calibration_path))
-        return myr_calibration_load(self->card->calibration_path, NULL, calibration);
+        return myr_card_calibration(self->card, self->identity, calibration);
     size_t most = (size_t)myr_config_int(config, "pictures");
     return myr_calibration_measure(self->model, self->output, self->pictures,
                                    self->n_pictures < most ? self->n_pictures : most,
@@ -177,12 +179,12 @@ static myr_status find_calibration(const bench *self, myr_calibration **calibrat
 
 static myr_status compile(bench *self)
 {
-    double unused;
+    double least_cosine;
     myr_calibration *calibration = NULL;
     myr_network_options options = {.backend = myr_config_text(self->cli->config, "backend"),
                                    .batch = self->batch,
-                                   .precision = myr_cli_precision(self->cli->config, &unused)};
-    if (unused > 0)
+                                   .precision = myr_cli_precision(self->cli->config, &least_cosine)};
+    if (least_cosine > 0)
         return myr_fail(MYR_ERR_ARG, "bench measures one precision at a time: f32, bf16 or int8");
     myr_status status = options.precision == MYR_PRECISION_INT8 ? find_calibration(self, &calibration) : MYR_OK;
     options.calibration = calibration;

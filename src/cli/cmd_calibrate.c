@@ -41,7 +41,8 @@ static myr_status calibrate(const myr_cli *cli)
     myr_calibration *found = NULL;
     float *pictures = NULL;
     size_t n = 0;
-    char sha256[65];
+    char identity[65];
+    myr_model *model = NULL;
     myr_progress progress = {0};
     myr_calibration_options options = {.backend = myr_config_text(cli->config, "backend"),
                                        .cosine = myr_config_real(cli->config, "cosine"),
@@ -51,20 +52,23 @@ static myr_status calibrate(const myr_cli *cli)
     if (status == MYR_OK)
         status = myr_pictures_prepare(cli->operands + 1, cli->n_operands - 1, card,
                                       (size_t)myr_config_int(cli->config, "pictures"), &pictures, &n);
+    if (status == MYR_OK)
+        status = myr_card_model(card, &model, identity);
     if (status == MYR_OK) {
         myr_progress_start(&progress, "calibrating", "%", 100, 0, cli->progress);
-        status = myr_encoder_calibrate(card, pictures, n, &options, sha256, &found);
+        status = myr_calibration_measure(model, card->embedding, pictures, n, &options, &found);
         myr_progress_finish(&progress, 100);
     }
     if (status == MYR_OK) {
         const char *out = myr_config_text(cli->config, "out");
         const char *path = out ? out : card->calibration_path;
-        status = myr_calibration_save(found, sha256, path);
+        status = myr_calibration_save(found, identity, path);
         if (status == MYR_OK)
             status = print_outcome(cli, card, path, found, n);
     }
     free(pictures);
     myr_calibration_free(found);
+    myr_model_free(model);
     myr_card_free(card);
     return status;
 }

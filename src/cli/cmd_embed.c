@@ -15,16 +15,18 @@ static myr_status print_report(const myr_cli *cli, const char *folder, const myr
     const myr_phases *phases = &report->phases;
     if (strcmp(myr_config_text(cli->config, "format"), "json") == 0)
         return myr_print_json(json_pack(
-            "{s:o, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:i, s:f, s:f, s:{s:f, s:f, s:f, s:f}}", "out",
+            "{s:o, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:i, s:i, s:f, s:f, s:{s:f, s:f, s:f, s:f}}", "out",
             myr_json_text(folder), "items", (json_int_t)report->n_items, "embedded", (json_int_t)report->n_embedded,
             "bad", (json_int_t)report->n_bad, "before", (json_int_t)report->n_before, "chunks",
-            (json_int_t)report->n_chunks, "dim", report->dim, "ranks", cli->comm->size, "threads", cli->n_threads,
-            "seconds", report->wall_s, "images_per_s", rate, "thread_seconds", "read", phases->read_s, "prepare",
-            phases->prepare_s, "infer", phases->infer_s, "write", phases->write_s));
+            (json_int_t)report->n_chunks, "dim", report->dim, "precision", myr_precision_name(report->precision),
+            "ranks", cli->comm->size, "threads", cli->n_threads, "seconds", report->wall_s, "images_per_s", rate,
+            "thread_seconds", "read", phases->read_s, "prepare", phases->prepare_s, "infer", phases->infer_s, "write",
+            phases->write_s));
     printf("%lld of %lld pictures embedded (%d values each) into %s, %lld unusable\n", (long long)report->n_embedded,
            (long long)report->n_items, report->dim, folder, (long long)report->n_bad);
-    printf("%lld in this run: %.1f images/s, %.1f s, %d rank%s x %d thread%s\n", (long long)n_now, rate, report->wall_s,
-           cli->comm->size, cli->comm->size == 1 ? "" : "s", cli->n_threads, cli->n_threads == 1 ? "" : "s");
+    printf("%lld in this run: %.1f images/s, %.1f s, %d rank%s x %d thread%s, in %s\n", (long long)n_now, rate,
+           report->wall_s, cli->comm->size, cli->comm->size == 1 ? "" : "s", cli->n_threads,
+           cli->n_threads == 1 ? "" : "s", myr_precision_name(report->precision));
     printf("thread seconds: read %.1f, decode and resize %.1f, network %.1f, write %.1f\n", phases->read_s,
            phases->prepare_s, phases->infer_s, phases->write_s);
     return myr_flush_output();

@@ -185,12 +185,11 @@ static myr_status model_info(const char *path, json_t **facts)
 {
     myr_card *card = NULL;
     myr_model *model = NULL;
+    char identity[65];
     bool bare = ends_with(path, ".onnx") && myr_card_load(path, &card) != MYR_OK;
     myr_status status = bare || card ? MYR_OK : myr_card_load(path, &card);
     if (status == MYR_OK)
-        status = myr_model_load(bare ? path : card->model_path, &model);
-    if (status == MYR_OK && !bare && card->weights_path)
-        status = myr_model_load_weights(model, card->weights_path);
+        status = bare ? myr_model_load(path, &model) : myr_card_model(card, &model, identity);
     if (status == MYR_OK)
         *facts = json_pack("{s:s, s:o, s:I, s:o, s:I, s:I, s:o, s:o, s:o, s:o}", "kind", "model", "path",
                            myr_json_text(bare ? path : card->model_path), "opset", (json_int_t)myr_model_opset(model),

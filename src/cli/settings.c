@@ -10,7 +10,7 @@ const myr_key myr_settings_table[] = {
     {"out", MYR_KEY_TEXT, NULL, 0, 0, NULL, "PATH", "folder (embed, index) or file (query, calibrate, bench: answers as raw f32) to write", "embed index query calibrate bench", 'o'},
     {"model", MYR_KEY_TEXT, "efficientnet-lite0", 0, 0, NULL, "CARD", "model card: a name in conf/models, or a path", "embed query bench", 'm'},
     {"backend", MYR_KEY_TEXT, NULL, 0, 0, NULL, "NAME", "network backend: onednn, openblas or reference; default: the fastest built in", "embed query classify calibrate bench", 0},
-    {"precision", MYR_KEY_CHOICE, "f32", 0, 0, "f32|bf16|int8|auto", "TYPE", "what the network computes in; auto: the narrowest that holds --cosine; int8 and auto want a calibrated card (myriops calibrate)", "embed query classify bench", 0},
+    {"precision", MYR_KEY_CHOICE, "f32", 0, 0, "f32|bf16|int8|auto", "TYPE", "what the network computes in; auto: the fastest that holds --cosine; int8 and auto want a calibrated card (myriops calibrate)", "embed query classify bench", 0},
     {"cosine", MYR_KEY_REAL, "0", 0, 1, NULL, "C", "least cosine to f32 of the worst picture; 0 = 0.9995 with --precision auto, 0.99 for calibrate and bench", "embed query classify calibrate bench", 0},
     {"label-from-folder", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "a picture's label is the folder it lies in", "embed classify info", 0},
     {"chunk", MYR_KEY_INT, "0", 0, 1048576, NULL, "N", "items in one output file and unit of work; 0 = by the size of the corpus", "embed", 0},

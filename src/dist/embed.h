@@ -28,6 +28,7 @@ typedef struct myr_embed_report {
     int64_t n_before; /* done by earlier runs */
     int64_t n_chunks;
     int dim;
+    myr_precision precision; /* computed in */
     double wall_s;
     myr_phases phases; /* summed over all threads of all ranks */
 } myr_embed_report;

@@ -8,6 +8,7 @@
 #include "base/buffer.h"
 #include "base/checksum.h"
 #include "base/file.h"
+#include "base/progress.h"
 #include "base/vector.h"
 #include "myriops/encoder.h"
 
@@ -17,6 +18,7 @@
 #include <string.h>
 
 #define DEFAULT_BATCH 8
+#define N_TIMED_RUNS 4 /* of a network among which the fastest is chosen */
 
 struct myr_encoder {
     myr_network *network;
@@ -71,51 +73,6 @@ static void identify(const digests *files, char identity[MYR_SHA256_TEXT])
         myr_sha256_text(all, strlen(all), identity);
     else
         memcpy(identity, files->model, MYR_SHA256_TEXT);
-}
-
-/* The card's calibration; none is an error only if it is needed. */
-static myr_status load_calibration(const myr_card *card, const char *identity, bool needed,
-                                   myr_calibration **calibration)
-{
-    *calibration = NULL;
-    if (myr_path_exists(card->calibration_path))
-        return myr_calibration_load(card->calibration_path, identity, calibration);
-    return needed ? myr_fail(MYR_ERR_NOT_FOUND,
-                             "%s: 8 bits need a calibration, %s, which is not there; make it with: myriops calibrate "
-                             "%s PICTURES...",
-                             card->name, card->calibration_path, card->name)
-                  : MYR_OK;
-}
-
-static myr_precision choose_precision(const myr_encoder_options *options, const myr_calibration *calibration)
-{
-    if (options->least_cosine <= 0)
-        return options->precision;
-    for (myr_precision narrow = MYR_PRECISION_INT8; calibration && narrow > MYR_PRECISION_F32; narrow--)
-        if (myr_calibration_cosine(calibration, narrow) >= options->least_cosine)
-            return narrow;
-    return MYR_PRECISION_F32;
-}
-
-static myr_status make_network(myr_encoder *encoder, const myr_card *card, const myr_model *model, const char *output,
-                               const digests *files, const myr_encoder_options *options)
-{
-    char identity[MYR_SHA256_TEXT];
-    identify(files, identity);
-    bool chooses = options->least_cosine > 0;
-    myr_calibration *calibration = NULL;
-    myr_status status = MYR_OK;
-    if (chooses || options->precision == MYR_PRECISION_INT8)
-        status = load_calibration(card, identity, !chooses, &calibration);
-    if (status == MYR_OK)
-        status = myr_network_create(model,
-                                    &(myr_network_options){.backend = options->backend,
-                                                           .batch = encoder->batch,
-                                                           .precision = choose_precision(options, calibration),
-                                                           .calibration = calibration},
-                                    &output, 1, &encoder->network);
-    myr_calibration_free(calibration);
-    return status;
 }
 
 static const char *input_name(const myr_model *model, size_t i)
@@ -177,13 +134,103 @@ static myr_status check_files(const myr_card *card, digests *files)
                : status;
 }
 
-static myr_status load_model(const myr_card *card, myr_model **model, char external_sha256[MYR_SHA256_TEXT])
+/* The card's network and the digests of what it is made of. */
+static myr_status load_model(const myr_card *card, digests *files, myr_model **model)
 {
-    myr_status status = myr_model_load(card->model_path, model);
+    *model = NULL;
+    myr_status status = check_files(card, files);
+    if (status == MYR_OK)
+        status = myr_model_load(card->model_path, model);
     if (status == MYR_OK && card->weights_path)
         status = myr_model_load_weights(*model, card->weights_path);
     if (status == MYR_OK)
-        memcpy(external_sha256, myr_model_external_sha256(*model), strlen(myr_model_external_sha256(*model)) + 1);
+        memcpy(files->external, myr_model_external_sha256(*model), strlen(myr_model_external_sha256(*model)) + 1);
+    if (status != MYR_OK) {
+        myr_model_free(*model);
+        *model = NULL;
+    }
+    return status;
+}
+
+myr_status myr_card_model(const myr_card *card, myr_model **model, char identity[65])
+{
+    digests files = {{0}};
+    myr_status status = load_model(card, &files, model);
+    if (status == MYR_OK)
+        identify(&files, identity);
+    return status;
+}
+
+myr_status myr_card_calibration(const myr_card *card, const char *identity, myr_calibration **calibration)
+{
+    *calibration = NULL;
+    if (myr_path_exists(card->calibration_path))
+        return myr_calibration_load(card->calibration_path, identity, calibration);
+    return myr_fail(MYR_ERR_NOT_FOUND,
+                    "%s: 8 bits need a calibration, %s, which is not there; make it with: myriops calibrate %s "
+                    "PICTURES...",
+                    card->name, card->calibration_path, card->name);
+}
+
+/* ---- The network ---- */
+
+/* Seconds of the quickest of a few runs. */
+static myr_status time_network(const myr_network *network, double *seconds)
+{
+    myr_session *session = NULL;
+    myr_status status = myr_session_create(network, &session);
+    *seconds = INFINITY;
+    for (int i = 0; i < N_TIMED_RUNS && status == MYR_OK; i++) {
+        double start_s = myr_now_s(), s;
+        status = myr_session_run(session);
+        s = myr_now_s() - start_s;
+        *seconds = s < *seconds ? s : *seconds;
+    }
+    myr_session_free(session);
+    return status;
+}
+
+/* The fastest of the networks that hold the cosine; f32 always does. */
+static myr_status make_fastest(const myr_model *model, myr_network_options options, const char *output,
+                               double least_cosine, myr_network **fastest)
+{
+    double best_s = INFINITY;
+    myr_status status = MYR_OK;
+    for (options.precision = MYR_PRECISION_F32; options.precision <= MYR_PRECISION_INT8 && status == MYR_OK;
+         options.precision++) {
+        myr_network *network = NULL;
+        double seconds = INFINITY;
+        if (myr_calibration_cosine(options.calibration, options.precision) < least_cosine)
+            continue;
+        status = myr_network_create(model, &options, &output, 1, &network);
+        if (status == MYR_OK)
+            status = time_network(network, &seconds);
+        bool is_better = status == MYR_OK && seconds < best_s;
+        best_s = is_better ? seconds : best_s;
+        myr_network_free(is_better ? *fastest : network);
+        *fastest = is_better ? network : *fastest;
+    }
+    return status;
+}
+
+static myr_status make_network(const myr_card *card, const myr_model *model, const char *output, const digests *files,
+                               const myr_encoder_options *options, myr_encoder *encoder)
+{
+    char identity[MYR_SHA256_TEXT];
+    bool chooses = options->least_cosine > 0;
+    myr_calibration *calibration = NULL;
+    myr_network_options wanted = {.backend = options->backend,
+                                  .batch = encoder->batch,
+                                  .precision = chooses ? MYR_PRECISION_F32 : options->precision};
+    myr_status status = MYR_OK;
+    identify(files, identity);
+    if (chooses ? myr_path_exists(card->calibration_path) : options->precision == MYR_PRECISION_INT8)
+        status = myr_card_calibration(card, identity, &calibration);
+    wanted.calibration = calibration;
+    if (status == MYR_OK)
+        status = chooses && calibration ? make_fastest(model, wanted, output, options->least_cosine, &encoder->network)
+                                        : myr_network_create(model, &wanted, &output, 1, &encoder->network);
+    myr_calibration_free(calibration);
     return status;
 }
 
@@ -195,9 +242,6 @@ myr_status myr_encoder_open(const myr_card *card, const myr_encoder_options *opt
         return myr_fail(MYR_ERR_UNSUPPORTED, "%s: this card names no '%s' output; it is no classifier", card->name,
                         options->logits ? "logits" : "embedding");
     digests files = {{0}};
-    myr_status status = check_files(card, &files);
-    if (status != MYR_OK)
-        return status;
     myr_encoder *encoder = myr_alloc(1, sizeof *encoder);
     if (!encoder)
         return myr_fail(MYR_ERR_NOMEM, "%s: no memory for an encoder", card->name);
@@ -206,11 +250,11 @@ myr_status myr_encoder_open(const myr_card *card, const myr_encoder_options *opt
     encoder->batch = options->batch > 0 ? options->batch : DEFAULT_BATCH;
     encoder->normalise = !options->logits && strcmp(card->metric, "cosine") == 0;
     myr_model *model = NULL;
-    status = load_model(card, &model, files.external);
+    myr_status status = load_model(card, &files, &model);
     if (status == MYR_OK)
         status = check_input(card, model);
     if (status == MYR_OK)
-        status = make_network(encoder, card, model, output, &files, options);
+        status = make_network(card, model, output, &files, options, encoder);
     myr_model_free(model); /* the network has its own copy of the weights */
     if (status == MYR_OK)
         status = find_dim(encoder);
@@ -222,25 +266,6 @@ myr_status myr_encoder_open(const myr_card *card, const myr_encoder_options *opt
     }
     *out = encoder;
     return MYR_OK;
-}
-
-myr_status myr_encoder_calibrate(const myr_card *card, const float *pictures, size_t n_pictures,
-                                 const myr_calibration_options *options, char sha256[65], myr_calibration **calibration)
-{
-    myr_model *model = NULL;
-    digests files = {{0}};
-    *calibration = NULL;
-    myr_status status = check_files(card, &files);
-    if (status == MYR_OK)
-        status = load_model(card, &model, files.external);
-    if (status == MYR_OK)
-        identify(&files, sha256);
-    if (status == MYR_OK)
-        status = check_input(card, model);
-    if (status == MYR_OK)
-        status = myr_calibration_measure(model, card->embedding, pictures, n_pictures, options, calibration);
-    myr_model_free(model);
-    return status;
 }
 
 void myr_encoder_free(myr_encoder *encoder)
