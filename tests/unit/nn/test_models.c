@@ -2,6 +2,8 @@
  * Whole networks: the default model against onnxruntime's answers, networks made of
  * typical blocks against the unfused reference, and damaged files.
  */
+#include "files.h"
+
 #include "base/alloc.h"
 #include "base/buffer.h"
 #include "base/file.h"
@@ -11,18 +13,8 @@
 #include "nn/onnx.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <cmocka.h>
 
 #define LITE0 MYRIOPS_SOURCE_DIR "/conf/models/efficientnet-lite0.onnx"
-
-static char folder[] = "/tmp/myriops-models-XXXXXX";
 
 static void fill(float *values, size_t n, uint64_t seed)
 {
@@ -363,20 +355,6 @@ static void facts_of_the_default_model(void **state)
         myr_network_create(model, &(myr_network_options){.backend = "abacus", .batch = 1}, &output, 1, &network),
         MYR_ERR_ARG);
     myr_model_free(model);
-}
-
-static int make_folder(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
 }
 
 int main(void)

@@ -10,23 +10,16 @@
  * - OpenBLAS's sgemm allocates a packing buffer in its kernels for small products, and takes one mutex in
  *   blas_memory_alloc in the others.
  */
+#include "files.h"
+
 #include "myriops/model.h"
 
 #include <dlfcn.h>
 #include <execinfo.h>
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdatomic.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <unistd.h>
-
-#include <cmocka.h>
 
 #define SKIPPED 77
 
@@ -183,9 +176,6 @@ REPLACED int pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
     return next(thread, attributes, start, argument);
 }
 
-static char folder[] = "/tmp/myriops-steady-XXXXXX";
-static bool has_models;
-
 static void clear_counts(void)
 {
     for (int i = 0; i < N_KINDS; i++) {
@@ -304,28 +294,14 @@ static void runs_in_a_worker_take_nothing(void **state)
     assert_true(steady);
 }
 
-static int make_folder(void **state)
+static int make_all(void **state)
 {
-    (void)state;
-    char command[1024];
+    if (make_folder(state) != 0)
+        return -1;
     void *frame[1];
     backtrace(frame, 1); /* loads a library at its first call */
-    if (!mkdtemp(folder))
-        return -1;
-    snprintf(command, sizeof command, "/usr/bin/python3 -B %s/tests/unit/nn/make_models.py %s blocks",
-             MYRIOPS_SOURCE_DIR, folder);
-    has_models = system(command) == 0;
-    if (!has_models)
-        print_message("skipped: python3-onnx is missing\n");
+    make_files("make_models.py", "", "blocks");
     return 0;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
 }
 
 int main(void)
@@ -335,6 +311,6 @@ int main(void)
         cmocka_unit_test(runs_take_nothing),
         cmocka_unit_test(runs_in_a_worker_take_nothing),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, make_all, remove_folder);
 }
 #endif

@@ -3,24 +3,15 @@
  * safetensors file. One network, so that all must give the same numbers; and files that
  * lie about what they hold.
  */
+#include "files.h"
+
 #include "nn/element.h"
 #include "nn/network.h"
 #include "nn/onnx.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <cmocka.h>
 
 #define N_VALUES 10 /* two pictures, five values each */
-
-static char folder[] = "/tmp/myriops-weights-XXXXXX";
-static bool has_models;
 
 static const char *path_of(const char *name, const char *suffix)
 {
@@ -152,12 +143,6 @@ static void data_beside_the_model_is_in_the_digest(void **state)
     myr_model_free(after);
 }
 
-typedef struct refusal {
-    const char *name;
-    myr_status status;
-    const char *words;
-} refusal;
-
 static void wrong_places_are_refused(void **state)
 {
     (void)state;
@@ -283,26 +268,12 @@ static void damaged_safetensors_are_refused(void **state)
     myr_model_free(model);
 }
 
-static int make_folder(void **state)
+static int make_all(void **state)
 {
-    (void)state;
-    char command[1024];
-    if (!mkdtemp(folder))
+    if (make_folder(state) != 0)
         return -1;
-    snprintf(command, sizeof command, "mkdir %s/models && /usr/bin/python3 %s/tests/unit/nn/make_weights.py %s/models",
-             folder, MYRIOPS_SOURCE_DIR, folder);
-    has_models = system(command) == 0;
-    if (!has_models)
-        print_message("skipped: python3-onnx is missing\n");
+    make_files("make_weights.py", "/models", "");
     return 0;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
 }
 
 int main(void)
@@ -313,5 +284,5 @@ int main(void)
         cmocka_unit_test(data_beside_no_file_is_refused), cmocka_unit_test(data_beside_the_model_is_in_the_digest),
         cmocka_unit_test(safetensors_complete_a_graph),   cmocka_unit_test(damaged_safetensors_are_refused),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, make_all, remove_folder);
 }
