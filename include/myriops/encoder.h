@@ -8,6 +8,7 @@
 #ifndef MYRIOPS_ENCODER_H
 #define MYRIOPS_ENCODER_H
 
+#include "myriops/calibration.h"
 #include "myriops/image.h"
 #include "myriops/model.h"
 
@@ -17,16 +18,19 @@ extern "C" {
 
 /* A model card, read and checked. Texts are owned by the card. */
 typedef struct myr_card {
-    char *name;       /* "efficientnet-lite0" */
-    char *title;      /* one line for people */
-    char *model_path; /* the ONNX file */
-    char *sha256;     /* of that file, 64 hex digits; NULL when the card gives none */
+    char *name;           /* "efficientnet-lite0" */
+    char *title;          /* one line for people */
+    char *model_path;     /* the ONNX file */
+    char *sha256;         /* of that file, 64 hex digits; NULL when the card gives none */
+    char *weights_path;   /* a safetensors file, when the ONNX file holds the graph only; or NULL */
+    char *weights_sha256; /* of that file; NULL when the card gives none */
     char *source;
     char *licence;
-    char *embedding;   /* output tensor that is the vector */
-    char *logits;      /* output tensor of a classifier, or NULL */
-    char *metric;      /* "cosine" | "l2" | "ip" */
-    char *labels_path; /* one class name a line, or NULL */
+    char *embedding;        /* output tensor that is the vector */
+    char *logits;           /* output tensor of a classifier, or NULL */
+    char *metric;           /* "cosine" | "l2" | "ip" */
+    char *labels_path;      /* one class name a line, or NULL */
+    char *calibration_path; /* beside the card, NAME.calibration.json; it need not exist */
     myr_preprocess preprocess;
 } myr_card;
 
@@ -52,6 +56,29 @@ MYR_API void myr_card_free(myr_card *card);
  */
 MYR_API myr_status myr_card_labels(const myr_card *card, char ***labels, size_t *n_labels);
 
+/*
+ * myr_card_model - the card's network, with weights that lie in other files, each file checked against the card.
+ *
+ * Local. Reads the model file whole, and of the weights file what the network needs.
+ *
+ *  model     [out, owned]  release with myr_model_free
+ *  identity  [out]         64 hex digits over all its files: what its calibration is bound to
+ *
+ * Returns:  MYR_OK | MYR_ERR_FORMAT (another file than the card's sha256 or weights_sha256 says) | what
+ *           myr_model_load and myr_model_load_weights return
+ */
+MYR_API myr_status myr_card_model(const myr_card *card, myr_model **model, char identity[65]);
+
+/*
+ * myr_card_calibration - read the card's calibration.
+ *
+ *  identity     as myr_card_model tells
+ *  calibration  [out, owned]  NULL on failure
+ *
+ * Returns:  MYR_OK | MYR_ERR_NOT_FOUND (the card is not calibrated) | what myr_calibration_load returns
+ */
+MYR_API myr_status myr_card_calibration(const myr_card *card, const char *identity, myr_calibration **calibration);
+
 typedef struct myr_encoder myr_encoder;               /* weights and settings; read only, shared by threads */
 typedef struct myr_encoder_worker myr_encoder_worker; /* one thread's memory for it */
 
@@ -59,22 +86,28 @@ typedef struct myr_encoder_options {
     const char *backend;     /* NULL = the fastest that was built in */
     bool logits;             /* give the classifier's logits, not the embedding */
     int batch;               /* pictures a run; 0 = 8 */
+    myr_precision precision; /* zero = f32; INT8 needs the card's calibration */
+    /* Above 0: in place of precision, the fastest, timed at the opening, of those whose worst picture had at least this
+     * cosine to f32 when the card was calibrated; f32 where it was not. */
+    double least_cosine;
     myr_image_limits limits; /* zeros = defaults */
 } myr_encoder_options;
 
 /*
- * myr_encoder_open - load a card's network, check its file against the card, compile it.
+ * myr_encoder_open - load a card's network, compile it.
  *
- * Local. Reads the model file whole.
+ * Local.
  *
- * Returns:  MYR_OK | MYR_ERR_FORMAT (another file than the card's sha256 says) | what myr_model_load
+ * Returns:  MYR_OK | MYR_ERR_NOT_FOUND (8 bits wanted, card not calibrated) | what myr_card_model, myr_card_calibration
  *           and myr_network_create return
  */
 MYR_API myr_status myr_encoder_open(const myr_card *card, const myr_encoder_options *options, myr_encoder **encoder);
 MYR_API void myr_encoder_free(myr_encoder *encoder);
 MYR_API int myr_encoder_dim(const myr_encoder *encoder);
 MYR_API int myr_encoder_batch(const myr_encoder *encoder);
-/* 64 hex digits over model file, output and preprocessing. [borrowed] */
+/* What the network computes in. */
+MYR_API myr_precision myr_encoder_precision(const myr_encoder *encoder);
+/* 64 hex digits over model file, weights in other files, output and preprocessing. [borrowed] */
 MYR_API const char *myr_encoder_contract(const myr_encoder *encoder);
 
 MYR_API myr_status myr_encoder_worker_create(const myr_encoder *encoder, myr_encoder_worker **worker);

@@ -37,22 +37,52 @@ typedef enum myr_precision {
 MYR_API const char *myr_precision_name(myr_precision precision);
 
 typedef struct myr_model myr_model;
+typedef struct myr_calibration myr_calibration; /* see calibration.h */
 typedef struct myr_network myr_network;
 typedef struct myr_session myr_session;
 
 /*
  * myr_model_load - read an ONNX file.
  *
- * Local. Reads the file whole (at most 2 GiB, protobuf's limit).
+ * Local. Reads the file whole (at most 2 GiB, protobuf's limit). Weights may stand in other files (external data)
+ * in its folder or below; a path that leaves the folder, also through a link, is refused. Floats of 16 and 64 bits
+ * are widened or rounded to f32, and graphs that compute in them are computed in f32.
  *
  *  model  [out, owned]  release with myr_model_free
  *
  * Returns:  MYR_OK | MYR_ERR_NOT_FOUND | MYR_ERR_IO | MYR_ERR_FORMAT (damaged) | MYR_ERR_UNSUPPORTED (names every
- *           operator, attribute and element type that is not supported, at once) | MYR_ERR_NOMEM
- * Source:   ONNX IR specification, version 3 to 9; operator sets 7 to 19 of the default domain.
+ *           operator, attribute and element type that is not supported, at once) | MYR_ERR_LIMIT (nested too deep)
+ *           | MYR_ERR_NOMEM
+ * Source:   ONNX IR specification, version 3 to 10; operator sets 1 to 21 of the default domain.
  */
 MYR_API myr_status myr_model_load(const char *path, myr_model **model);
 MYR_API void myr_model_free(myr_model *model); /* NULL is fine */
+
+/*
+ * myr_model_load_weights - the weights of a model whose ONNX file holds the graph only, from a safetensors file.
+ *
+ * Local. Inputs of the model with the name of a tensor in the file become constants; tensors of other names are
+ * checked, not read. May be called once more for a second file. On error the model is as it was.
+ *
+ *  path  a .safetensors file: F32, F16, BF16, F64 for inputs of floats; I64, I32, BOOL for those of whole numbers
+ *
+ * Returns:  MYR_OK | MYR_ERR_NOT_FOUND (no such file; no tensor with the name of an input) | MYR_ERR_IO
+ *           | MYR_ERR_FORMAT (damaged: overlapping, out of range, wrong size, twice the same name; a shape other than
+ *           the input's; no input left for the picture) | MYR_ERR_UNSUPPORTED (element type) | MYR_ERR_LIMIT (header
+ *           over 100 MB) | MYR_ERR_NOMEM
+ * Threads:  not while another thread uses the model; networks made before keep what they had.
+ * Source:   huggingface.co/docs/safetensors, "Format".
+ */
+MYR_API myr_status myr_model_load_weights(myr_model *model, const char *path);
+
+/*
+ * myr_model_set_size - say height and width of the picture inputs that the file leaves open.
+ *
+ * Those that the file gives stay. Before networks are made of the model.
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG (size < 1)
+ */
+MYR_API myr_status myr_model_set_size(myr_model *model, int size);
 
 MYR_API size_t myr_model_n_inputs(const myr_model *model); /* weights are no inputs */
 MYR_API size_t myr_model_n_outputs(const myr_model *model);
@@ -60,6 +90,8 @@ MYR_API const myr_tensor_info *myr_model_input(const myr_model *model, size_t i)
 MYR_API const myr_tensor_info *myr_model_output(const myr_model *model, size_t i); /* NULL out of range */
 MYR_API int64_t myr_model_opset(const myr_model *model);
 MYR_API const char *myr_model_producer(const myr_model *model); /* "" where the file names none */
+/* 64 hex digits over the weights that an ONNX file keeps in other files; "" where it keeps none there. [borrowed] */
+MYR_API const char *myr_model_external_sha256(const myr_model *model);
 MYR_API uint64_t myr_model_n_parameters(const myr_model *model);
 /* Multiply-adds of one picture, times two; 0 where a shape is not known. */
 MYR_API uint64_t myr_model_flops(const myr_model *model);
@@ -73,6 +105,7 @@ typedef struct myr_network_options {
     const char *backend; /* one of myr_backend_names, NULL = the first */
     int batch;           /* pictures a run; 0 = 1 */
     myr_precision precision;
+    const myr_calibration *calibration; /* [borrowed] needed for INT8; may be freed once the network is made */
 } myr_network_options;
 
 /*
@@ -84,8 +117,10 @@ typedef struct myr_network_options {
  *  outputs    [in]  n_outputs names of outputs or inner tensors; the rest of the graph is dropped
  *  network    [out, owned]
  *
- * Returns:  MYR_OK | MYR_ERR_ARG (no such backend) | MYR_ERR_NOT_FOUND (no such output; lists them)
- *           | MYR_ERR_UNSUPPORTED | MYR_ERR_FORMAT (shapes that do not fit) | MYR_ERR_NOMEM
+ * Returns:  MYR_OK | MYR_ERR_ARG (no such backend; INT8 without a calibration)
+ *           | MYR_ERR_NOT_FOUND (no such output; lists them)
+ *           | MYR_ERR_UNSUPPORTED | MYR_ERR_FORMAT (shapes that do not fit; a weight of a convolution, product or
+ *           normalisation that is NaN or infinite) | MYR_ERR_LIMIT | MYR_ERR_NOMEM
  */
 MYR_API myr_status myr_network_create(const myr_model *model, const myr_network_options *options,
                                       const char *const *outputs, size_t n_outputs, myr_network **network);

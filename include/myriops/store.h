@@ -25,7 +25,14 @@ extern "C" {
 typedef struct myr_sections_writer myr_sections_writer;
 typedef struct myr_sections myr_sections;
 
-typedef enum myr_section_type { MYR_SECTION_U8, MYR_SECTION_U32, MYR_SECTION_I32, MYR_SECTION_U64, MYR_SECTION_I64, MYR_SECTION_F32 } myr_section_type;
+typedef enum myr_section_type {
+    MYR_SECTION_U8,
+    MYR_SECTION_U32,
+    MYR_SECTION_I32,
+    MYR_SECTION_U64,
+    MYR_SECTION_I64,
+    MYR_SECTION_F32
+} myr_section_type;
 
 #define MYR_SECTION_MAX_RANK 4
 
@@ -77,7 +84,8 @@ typedef struct myr_text_table {
 } myr_text_table;
 
 /* texts: (n); NULL is stored as "". */
-MYR_API myr_status myr_text_table_add(myr_sections_writer *writer, const char *name, const char *const *texts, size_t n);
+MYR_API myr_status myr_text_table_add(myr_sections_writer *writer, const char *name, const char *const *texts,
+                                      size_t n);
 /* MYR_ERR_FORMAT where offsets do not ascend, or a text does not end in its NUL. */
 MYR_API myr_status myr_text_table_open(const myr_sections *sections, const char *name, myr_text_table *table);
 /* Text of a row. [borrowed] until the sections are closed; row < n. */
@@ -121,7 +129,8 @@ MYR_API myr_status myr_chunk_write(const char *path, const myr_chunk *chunk, myr
  *
  *  chunk  [out]  every array owned by it: release with myr_chunk_clear
  *
- * Returns:  MYR_OK | MYR_ERR_NOT_FOUND | MYR_ERR_FORMAT (checksum, shapes, types) | MYR_ERR_UNSUPPORTED | MYR_ERR_IO | MYR_ERR_NOMEM
+ * Returns:  MYR_OK | MYR_ERR_NOT_FOUND | MYR_ERR_FORMAT (checksum, shapes, types) | MYR_ERR_UNSUPPORTED | MYR_ERR_IO |
+ * MYR_ERR_NOMEM
  */
 MYR_API myr_status myr_chunk_read(const char *path, unsigned parts, myr_chunk *chunk);
 MYR_API void myr_chunk_clear(myr_chunk *chunk);
@@ -130,7 +139,8 @@ MYR_API void myr_chunk_clear(myr_chunk *chunk);
  * percent signs, are written as %XX. */
 typedef struct myr_manifest {
     char *corpus_digest, *contract, *model, *metric;
-    char *storage; /* "f32" | "f16" */
+    char *storage;   /* "f32" | "f16" */
+    char *precision; /* the network computed in: "f32" | "bf16" | "int8" */
     int dim;
     int64_t n_items, chunk_items, n_chunks;
     char **classes; /* (n_classes) label names */

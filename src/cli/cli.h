@@ -35,6 +35,8 @@ myr_status myr_cmd_index(const myr_cli *cli);
 myr_status myr_cmd_query(const myr_cli *cli);
 myr_status myr_cmd_eval(const myr_cli *cli);
 myr_status myr_cmd_classify(const myr_cli *cli);
+myr_status myr_cmd_calibrate(const myr_cli *cli);
+myr_status myr_cmd_bench(const myr_cli *cli);
 myr_status myr_cmd_info(const myr_cli *cli);
 
 /* A text as JSON; bytes that are no UTF-8 are shown as %XX. NULL becomes null. */

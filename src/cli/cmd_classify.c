@@ -115,6 +115,7 @@ static myr_status print_answers(const classifier *tool, const myr_cli *cli, cons
 static myr_status open_classifier(const myr_cli *cli, classifier *tool)
 {
     myr_encoder_options options = {.backend = myr_config_text(cli->config, "backend"), .logits = true};
+    options.precision = myr_cli_precision(cli->config, &options.least_cosine);
     myr_status status = myr_card_load(cli->operands[0], &tool->card);
     if (status == MYR_OK)
         status = myr_encoder_open(tool->card, &options, &tool->encoder);

@@ -2,6 +2,7 @@
  * myriops embed: pictures into vectors.
  */
 #include "cli/cli.h"
+#include "cli/pictures.h"
 #include "dist/embed.h"
 
 #include <stdio.h>
@@ -14,16 +15,18 @@ static myr_status print_report(const myr_cli *cli, const char *folder, const myr
     const myr_phases *phases = &report->phases;
     if (strcmp(myr_config_text(cli->config, "format"), "json") == 0)
         return myr_print_json(json_pack(
-            "{s:o, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:i, s:f, s:f, s:{s:f, s:f, s:f, s:f}}", "out",
+            "{s:o, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:i, s:i, s:f, s:f, s:{s:f, s:f, s:f, s:f}}", "out",
             myr_json_text(folder), "items", (json_int_t)report->n_items, "embedded", (json_int_t)report->n_embedded,
             "bad", (json_int_t)report->n_bad, "before", (json_int_t)report->n_before, "chunks",
-            (json_int_t)report->n_chunks, "dim", report->dim, "ranks", cli->comm->size, "threads", cli->n_threads,
-            "seconds", report->wall_s, "images_per_s", rate, "thread_seconds", "read", phases->read_s, "prepare",
-            phases->prepare_s, "infer", phases->infer_s, "write", phases->write_s));
+            (json_int_t)report->n_chunks, "dim", report->dim, "precision", myr_precision_name(report->precision),
+            "ranks", cli->comm->size, "threads", cli->n_threads, "seconds", report->wall_s, "images_per_s", rate,
+            "thread_seconds", "read", phases->read_s, "prepare", phases->prepare_s, "infer", phases->infer_s, "write",
+            phases->write_s));
     printf("%lld of %lld pictures embedded (%d values each) into %s, %lld unusable\n", (long long)report->n_embedded,
            (long long)report->n_items, report->dim, folder, (long long)report->n_bad);
-    printf("%lld in this run: %.1f images/s, %.1f s, %d rank%s x %d thread%s\n", (long long)n_now, rate, report->wall_s,
-           cli->comm->size, cli->comm->size == 1 ? "" : "s", cli->n_threads, cli->n_threads == 1 ? "" : "s");
+    printf("%lld in this run: %.1f images/s, %.1f s, %d rank%s x %d thread%s, in %s\n", (long long)n_now, rate,
+           report->wall_s, cli->comm->size, cli->comm->size == 1 ? "" : "s", cli->n_threads,
+           cli->n_threads == 1 ? "" : "s", myr_precision_name(report->precision));
     printf("thread seconds: read %.1f, decode and resize %.1f, network %.1f, write %.1f\n", phases->read_s,
            phases->prepare_s, phases->infer_s, phases->write_s);
     return myr_flush_output();
@@ -42,6 +45,8 @@ myr_status myr_cmd_embed(const myr_cli *cli)
     if (status != MYR_OK)
         goto done;
     myr_embed_report report;
+    double least_cosine;
+    myr_precision precision = myr_cli_precision(config, &least_cosine);
     myr_embed_options options = {
         .operands = cli->operands,
         .n_operands = cli->n_operands,
@@ -49,6 +54,8 @@ myr_status myr_cmd_embed(const myr_cli *cli)
         .folder = folder,
         .card = card,
         .backend = myr_config_text(config, "backend"),
+        .precision = precision,
+        .least_cosine = least_cosine,
         .storage = strcmp(myr_config_text(config, "dtype"), "f16") == 0 ? MYR_STORAGE_F16 : MYR_STORAGE_F32,
         .n_threads = cli->n_threads,
         .chunk_items = myr_config_int(config, "chunk"),

@@ -101,14 +101,14 @@ static myr_status embeddings_info(const char *folder, json_t **facts)
     json_t *bad = json_array();
     status = count_chunks(folder, &n_done, &n_good, &n_bad, bad);
     if (status == MYR_OK)
-        *facts =
-            json_pack("{s:s, s:o, s:o, s:s, s:s, s:i, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:O}", "kind",
-                      "embeddings", "path", myr_json_text(folder), "model", myr_json_text(manifest.model), "contract",
-                      manifest.contract, "metric", manifest.metric, "dim", manifest.dim, "storage", manifest.storage,
-                      "complete", manifest.complete, "items", (json_int_t)manifest.n_items, "embedded",
-                      (json_int_t)n_good, "bad", (json_int_t)n_bad, "chunks", (json_int_t)manifest.n_chunks,
-                      "chunks_done", (json_int_t)n_done, "chunk_items", (json_int_t)manifest.chunk_items, "classes",
-                      (int)manifest.n_classes, "corpus", manifest.corpus_digest, "bad_items", bad);
+        *facts = json_pack("{s:s, s:o, s:o, s:s, s:s, s:i, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:O}",
+                           "kind", "embeddings", "path", myr_json_text(folder), "model", myr_json_text(manifest.model),
+                           "contract", manifest.contract, "metric", manifest.metric, "dim", manifest.dim, "storage",
+                           manifest.storage, "precision", manifest.precision, "complete", manifest.complete, "items",
+                           (json_int_t)manifest.n_items, "embedded", (json_int_t)n_good, "bad", (json_int_t)n_bad,
+                           "chunks", (json_int_t)manifest.n_chunks, "chunks_done", (json_int_t)n_done, "chunk_items",
+                           (json_int_t)manifest.chunk_items, "classes", (int)manifest.n_classes, "corpus",
+                           manifest.corpus_digest, "bad_items", bad);
     json_decref(bad);
     myr_manifest_clear(&manifest);
     return status;
@@ -185,10 +185,11 @@ static myr_status model_info(const char *path, json_t **facts)
 {
     myr_card *card = NULL;
     myr_model *model = NULL;
+    char identity[65];
     bool bare = ends_with(path, ".onnx") && myr_card_load(path, &card) != MYR_OK;
     myr_status status = bare || card ? MYR_OK : myr_card_load(path, &card);
     if (status == MYR_OK)
-        status = myr_model_load(bare ? path : card->model_path, &model);
+        status = bare ? myr_model_load(path, &model) : myr_card_model(card, &model, identity);
     if (status == MYR_OK)
         *facts = json_pack("{s:s, s:o, s:I, s:o, s:I, s:I, s:o, s:o, s:o, s:o}", "kind", "model", "path",
                            myr_json_text(bare ? path : card->model_path), "opset", (json_int_t)myr_model_opset(model),

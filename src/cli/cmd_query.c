@@ -44,6 +44,7 @@ static myr_status ask_pictures(const myr_cli *cli, const myr_index_manifest *ind
         return myr_fail(MYR_ERR_CONTRACT, "this index holds bare vectors; ask it with --vectors FILE");
     const char *model = myr_config_is_set(cli->config, "model") ? myr_config_text(cli->config, "model") : index->model;
     myr_encoder_options options = {.backend = myr_config_text(cli->config, "backend")};
+    options.precision = myr_cli_precision(cli->config, &options.least_cosine);
     myr_status status = myr_card_load(model, &card);
     if (status == MYR_OK)
         status = myr_encoder_open(card, &options, &encoder);

@@ -41,6 +41,15 @@ static const myr_command commands[] = {
      "  myriops classify efficientnet-lite0 cat.jpg\n"
      "  myriops classify efficientnet-lite0 --format json 'photos-{000000..000004}.tar'\n",
      myr_cmd_classify},
+    {"calibrate", "MODEL PICTURES...", "measure what a network needs to compute in 8 bits",
+     "  myriops calibrate efficientnet-lite0 'photos-{000000..000004}.tar'\n"
+     "  myriops calibrate my-card.conf --cosine 0.995 --pictures 256 /data/photos\n",
+     myr_cmd_calibrate},
+    {"bench", "cnn", "how fast this machine runs a network",
+     "  myriops bench cnn --model efficientnet-lite0 --precision bf16 --threads 1\n"
+     "  myriops bench cnn --model resnet50.onnx --batch 8 --threads 2 --format json\n"
+     "  myriops bench cnn --model resnet50.onnx --precision int8 --per-node\n",
+     myr_cmd_bench},
     {"info", "EMBEDDINGS | INDEX | MODEL | CORPUS", "what is this, in words or --format json",
      "  myriops info emb/\n"
      "  myriops info idx/ --format json\n"

@@ -8,6 +8,7 @@
 #include "base/progress.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static myr_status list_items(const char *const *operands, size_t n_operands, const myr_corpus_options *options,
                              myr_item_list **items)
@@ -55,6 +56,73 @@ myr_status myr_pictures_encode(const char *const *operands, size_t n_operands, c
     if (status != MYR_OK)
         myr_pictures_clear(pictures);
     return status;
+}
+
+static myr_status prepare_one(myr_item_reader *reader, myr_decoder *decoder, const myr_item *item, const myr_card *card,
+                              float *target)
+{
+    const void *bytes;
+    size_t n_bytes;
+    myr_image image;
+    if (item->problem)
+        return myr_fail(MYR_ERR_FORMAT, "%s", item->problem);
+    myr_status status = myr_item_reader_read(reader, item, &bytes, &n_bytes);
+    if (status == MYR_OK)
+        status = myr_decoder_decode(decoder, bytes, n_bytes, &image);
+    return status == MYR_OK ? myr_decoder_prepare(decoder, &image, &card->preprocess, target) : status;
+}
+
+myr_status myr_pictures_prepare(const char *const *operands, size_t n_operands, const myr_card *card, size_t n_most,
+                                float **prepared, size_t *n)
+{
+    myr_item_list *items = NULL;
+    myr_item_reader *reader = NULL;
+    myr_decoder *decoder = NULL;
+    size_t per_picture = 3 * (size_t)card->preprocess.width * (size_t)card->preprocess.height;
+    *prepared = NULL;
+    *n = 0;
+    myr_status status = list_items(operands, n_operands, &(myr_corpus_options){0}, &items);
+    if (status == MYR_OK)
+        status = myr_item_reader_create(&reader);
+    if (status == MYR_OK)
+        status = myr_decoder_create(&(myr_image_limits){0}, &decoder);
+    int64_t n_items = status == MYR_OK ? myr_item_list_n(items) : 0;
+    n_most = (int64_t)n_most < n_items ? n_most : (size_t)n_items;
+    if (status == MYR_OK) {
+        *prepared = myr_alloc(n_most * per_picture, sizeof(float));
+        if (!*prepared)
+            status = myr_fail(MYR_ERR_NOMEM, "no memory for %zu pictures", n_most);
+    }
+    for (size_t i = 0; i < n_most && status == MYR_OK; i++) {
+        myr_item item;
+        myr_item_list_item(items, (int64_t)(i * (size_t)n_items / n_most), &item);
+        if (prepare_one(reader, decoder, &item, card, *prepared + *n * per_picture) == MYR_OK)
+            ++*n;
+        else
+            myr_warn("%s: %s; skipped", item.key, myr_error_detail());
+    }
+    if (status == MYR_OK && *n == 0)
+        status = myr_fail(MYR_ERR_FORMAT, "none of the pictures can be used");
+    if (status != MYR_OK) {
+        free(*prepared);
+        *prepared = NULL;
+    }
+    myr_decoder_free(decoder);
+    myr_item_reader_free(reader);
+    myr_item_list_free(items);
+    return status;
+}
+
+#define AUTO_COSINE 0.9995
+
+myr_precision myr_cli_precision(const myr_config *config, double *least_cosine)
+{
+    const char *name = myr_config_text(config, "precision");
+    double wish = myr_config_real(config, "cosine");
+    *least_cosine = strcmp(name, "auto") == 0 ? (wish > 0 ? wish : AUTO_COSINE) : 0;
+    return strcmp(name, "int8") == 0   ? MYR_PRECISION_INT8
+           : strcmp(name, "bf16") == 0 ? MYR_PRECISION_BF16
+                                       : MYR_PRECISION_F32;
 }
 
 void myr_pictures_clear(myr_pictures *pictures)

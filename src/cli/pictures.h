@@ -23,6 +23,18 @@ typedef struct myr_pictures {
  */
 myr_status myr_pictures_encode(const char *const *operands, size_t n_operands, const myr_corpus_options *options,
                                const myr_encoder *encoder, int n_threads, myr_pictures *pictures);
+/*
+ * myr_pictures_prepare - pictures as a card's network wants them, at most n_most of those that can be used, spread
+ * over all.
+ *
+ *  prepared  [out, owned]  (n, 3, height, width) f32; release with free()
+ */
+myr_status myr_pictures_prepare(const char *const *operands, size_t n_operands, const myr_card *card, size_t n_most,
+                                float **prepared, size_t *n);
+
+/* What --precision and --cosine ask for. least_cosine: 0 unless the precision is to be chosen by it. */
+myr_precision myr_cli_precision(const myr_config *config, double *least_cosine);
+
 void myr_pictures_clear(myr_pictures *pictures);
 
 #endif

@@ -7,9 +7,11 @@
 /* clang-format off */
 const myr_key myr_settings_table[] = {
     /* name, type, default, least, most, choices, value name, help, commands, short flag */
-    {"out", MYR_KEY_TEXT, NULL, 0, 0, NULL, "PATH", "folder (embed, index) or file (query) to write", "embed index query", 'o'},
-    {"model", MYR_KEY_TEXT, "efficientnet-lite0", 0, 0, NULL, "CARD", "model card: a name in conf/models, or a path", "embed query", 'm'},
-    {"backend", MYR_KEY_TEXT, NULL, 0, 0, NULL, "NAME", "network backend: onednn, openblas or reference; default: the fastest built in", "embed query classify", 0},
+    {"out", MYR_KEY_TEXT, NULL, 0, 0, NULL, "PATH", "folder (embed, index) or file (query, calibrate, bench: answers as raw f32) to write", "embed index query calibrate bench", 'o'},
+    {"model", MYR_KEY_TEXT, "efficientnet-lite0", 0, 0, NULL, "CARD", "model card: a name in conf/models, or a path", "embed query bench", 'm'},
+    {"backend", MYR_KEY_TEXT, NULL, 0, 0, NULL, "NAME", "network backend: onednn, openblas or reference; default: the fastest built in", "embed query classify calibrate bench", 0},
+    {"precision", MYR_KEY_CHOICE, "f32", 0, 0, "f32|bf16|int8|auto", "TYPE", "what the network computes in; auto: the fastest that holds --cosine; int8 and auto want a calibrated card (myriops calibrate)", "embed query classify bench", 0},
+    {"cosine", MYR_KEY_REAL, "0", 0, 1, NULL, "C", "least cosine to f32 of the worst picture; 0 = 0.9995 with --precision auto, 0.99 for calibrate and bench", "embed query classify calibrate bench", 0},
     {"label-from-folder", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "a picture's label is the folder it lies in", "embed classify info", 0},
     {"chunk", MYR_KEY_INT, "0", 0, 1048576, NULL, "N", "items in one output file and unit of work; 0 = by the size of the corpus", "embed", 0},
     {"dtype", MYR_KEY_CHOICE, "f32", 0, 0, "f32|f16", "TYPE", "how embeddings are stored", "embed", 0},
@@ -26,6 +28,13 @@ const myr_key myr_settings_table[] = {
     {"probe", MYR_KEY_TEXT, "all", 0, 0, NULL, "all|N", "shards asked for each query, nearest first", "query eval", 'p'},
     {"vectors", MYR_KEY_TEXT, NULL, 0, 0, NULL, "FILE", "queries as vectors: .fbin .u8bin .fvecs .bvecs .npy .hdf5", "query", 0},
     {"sample", MYR_KEY_INT, "1000", 1, 1000000, NULL, "N", "items of the index used as queries", "eval", 0},
+    {"pictures", MYR_KEY_INT, "128", 1, 4096, NULL, "N", "pictures to calibrate with, spread over those given", "calibrate bench", 0},
+    {"batch", MYR_KEY_INT, "8", 1, 4096, NULL, "N", "pictures a run of the network", "bench", 'b'},
+    {"seconds", MYR_KEY_REAL, "3", 0, 3600, NULL, "S", "how long to measure", "bench", 0},
+    {"input", MYR_KEY_TEXT, NULL, 0, 0, NULL, "FILE", "pictures as raw f32 (n, channels, height, width), in place of noise", "bench", 0},
+    {"size", MYR_KEY_INT, "224", 1, 16384, NULL, "N", "height and width of pictures where the model leaves them open", "bench", 0},
+    {"per-node", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "tell what each step of the network takes", "bench", 0},
+    {"tensor", MYR_KEY_TEXT, NULL, 0, 0, NULL, "NAME", "the output asked for; default: the card's embedding, or the first", "bench", 0},
     {"top", MYR_KEY_INT, "5", 1, 1000, NULL, "N", "classes named for each picture", "classify", 't'},
     {"format", MYR_KEY_CHOICE, "table", 0, 0, "table|json|tsv|html", "NAME", "output: for people (table), scripts (json, tsv) or a browser (html, query only)", NULL, 'f'},
     {"threads", MYR_KEY_INT, "0", 0, 4096, NULL, "N", "threads of each rank; 0 = the processors it may use, shared among the ranks of a host", NULL, 'j'},

@@ -86,6 +86,7 @@ static myr_status describe(job *work, myr_manifest *manifest)
     manifest->model = dup_or_fail(options->card->name, &status);
     manifest->metric = dup_or_fail(options->card->metric, &status);
     manifest->storage = dup_or_fail(options->storage == MYR_STORAGE_F16 ? "f16" : "f32", &status);
+    manifest->precision = dup_or_fail(myr_precision_name(myr_encoder_precision(work->encoder)), &status);
     manifest->n_classes = myr_corpus_n_classes(corpus);
     manifest->classes = myr_alloc(manifest->n_classes, sizeof(char *));
     for (size_t i = 0; manifest->classes && i < manifest->n_classes; i++)
@@ -116,6 +117,11 @@ static myr_status compare(const char *path, const myr_manifest *old, const myr_m
         return myr_fail(MYR_ERR_CONTRACT,
                         "%s: begun with --chunk %lld --dtype %s; go on with the same, or remove the folder", path,
                         (long long)old->chunk_items, old->storage);
+    if (strcmp(old->precision, new->precision) != 0)
+        return myr_fail(MYR_ERR_CONTRACT,
+                        "%s: begun in %s, this run computes in %s; go on with --precision %s on processors that have "
+                        "it, or remove the folder",
+                        path, old->precision, new->precision, old->precision);
     return MYR_OK;
 }
 
@@ -456,14 +462,93 @@ static myr_status conclude(job *work, double start_s)
     return status;
 }
 
+/* What rank 0's network computes in, which every rank's must: vectors of one folder are of one precision. Collective.
+ */
+static myr_status share_precision(const myr_comm *comm, myr_precision *precision)
+{
+    myr_buffer message = {0};
+    if (comm->rank == 0)
+        myr_buffer_append(&message, precision, sizeof *precision);
+    myr_status status =
+        myr_comm_agree(comm, message.failed ? myr_fail(MYR_ERR_NOMEM, "no memory to share the precision") : MYR_OK);
+    if (status == MYR_OK)
+        status = myr_comm_share(comm, &message);
+    if (status == MYR_OK && message.size == sizeof *precision)
+        memcpy(precision, message.data, sizeof *precision);
+    myr_buffer_free(&message);
+    return status;
+}
+
+/* Rank 0: a folder that was begun goes on in its precision, whichever would be the fastest now. */
+static void keep_begun_precision(const char *folder, myr_encoder_options *wanted)
+{
+    char *path = myr_path_join(folder, MANIFEST_NAME);
+    myr_manifest begun;
+    if (path && myr_path_exists(path) && myr_manifest_read(path, &begun) == MYR_OK) {
+        for (myr_precision each = MYR_PRECISION_F32; each <= MYR_PRECISION_INT8; each++)
+            if (strcmp(begun.precision, myr_precision_name(each)) == 0)
+                wanted->precision = each;
+        wanted->least_cosine = 0;
+        myr_manifest_clear(&begun);
+    }
+    free(path);
+}
+
+static myr_status check_precision(const myr_comm *comm, const myr_encoder *encoder, myr_precision precision)
+{
+    const char *mine = myr_precision_name(myr_encoder_precision(encoder)), *wanted = myr_precision_name(precision);
+    if (strcmp(mine, wanted) == 0)
+        return MYR_OK;
+    return myr_fail(
+        MYR_ERR_UNSUPPORTED,
+        "rank %d computes in %s where rank 0 computes in %s, since their processors differ; give --precision "
+        "%s, or hosts that are alike",
+        comm->rank, mine, wanted, mine);
+}
+
+/* Where the precision is to be chosen, rank 0 opens its network first and the others follow. Collective. */
+static myr_status open_encoders(job *work)
+{
+    const myr_embed_options *options = work->options;
+    const myr_comm *comm = work->comm;
+    myr_encoder_options wanted = {
+        .backend = options->backend, .precision = options->precision, .least_cosine = options->least_cosine};
+    myr_precision precision = MYR_PRECISION_F32;
+    myr_status status = MYR_OK;
+    bool chooses = options->least_cosine > 0;
+    if (chooses && comm->rank == 0)
+        keep_begun_precision(options->folder, &wanted);
+    if (!chooses || comm->rank == 0)
+        status = myr_encoder_open(options->card, &wanted, &work->encoder);
+    if (status == MYR_OK && comm->rank == 0)
+        precision = myr_encoder_precision(work->encoder);
+    status = myr_comm_agree(comm, status);
+    if (status == MYR_OK)
+        status = share_precision(comm, &precision);
+    if (status != MYR_OK)
+        return status;
+    wanted.precision = precision;
+    wanted.least_cosine = 0;
+    if (!work->encoder)
+        status = myr_encoder_open(options->card, &wanted, &work->encoder);
+    if (status == MYR_OK)
+        status = check_precision(comm, work->encoder, precision);
+    work->report->precision = precision;
+    if (comm->rank == 0 && !chooses && precision != options->precision)
+        myr_warn("no %s on this processor and backend; computing in %s", myr_precision_name(options->precision),
+                 myr_precision_name(precision));
+    return myr_comm_agree(comm, status);
+}
+
 myr_status myr_embed(const myr_comm *comm, const myr_embed_options *options, myr_embed_report *report)
 {
     job work = {.comm = comm, .options = options, .report = report, .lock = -1};
     double start_s = myr_now_s();
     *report = (myr_embed_report){0};
-    myr_status status =
-        myr_encoder_open(options->card, &(myr_encoder_options){.backend = options->backend}, &work.encoder);
-    if (status == MYR_OK && comm->rank == 0)
+    myr_status status = open_encoders(&work);
+    if (status != MYR_OK)
+        goto done;
+    if (comm->rank == 0)
         status = begin(&work);
     status = myr_comm_agree(comm, status);
     if (status != MYR_OK)

@@ -14,6 +14,8 @@ typedef struct myr_embed_options {
     const char *folder;   /* output */
     const myr_card *card; /* [borrowed] */
     const char *backend;  /* NULL = fastest */
+    myr_precision precision;
+    double least_cosine; /* as in myr_encoder_options */
     myr_storage storage;
     int n_threads;       /* of this rank */
     int64_t chunk_items; /* 0 = chosen from the size of the corpus */
@@ -26,6 +28,7 @@ typedef struct myr_embed_report {
     int64_t n_before; /* done by earlier runs */
     int64_t n_chunks;
     int dim;
+    myr_precision precision; /* computed in */
     double wall_s;
     myr_phases phases; /* summed over all threads of all ranks */
 } myr_embed_report;

@@ -20,8 +20,9 @@
 typedef struct reading {
     myr_card *card;
     const char *path;
-    char *file;   /* as written in the card, relative to its folder */
-    char *labels; /* likewise */
+    char *file;    /* as written in the card, relative to its folder */
+    char *weights; /* likewise, as the next */
+    char *labels;
     myr_status status;
 } reading;
 
@@ -93,6 +94,10 @@ static int take_key(void *context, const char *section, const char *key, const c
         fine = set_text(&read->file, value);
     else if (strcmp(section, "model") == 0 && strcmp(key, "sha256") == 0)
         fine = strlen(value) == 64 && set_text(&card->sha256, value);
+    else if (strcmp(section, "model") == 0 && strcmp(key, "weights") == 0)
+        fine = value[0] != 0 && set_text(&read->weights, value);
+    else if (strcmp(section, "model") == 0 && strcmp(key, "weights_sha256") == 0)
+        fine = strlen(value) == 64 && set_text(&card->weights_sha256, value);
     else if (strcmp(section, "model") == 0 && strcmp(key, "source") == 0)
         fine = set_text(&card->source, value);
     else if (strcmp(section, "model") == 0 && strcmp(key, "licence") == 0)
@@ -168,6 +173,8 @@ static myr_status read_card(const char *path, myr_card *card)
         status = myr_fail(MYR_ERR_FORMAT, "%s: line %d is no 'key = value'", path, line);
     else if (!card->name || !read.file || !card->embedding || !card->preprocess.width || !card->preprocess.height)
         status = myr_fail(MYR_ERR_FORMAT, "%s: a card needs at least name, file, width, height and embedding", path);
+    else if (card->weights_sha256 && !read.weights)
+        status = myr_fail(MYR_ERR_FORMAT, "%s: weights_sha256 without weights", path);
     if (status != MYR_OK)
         goto done;
     if (!card->preprocess.resize_to)
@@ -176,11 +183,16 @@ static myr_status read_card(const char *path, myr_card *card)
     if (!card->metric)
         card->metric = myr_strdup("cosine");
     card->model_path = beside(path, read.file);
+    card->weights_path = read.weights ? beside(path, read.weights) : NULL;
     card->labels_path = read.labels ? beside(path, read.labels) : NULL;
-    if (!card->model_path || !card->metric || (read.labels && !card->labels_path))
+    if (asprintf(&card->calibration_path, "%.*s.calibration.json", (int)(strlen(path) - strlen(".conf")), path) < 0)
+        card->calibration_path = NULL;
+    if (!card->model_path || !card->metric || !card->calibration_path || (read.weights && !card->weights_path) ||
+        (read.labels && !card->labels_path))
         status = myr_fail(MYR_ERR_NOMEM, "%s: no memory for a model card", path);
 done:
     free(read.file);
+    free(read.weights);
     free(read.labels);
     return status;
 }
@@ -281,12 +293,15 @@ void myr_card_free(myr_card *card)
     free(card->title);
     free(card->model_path);
     free(card->sha256);
+    free(card->weights_path);
+    free(card->weights_sha256);
     free(card->source);
     free(card->licence);
     free(card->embedding);
     free(card->logits);
     free(card->metric);
     free(card->labels_path);
+    free(card->calibration_path);
     free(card);
 }
 

@@ -42,11 +42,15 @@ static bool lists(const char *list, const char *word)
     return false;
 }
 
+bool myr_cpu_may_use(const char *name)
+{
+    return !lists(getenv("MYRIOPS_DISABLE_CPU"), name);
+}
+
 static void choose(void)
 {
-    const char *disabled = getenv("MYRIOPS_DISABLE_CPU");
-    bool avx2 = has_avx2() && !lists(disabled, "avx2");
-    bool avx512 = avx2 && has_avx512() && !lists(disabled, "avx512");
+    bool avx2 = has_avx2() && myr_cpu_may_use("avx2");
+    bool avx512 = avx2 && has_avx512() && myr_cpu_may_use("avx512");
     chosen = &myr_kernel_ref;
 #if defined(__x86_64__)
     if (avx2)

@@ -33,12 +33,16 @@ typedef struct myr_kernel {
  * myr_kernel_get - the fastest table for this CPU, chosen on the first call.
  *
  * The environment variable MYRIOPS_DISABLE_CPU, a list such as "avx512,avx2", leaves variants out; without avx2
- * there is no avx512 either.
+ * there is no avx512 either, and without that no amx.
  */
 const myr_kernel *myr_kernel_get(void);
 
 /* Every table this CPU can run, whatever the environment says, reference first; NULL past the last. For tests. */
 const myr_kernel *myr_kernel_variant(size_t i);
+
+/* myr_cpu_may_use - whether MYRIOPS_DISABLE_CPU leaves an instruction set of this name to be used, for code that
+ * chooses by itself. Not whether the processor has it. */
+bool myr_cpu_may_use(const char *name);
 
 /* myr_cpu_name - the table in use: "avx512vnni", "avx2" or "reference". */
 const char *myr_cpu_name(void);

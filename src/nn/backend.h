@@ -4,15 +4,18 @@
 #ifndef MYR_NN_BACKEND_H
 #define MYR_NN_BACKEND_H
 
+#include "nn/calibration.h"
 #include "nn/program.h"
 
 /* A graph on its way to becoming a program. */
 typedef struct myr_compiler {
     const myr_graph *graph; /* outlives the program */
     myr_program *program;
-    int *buffer;   /* (n_values) buffer of a value in plain row-major layout, or -1 */
-    int *last_use; /* (n_values) last node that reads it; INT32_MAX for outputs and inputs */
-    void *state;   /* [owned] what the backend keeps with the network; freed by release */
+    int *buffer;                        /* (n_values) buffer of a value in plain row-major layout, or -1 */
+    int *last_use;                      /* (n_values) last node that reads it; INT32_MAX for outputs and inputs */
+    myr_precision asked, precision;     /* precision: what it computes in, F32 unless the backend says otherwise */
+    const myr_calibration *calibration; /* [borrowed] NULL unless 8 bits were asked for */
+    void *state;                        /* [owned] what the backend keeps with the network; freed by release */
 } myr_compiler;
 
 typedef struct myr_backend {

@@ -34,112 +34,6 @@ static window_dims as_dims(const myr_window *window)
     return all;
 }
 
-static myr_status add_sum(myr_onednn_builder *build, const char *label, const int sides[2], int result,
-                          dnnl_alg_kind_t kind, const myr_activation *activation, bool *taken);
-
-/* Whether the residual's buffer can become the result's: nobody reads it afterwards, or for the convolution itself. */
-static bool can_sum_into(const myr_onednn_builder *build, const myr_node *node)
-{
-    int residual = node->residual;
-    return build->places[residual].buffer >= 0 && !build->shared[residual] && node->inputs[0] != residual &&
-           build->compiler->last_use[residual] == build->node_place && build->compiler->buffer[residual] < 0;
-}
-
-static bool describe_convolution(const myr_node *node, const myr_shape *in, const myr_shape *out,
-                                 const myr_tensor *weights, const dnnl_memory_desc_t *result,
-                                 dnnl_convolution_desc_t *descriptor, dnnl_memory_desc_t *given)
-{
-    int64_t n_groups = myr_node_int(node, "group", 1), n_out = weights->shape.dims[0];
-    int64_t dims[5] = {n_groups, n_out / n_groups, weights->shape.dims[1], weights->shape.dims[2],
-                       weights->shape.dims[3]};
-    const int64_t *shape = n_groups > 1 ? dims : dims + 1;
-    int rank = n_groups > 1 ? 5 : 4;
-    dnnl_memory_desc_t source, kernel, bias;
-    myr_window window;
-    if (myr_window_resolve(node, in, weights->shape.dims + 2, &window) != MYR_OK)
-        return false;
-    window_dims all = as_dims(&window);
-    bool has_bias = node->n_inputs > 2 && node->inputs[2] >= 0;
-    return myr_onednn_set_layout(&source, 4, in->dims, dnnl_format_tag_any) &&
-           myr_onednn_set_layout(&kernel, rank, shape, dnnl_format_tag_any) &&
-           myr_onednn_set_layout(given, rank, shape, rank == 5 ? dnnl_goihw : dnnl_oihw) &&
-           myr_onednn_set_layout(&bias, 1, &out->dims[1], dnnl_a) &&
-           dnnl_dilated_convolution_forward_desc_init(descriptor, dnnl_forward_inference, dnnl_convolution_direct,
-                                                      &source, &kernel, has_bias ? &bias : NULL, result, all.stride,
-                                                      all.dilation, all.pad_begin, all.pad_end) == dnnl_success;
-}
-
-/* Weights, bias, source and result of a planned convolution. sum_into: the buffer to add to, or -1. */
-static myr_status add_convolution(myr_onednn_builder *build, const myr_node *node, dnnl_primitive_desc_t planned,
-                                  const dnnl_memory_desc_t *given, int sum_into)
-{
-    const myr_tensor *weights = myr_node_constant(build->graph, node, 1),
-                     *bias = myr_node_constant(build->graph, node, 2);
-    const dnnl_memory_desc_t *result = myr_onednn_layout_of(planned, dnnl_query_dst_md, 0);
-    int source, target = sum_into;
-    myr_onednn_call *self = myr_onednn_new_call(build);
-    myr_status status = self ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory to compile '%s'", node->name);
-    if (status == MYR_OK)
-        status = myr_onednn_bring(build, node->inputs[0], myr_onednn_layout_of(planned, dnnl_query_src_md, 0), &source);
-    if (status == MYR_OK)
-        status = myr_onednn_add_constant(build, self, DNNL_ARG_WEIGHTS, weights->data, given,
-                                         myr_onednn_layout_of(planned, dnnl_query_weights_md, 0));
-    if (status == MYR_OK && bias) {
-        const dnnl_memory_desc_t *layout = myr_onednn_layout_of(planned, dnnl_query_weights_md, 1);
-        status = myr_onednn_add_constant(build, self, DNNL_ARG_BIAS, bias->data, layout, layout);
-    }
-    if (status == MYR_OK && target >= 0)
-        build->places[node->outputs[0]] = (myr_onednn_place){.buffer = target, .layout = *result};
-    else if (status == MYR_OK)
-        status = myr_onednn_settle(build, node->outputs[0], result, &target);
-    if (status != MYR_OK) {
-        myr_onednn_free_call(self);
-        dnnl_primitive_desc_destroy(planned);
-        return status;
-    }
-    myr_onednn_add_argument(self, DNNL_ARG_SRC, source, myr_onednn_layout_of(planned, dnnl_query_src_md, 0));
-    myr_onednn_add_argument(self, DNNL_ARG_DST, target, result);
-    return myr_onednn_add_call(build, node->name, self, planned);
-}
-
-static myr_status compile_convolution(myr_onednn_builder *build, const myr_node *node, bool *taken)
-{
-    const myr_graph *graph = build->graph;
-    const myr_tensor *weights = myr_node_constant(graph, node, 1);
-    const myr_shape *in = &graph->values[node->inputs[0]].shape, *out = &graph->values[node->outputs[0]].shape;
-    const myr_activation none = {.kind = MYR_ACTIVATION_NONE};
-    dnnl_memory_desc_t result, given;
-    dnnl_convolution_desc_t descriptor;
-    dnnl_primitive_desc_t planned;
-    *taken = false;
-    if (!weights || (node->n_inputs > 2 && node->inputs[2] >= 0 && !myr_node_constant(graph, node, 2)))
-        return MYR_OK;
-    bool sums = node->residual >= 0 && can_sum_into(build, node);
-    if (sums)
-        result = build->places[node->residual].layout;
-    else if (!myr_onednn_set_layout(&result, 4, out->dims, dnnl_format_tag_any))
-        return MYR_OK;
-    if (!describe_convolution(node, in, out, weights, &result, &descriptor, &given))
-        return MYR_OK;
-    bool adds_later = node->residual >= 0 && !sums;
-    planned =
-        myr_onednn_plan(build, &descriptor, myr_onednn_fused_attributes(adds_later ? &none : &node->activation, sums));
-    if (!planned)
-        return MYR_OK;
-    *taken = true;
-    myr_status status = add_convolution(build, node, planned, &given, sums ? build->places[node->residual].buffer : -1);
-    if (status == MYR_OK && adds_later) {
-        bool added;
-        status = add_sum(build, node->name, (int[]){node->outputs[0], node->residual}, node->outputs[0],
-                         dnnl_binary_add, &node->activation, &added);
-        if (status == MYR_OK && !added) { /* the reference computes both, once more */
-            build->places[node->outputs[0]].buffer = -1;
-            *taken = false;
-        }
-    }
-    return status;
-}
-
 static myr_status compile_pool(myr_onednn_builder *build, const myr_node *node, bool global, bool *taken)
 {
     const myr_graph *graph = build->graph;
@@ -150,10 +44,19 @@ static myr_status compile_pool(myr_onednn_builder *build, const myr_node *node, 
     dnnl_primitive_desc_t planned;
     int from, to;
     *taken = false;
-    if (in->rank != 4 || !myr_onednn_find_place(build, node->inputs[0], &from, &source))
+    const myr_onednn_place *place = &build->places[node->inputs[0]];
+    bool stays_narrow = node->op->kind == MYR_KIND_MAX_POOL && place->scale > 0;
+    float scale = stays_narrow ? place->scale : 0; /* a maximum needs no floats */
+    if (in->rank != 4 || !myr_node_has_one_output(node))
         return MYR_OK;
+    if (stays_narrow) {
+        from = place->buffer;
+        source = place->layout;
+    } else if (!myr_onednn_bring_floats(build, node->inputs[0], &from, &source)) {
+        return MYR_OK;
+    }
     if (global) {
-        memcpy(window.kernel, in->dims + 2, sizeof window.kernel);
+        memcpy(window.kernel, in->dims + 2, 2 * sizeof *window.kernel);
     } else if (myr_window_resolve(node, in, myr_node_attribute(node, "kernel_shape")->numbers, &window) != MYR_OK) {
         return MYR_OK;
     }
@@ -171,7 +74,7 @@ static myr_status compile_pool(myr_onednn_builder *build, const myr_node *node, 
                             window.in[i] - window.pad_begin[i];
     }
     window_dims all = as_dims(&window);
-    if (!myr_onednn_set_layout(&result, 4, shape, dnnl_format_tag_any) ||
+    if (!myr_onednn_set_layout(&result, source.data_type, 4, shape, dnnl_format_tag_any) ||
         dnnl_pooling_v2_forward_desc_init(&descriptor, dnnl_forward_inference, kind, &source, &result, all.stride,
                                           all.kernel, all.dilation, all.pad_begin, all.pad_end) != dnnl_success)
         return MYR_OK;
@@ -182,6 +85,7 @@ static myr_status compile_pool(myr_onednn_builder *build, const myr_node *node, 
     result = *myr_onednn_layout_of(planned, dnnl_query_dst_md, 0);
     myr_status status =
         myr_onednn_add_maker(build, node->name, node->outputs[0], planned, 1, (int[]){DNNL_ARG_SRC}, &from, &source);
+    build->places[node->outputs[0]].scale = scale;
     to = build->places[node->outputs[0]].buffer;
     if (status == MYR_OK &&
         out->rank != 4) { /* a mean that dropped its dimensions: the plain layout has the same bytes */
@@ -193,9 +97,15 @@ static myr_status compile_pool(myr_onednn_builder *build, const myr_node *node, 
         build->places[node->outputs[0]].buffer = -1;
         status = myr_compiler_buffer(build->compiler, node->outputs[0], &buffer);
         if (status == MYR_OK)
-            status = myr_onednn_add_reorder(build, node->name, to, &result, buffer, &flat);
+            status = myr_onednn_add_reorder(build, node->name, to, &result, buffer, &flat, 1);
     }
     return status;
+}
+
+static myr_status compile_global_mean(myr_onednn_builder *build, const myr_node *node, bool *taken)
+{
+    myr_status status = myr_onednn_mean_of_channels(build, node->name, node->inputs[0], node->outputs[0], taken);
+    return status != MYR_OK || *taken ? status : compile_pool(build, node, true, taken);
 }
 
 /* A mean over height and width, whatever becomes of the two dimensions. */
@@ -212,15 +122,14 @@ static bool is_global_mean(const myr_graph *graph, const myr_node *node)
 
 /* Blocks of fewer channels than a vector register holds. oneDNN 2.6's binary primitive computes wrong values in
  * such layouts when an activation is fused behind it. */
-static bool is_narrow(const dnnl_memory_desc_t *layout)
+static bool has_small_blocks(const dnnl_memory_desc_t *layout)
 {
     const dnnl_blocking_desc_t *blocking = &layout->format_desc.blocking;
     return blocking->inner_nblks > 0 && blocking->inner_blks[0] < 8;
 }
 
-/* Element by element on two values that are not constants; shapes of one rank, each dimension equal or 1. */
-static myr_status add_sum(myr_onednn_builder *build, const char *label, const int sides[2], int result,
-                          dnnl_alg_kind_t kind, const myr_activation *activation, bool *taken)
+myr_status myr_onednn_binary(myr_onednn_builder *build, const char *label, const int sides[2], int result,
+                             dnnl_alg_kind_t kind, const myr_activation *activation, bool *taken)
 {
     const myr_graph *graph = build->graph;
     const myr_shape *a = &graph->values[sides[0]].shape, *b = &graph->values[sides[1]].shape,
@@ -231,27 +140,27 @@ static myr_status add_sum(myr_onednn_builder *build, const char *label, const in
     int from[2];
     *taken = false;
     if (a->rank != out->rank || b->rank != out->rank || !myr_shape_equal(a, out) ||
-        !myr_onednn_find_place(build, sides[0], &from[0], &left) ||
-        !myr_onednn_find_place(build, sides[1], &from[1], &right))
+        !myr_onednn_bring_floats(build, sides[0], &from[0], &left) ||
+        !myr_onednn_bring_floats(build, sides[1], &from[1], &right))
         return MYR_OK;
-    if (activation->kind != MYR_ACTIVATION_NONE && is_narrow(&left)) {
+    if (activation->kind != MYR_ACTIVATION_NONE && has_small_blocks(&left)) {
         myr_status status =
-            myr_onednn_plain_layout(a, &left) ? myr_onednn_bring(build, sides[0], &left, &from[0]) : MYR_OK;
+            myr_onednn_plain_layout(a, &left) ? myr_onednn_bring(build, sides[0], &left, 1, &from[0]) : MYR_OK;
         if (status != MYR_OK)
             return status;
     }
-    if (myr_shape_equal(a, b) || is_narrow(&right)) {
+    if (myr_shape_equal(a, b) || has_small_blocks(&right)) {
         right = left;
         if (!myr_shape_equal(a, b) && !myr_onednn_plain_layout(b, &right))
             return MYR_OK;
-        myr_status status = myr_onednn_bring(build, sides[1], &right, &from[1]);
+        myr_status status = myr_onednn_bring(build, sides[1], &right, 1, &from[1]);
         if (status != MYR_OK)
             return status;
     }
-    if (!myr_onednn_set_layout(&target, out->rank, out->dims, dnnl_format_tag_any) ||
+    if (!myr_onednn_set_layout(&target, build->type, out->rank, out->dims, dnnl_format_tag_any) ||
         dnnl_binary_desc_init(&descriptor, kind, &left, &right, &target) != dnnl_success)
         return MYR_OK;
-    planned = myr_onednn_plan(build, &descriptor, myr_onednn_fused_attributes(activation, false));
+    planned = myr_onednn_plan(build, &descriptor, myr_onednn_fused_attributes(activation, NULL));
     if (!planned)
         return MYR_OK;
     *taken = true;
@@ -271,18 +180,29 @@ static myr_status compile_binary(myr_onednn_builder *build, const myr_node *node
         sides[1] = node->inputs[0];
     }
     dnnl_alg_kind_t kind = node->op->kind == MYR_KIND_ADD ? dnnl_binary_add : dnnl_binary_mul;
-    return add_sum(build, node->name, sides, node->outputs[0], kind, &node->activation, taken);
+    if (kind == dnnl_binary_mul && node->activation.kind == MYR_ACTIVATION_NONE) {
+        myr_status status = myr_onednn_scale_channels(build, node->name, sides[0], sides[1], node->outputs[0], taken);
+        if (status != MYR_OK || *taken)
+            return status;
+    }
+    return myr_onednn_binary(build, node->name, sides, node->outputs[0], kind, &node->activation, taken);
 }
 
-/* Relu, Clip, Sigmoid that could not be fused. */
+/* Functions of one value that could not be fused. */
 static myr_status compile_function(myr_onednn_builder *build, const myr_node *node, bool *taken)
 {
     const myr_tensor *low = myr_node_constant(build->graph, node, 1), *high = myr_node_constant(build->graph, node, 2);
+    for (int i = 1; i < node->n_inputs; i++)
+        if (node->inputs[i] >= 0 && !myr_node_constant(build->graph, node, i)) { /* bounds that are computed */
+            *taken = false;
+            return MYR_OK;
+        }
     float least = low ? *(const float *)low->data : myr_node_float(node, "min", -FLT_MAX);
     float most = high ? *(const float *)high->data : myr_node_float(node, "max", FLT_MAX);
-    dnnl_alg_kind_t kind = node->op->kind == MYR_KIND_RELU   ? dnnl_eltwise_relu
-                           : node->op->kind == MYR_KIND_CLIP ? dnnl_eltwise_clip
-                                                             : dnnl_eltwise_logistic;
+    dnnl_alg_kind_t kind = node->op->kind == MYR_KIND_RELU         ? dnnl_eltwise_relu
+                           : node->op->kind == MYR_KIND_CLIP       ? dnnl_eltwise_clip
+                           : node->op->kind == MYR_KIND_HARD_SWISH ? dnnl_eltwise_hardswish
+                                                                   : dnnl_eltwise_logistic;
     dnnl_memory_desc_t layout;
     dnnl_eltwise_desc_t descriptor;
     dnnl_primitive_desc_t planned;
@@ -292,7 +212,7 @@ static myr_status compile_function(myr_onednn_builder *build, const myr_node *no
     bool clips = kind == dnnl_eltwise_clip;
     if (clips && !(least <= most && least <= FLT_MAX && most >= -FLT_MAX))
         return MYR_OK;
-    if (!myr_onednn_find_place(build, node->inputs[0], &from, &layout) ||
+    if (!myr_onednn_bring_floats(build, node->inputs[0], &from, &layout) ||
         dnnl_eltwise_forward_desc_init(&descriptor, dnnl_forward_inference, kind, &layout, clips ? least : 0,
                                        clips ? most : 0) != dnnl_success)
         return MYR_OK;
@@ -314,11 +234,11 @@ static myr_status compile_concat(myr_onednn_builder *build, const myr_node *node
         return MYR_OK;
     for (int i = 0; i < n; i++)
         if (build->graph->values[node->inputs[i]].constant ||
-            !myr_onednn_find_place(build, node->inputs[i], &buffers[i], &layouts[i]))
+            !myr_onednn_bring_floats(build, node->inputs[i], &buffers[i], &layouts[i]))
             return MYR_OK;
     dnnl_primitive_attr_t attributes = myr_onednn_new_attributes();
     dnnl_status_t planning =
-        attributes && myr_onednn_set_layout(&target, out->rank, out->dims, dnnl_format_tag_any)
+        attributes && myr_onednn_set_layout(&target, build->type, out->rank, out->dims, dnnl_format_tag_any)
             ? dnnl_concat_primitive_desc_create(&planned, &target, n, axis, layouts, attributes, build->engine)
             : dnnl_unimplemented;
     dnnl_primitive_attr_destroy(attributes);
@@ -364,6 +284,22 @@ static bool find_factors(const myr_graph *graph, const myr_node *node, factors *
     return found->weights && (!bias || found->bias);
 }
 
+/* The value, which is there in plain layout, as rows: in this layout of rank 2, whatever its own rank. */
+static myr_status bring_rows(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *rows, int *buffer)
+{
+    dnnl_memory_desc_t plain = *rows;
+    int from;
+    myr_status status = myr_compiler_buffer(build->compiler, value, &from);
+    *buffer = from;
+    if (status != MYR_OK || rows->data_type == dnnl_f32)
+        return status;
+    plain.data_type = dnnl_f32;
+    status = myr_program_add_buffer(build->compiler->program, dnnl_memory_desc_get_size(rows), buffer);
+    return status == MYR_OK
+               ? myr_onednn_add_reorder(build, build->graph->values[value].name, from, &plain, *buffer, rows, 1)
+               : status;
+}
+
 static myr_status add_product(myr_onednn_builder *build, const myr_node *node, const factors *all, bool *taken)
 {
     int64_t source_dims[2] = {all->m, all->k}, weight_dims[2] = {all->n, all->k}, bias_dims[1] = {all->n},
@@ -373,15 +309,15 @@ static myr_status add_product(myr_onednn_builder *build, const myr_node *node, c
     dnnl_primitive_desc_t planned;
     int from, to;
     *taken = false;
-    if (!myr_onednn_set_layout(&source, 2, source_dims, dnnl_ab) ||
-        !myr_onednn_set_layout(&result, 2, result_dims, dnnl_ab) ||
-        !myr_onednn_set_layout(&weights, 2, weight_dims, dnnl_format_tag_any) ||
-        !myr_onednn_set_layout(&given, 2, weight_dims, all->transposed ? dnnl_ab : dnnl_ba) ||
-        !myr_onednn_set_layout(&bias, 1, bias_dims, dnnl_a) ||
+    if (!myr_onednn_set_layout(&source, build->type, 2, source_dims, dnnl_ab) ||
+        !myr_onednn_set_layout(&result, dnnl_f32, 2, result_dims, dnnl_ab) ||
+        !myr_onednn_set_layout(&weights, build->type, 2, weight_dims, dnnl_format_tag_any) ||
+        !myr_onednn_set_layout(&given, dnnl_f32, 2, weight_dims, all->transposed ? dnnl_ab : dnnl_ba) ||
+        !myr_onednn_set_layout(&bias, dnnl_f32, 1, bias_dims, dnnl_a) ||
         dnnl_inner_product_forward_desc_init(&descriptor, dnnl_forward_inference, &source, &weights,
                                              all->bias ? &bias : NULL, &result) != dnnl_success)
         return MYR_OK;
-    planned = myr_onednn_plan(build, &descriptor, myr_onednn_fused_attributes(&node->activation, false));
+    planned = myr_onednn_plan(build, &descriptor, myr_onednn_fused_attributes(&node->activation, NULL));
     if (!planned)
         return MYR_OK;
     *taken = true;
@@ -389,14 +325,14 @@ static myr_status add_product(myr_onednn_builder *build, const myr_node *node, c
     myr_status status = self ? myr_onednn_make_plain(build, node->inputs[0])
                              : myr_fail(MYR_ERR_NOMEM, "no memory to compile '%s'", node->name);
     if (status == MYR_OK)
-        status = myr_compiler_buffer(build->compiler, node->inputs[0], &from);
+        status = bring_rows(build, node->inputs[0], &source, &from);
     if (status == MYR_OK)
         status = myr_compiler_buffer(build->compiler, node->outputs[0], &to);
     if (status == MYR_OK)
         status = myr_onednn_add_constant(build, self, DNNL_ARG_WEIGHTS, all->weights, &given,
-                                         myr_onednn_layout_of(planned, dnnl_query_weights_md, 0));
+                                         myr_onednn_layout_of(planned, dnnl_query_weights_md, 0), NULL);
     if (status == MYR_OK && all->bias)
-        status = myr_onednn_add_constant(build, self, DNNL_ARG_BIAS, all->bias, &bias, &bias);
+        status = myr_onednn_add_constant(build, self, DNNL_ARG_BIAS, all->bias, &bias, &bias, NULL);
     if (status != MYR_OK) {
         dnnl_primitive_desc_destroy(planned);
         myr_onednn_free_call(self);
@@ -444,18 +380,20 @@ static myr_status compile_node(myr_onednn_builder *build, const myr_node *node)
     if (is_float && myr_shape_count(&build->graph->values[node->outputs[0]].shape) > 0) {
         switch (node->op->kind) {
         case MYR_KIND_CONV:
-            status = compile_convolution(build, node, &taken);
+            status = myr_onednn_inverted_residual(build, node, &taken);
+            if (status == MYR_OK && !taken)
+                status = myr_onednn_convolution(build, node, &taken);
             break;
         case MYR_KIND_MAX_POOL:
         case MYR_KIND_AVERAGE_POOL:
             status = compile_pool(build, node, false, &taken);
             break;
         case MYR_KIND_GLOBAL_AVERAGE_POOL:
-            status = compile_pool(build, node, true, &taken);
+            status = compile_global_mean(build, node, &taken);
             break;
         case MYR_KIND_REDUCE_MEAN:
             if (is_global_mean(build->graph, node))
-                status = compile_pool(build, node, true, &taken);
+                status = compile_global_mean(build, node, &taken);
             break;
         case MYR_KIND_ADD:
         case MYR_KIND_MUL:
@@ -463,6 +401,7 @@ static myr_status compile_node(myr_onednn_builder *build, const myr_node *node)
             break;
         case MYR_KIND_RELU:
         case MYR_KIND_CLIP:
+        case MYR_KIND_HARD_SWISH:
         case MYR_KIND_SIGMOID:
             status = compile_function(build, node, &taken);
             break;
@@ -485,28 +424,52 @@ static void enter_thread(void)
     omp_set_num_threads(1); /* of this thread: sessions run one to a core */
 }
 
+/* The narrowest of what was asked for that the processor is fast and exact in: without VNNI, sums of products of
+ * 8 bits overflow. */
+static void choose_precision(myr_onednn_builder *build)
+{
+    myr_compiler *compiler = build->compiler;
+    int isa = (int)dnnl_get_effective_cpu_isa(); /* a set of bits, each version holding those it builds on */
+    bool has_bf16 = (isa & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16,
+         has_int8 = (isa & dnnl_cpu_isa_avx512_core_vnni) == dnnl_cpu_isa_avx512_core_vnni ||
+                    (isa & dnnl_cpu_isa_avx2_vnni) == dnnl_cpu_isa_avx2_vnni;
+    build->type = compiler->asked != MYR_PRECISION_F32 && has_bf16 ? dnnl_bf16 : dnnl_f32;
+    if (!has_int8)
+        compiler->calibration = NULL;
+    compiler->precision = compiler->calibration      ? MYR_PRECISION_INT8
+                          : build->type == dnnl_bf16 ? MYR_PRECISION_BF16
+                                                     : MYR_PRECISION_F32;
+}
+
 static myr_status compile(myr_compiler *compiler)
 {
     const myr_graph *graph = compiler->graph;
-    myr_onednn_builder build = {.compiler = compiler, .graph = graph};
+    myr_onednn_builder build = {.compiler = compiler, .graph = graph, .type = dnnl_f32};
+    choose_precision(&build);
     dnnl_status_t made = dnnl_engine_create(&build.engine, dnnl_cpu, 0);
     if (made != dnnl_success)
         return myr_onednn_library_failed(made, "making an engine");
     compiler->state = build.engine;
     build.places = myr_alloc(graph->n_values, sizeof *build.places);
     build.shared = myr_alloc(graph->n_values, sizeof *build.shared);
-    myr_status status =
-        build.places && build.shared ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory to compile the network");
+    build.uses = myr_graph_count_uses(graph);
+    build.is_done = myr_alloc(graph->n_nodes, sizeof *build.is_done);
+    myr_status status = build.places && build.shared && build.uses && build.is_done
+                            ? MYR_OK
+                            : myr_fail(MYR_ERR_NOMEM, "no memory to compile the network");
     for (size_t i = 0; build.places && i < graph->n_values; i++)
         build.places[i].buffer = -1;
     for (size_t i = 0; i < graph->n_nodes && status == MYR_OK; i++) {
         build.node_place = (int)i;
-        status = compile_node(&build, &graph->nodes[i]);
+        if (!build.is_done[i])
+            status = compile_node(&build, &graph->nodes[i]);
     }
     for (size_t i = 0; i < graph->n_outputs && status == MYR_OK; i++)
         status = myr_onednn_make_plain(&build, graph->outputs[i]);
     free(build.places);
     free(build.shared);
+    free(build.uses);
+    free(build.is_done);
     return status;
 }
 

@@ -77,7 +77,7 @@ static myr_status run_reorder(const myr_step *step, void *bound, char *const *ad
     return MYR_OK;
 }
 
-static const myr_step_kind reorder_step = {.run = run_reorder, .free = free};
+static const myr_step_kind reorder_step = {.name = "OpenBLAS", .run = run_reorder, .free = free};
 
 /* A step between the orders of a value. */
 static myr_status add_reorder(myr_openblas_builder *build, int value, bool to_pixels, int from, int to)
@@ -218,7 +218,7 @@ static myr_status compile_node(myr_openblas_builder *build, const myr_node *node
 {
     bool taken = false;
     const myr_value *out = node->outputs[0] >= 0 ? &build->graph->values[node->outputs[0]] : NULL;
-    bool fits = out && out->type == MYR_TYPE_F32 && myr_shape_count(&out->shape) > 0;
+    bool fits = out && out->type == MYR_TYPE_F32 && myr_shape_count(&out->shape) > 0 && myr_node_has_one_output(node);
     myr_openblas_compile compile_it = fits ? find_compiler(node) : NULL;
     myr_status status = compile_it ? compile_it(build, node, &taken) : MYR_OK;
     return status != MYR_OK || taken ? status : compile_plainly(build, node);

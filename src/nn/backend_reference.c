@@ -6,6 +6,7 @@
 #include "nn/backend.h"
 #include "nn/operator.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 typedef struct state {
@@ -100,6 +101,12 @@ void myr_apply_fused(const myr_activation *activation, const float *residual, fl
             y[i] = x > high ? high : x;
         }
     }
+    if (activation->kind == MYR_ACTIVATION_SWISH)
+        for (size_t i = 0; i < n; i++)
+            y[i] = y[i] / (1 + expf(-y[i]));
+    if (activation->kind == MYR_ACTIVATION_HARD_SWISH)
+        for (size_t i = 0; i < n; i++)
+            y[i] *= fminf(fmaxf(y[i] / 6 + 0.5f, 0), 1);
 }
 
 static myr_status run(const myr_step *step, void *memory, char *const *address, char *scratch)
@@ -115,7 +122,8 @@ static myr_status run(const myr_step *step, void *memory, char *const *address, 
     return status;
 }
 
-static const myr_step_kind reference_step = {.bind = bind, .unbind = unbind, .run = run, .free = free_state};
+static const myr_step_kind reference_step = {
+    .name = "reference", .bind = bind, .unbind = unbind, .run = run, .free = free_state};
 
 myr_status myr_compiler_buffer(myr_compiler *compiler, int value, int *buffer)
 {

@@ -10,7 +10,8 @@
  * myr_graph_bind - set the first dimension of all inputs to batch, infer all shapes, fold constants, drop what
  * the outputs do not need.
  *
- * Returns:  MYR_OK | MYR_ERR_UNSUPPORTED (a shape that is known only at run time) | MYR_ERR_FORMAT | MYR_ERR_NOMEM
+ * Returns:  MYR_OK | MYR_ERR_UNSUPPORTED (a shape that is known only at run time) | MYR_ERR_FORMAT (also: a weight
+ *           that is NaN or infinite where a sum runs over it) | MYR_ERR_LIMIT | MYR_ERR_NOMEM
  */
 myr_status myr_graph_bind(myr_graph *graph, int64_t batch);
 

@@ -95,13 +95,47 @@ static myr_status scale_convolution(myr_graph *graph, myr_node *conv, const doub
     return MYR_OK;
 }
 
+/* A normalisation that stands alone, as a convolution of each channel by one weight: that has an activation, a
+ * narrow type and a fast primitive. The weights are filled by scale_convolution. */
+static myr_status become_convolution(myr_graph *graph, myr_node *node, int64_t n_channels)
+{
+    static const myr_shape one = {.rank = 4, .dims = {0, 1, 1, 1}};
+    myr_shape shape = one;
+    float *weights = NULL;
+    int value;
+    shape.dims[0] = n_channels;
+    myr_attribute *attributes = myr_alloc(1, sizeof *attributes);
+    char *name = myr_strdup("group");
+    myr_status status = attributes && name ? add_constant(graph, "fused weights", &shape, &value, &weights)
+                                           : myr_fail(MYR_ERR_NOMEM, "no memory to fuse '%s'", node->name);
+    if (status != MYR_OK) {
+        free(attributes);
+        free(name);
+        return status;
+    }
+    for (int64_t c = 0; c < n_channels; c++)
+        weights[c] = 1;
+    attributes[0] = (myr_attribute){.name = name, .type = MYR_ATTRIBUTE_INT, .number = n_channels};
+    myr_node_clear_attributes(node);
+    node->attributes = attributes;
+    node->n_attributes = 1;
+    node->inputs[1] = value;
+    node->n_inputs = 2;
+    node->n_outputs = 1;
+    node->op = myr_operator_find("Conv");
+    return MYR_OK;
+}
+
 static myr_status fuse_normalisation(fusing *fuse, myr_node *node)
 {
     myr_graph *graph = fuse->graph;
     myr_node *conv = sole_producer(fuse, node, 0, MYR_KIND_CONV);
     const myr_tensor *constants[4];
-    bool fits = conv && is_plain(conv) && myr_node_constant(graph, conv, 1) &&
-                (conv->n_inputs < 3 || conv->inputs[2] < 0 || myr_node_constant(graph, conv, 2));
+    const myr_value *input = &graph->values[node->inputs[0]];
+    bool joins = conv && is_plain(conv) && myr_node_constant(graph, conv, 1) &&
+                 (conv->n_inputs < 3 || conv->inputs[2] < 0 || myr_node_constant(graph, conv, 2));
+    bool fits = joins || (input->is_shaped && input->shape.rank == 4 && input->type == MYR_TYPE_F32 &&
+                          !input->constant && myr_node_has_one_output(node));
     for (int i = 0; i < 4 && fits; i++) {
         constants[i] = myr_node_constant(graph, node, i + 1);
         fits = constants[i] != NULL;
@@ -120,9 +154,11 @@ static myr_status fuse_normalisation(fusing *fuse, myr_node *node)
         factor[c] = scale / sqrt(variance + epsilon);
         offset[c] = shift - mean * factor[c];
     }
+    if (status == MYR_OK && !joins)
+        status = become_convolution(graph, node, (int64_t)n);
     if (status == MYR_OK)
-        status = scale_convolution(graph, conv, factor, offset);
-    if (status == MYR_OK)
+        status = scale_convolution(graph, joins ? conv : node, factor, offset);
+    if (status == MYR_OK && joins)
         absorb(fuse, conv, node);
     free(factor);
     free(offset);
@@ -134,9 +170,14 @@ static bool zero_frame(const myr_graph *graph, const myr_node *pad, int64_t fram
 {
     const myr_attribute *given = myr_node_attribute(pad, "pads");
     const myr_tensor *input = myr_node_constant(graph, pad, 1), *filling = myr_node_constant(graph, pad, 2);
+    if ((input && input->type != MYR_TYPE_I64) || (filling && filling->type != MYR_TYPE_F32) ||
+        (!filling && pad->n_inputs > 2 && pad->inputs[2] >= 0))
+        return false;
     const int64_t *pads = given ? given->numbers : input ? input->data : NULL;
     size_t n = given ? given->n : input ? myr_shape_count(&input->shape) : 0;
     float value = filling ? *(const float *)filling->data : myr_node_float(pad, "value", 0);
+    if (pad->n_inputs > 3 && pad->inputs[3] >= 0)
+        return false;
     if (!pads || n != 8 || value != 0 || strcmp(myr_node_text(pad, "mode", "constant"), "constant") != 0)
         return false;
     for (int i = 0; i < 8; i++)
@@ -197,6 +238,11 @@ static void fuse_activation(fusing *fuse, myr_node *node)
 {
     static const myr_kind takers[] = {MYR_KIND_CONV, MYR_KIND_GEMM, MYR_KIND_ADD};
     myr_activation activation = {.kind = MYR_ACTIVATION_RELU};
+    /* Bounds that are computed, or whole numbers, belong to no activation. */
+    for (int i = 1; i < node->n_inputs; i++)
+        if (node->inputs[i] >= 0 &&
+            (!myr_node_constant(fuse->graph, node, i) || myr_node_constant(fuse->graph, node, i)->type != MYR_TYPE_F32))
+            return;
     if (node->op->kind == MYR_KIND_CLIP) {
         const myr_tensor *low = myr_node_constant(fuse->graph, node, 1),
                          *high = myr_node_constant(fuse->graph, node, 2);
@@ -205,6 +251,8 @@ static void fuse_activation(fusing *fuse, myr_node *node)
                              .low = low ? *(const float *)low->data : myr_node_float(node, "min", -INFINITY),
                              .high = high ? *(const float *)high->data : myr_node_float(node, "max", INFINITY)};
     }
+    if (node->op->kind == MYR_KIND_HARD_SWISH)
+        activation.kind = MYR_ACTIVATION_HARD_SWISH;
     /* Bounds that cross have a meaning in ONNX (the upper one wins) that no fused activation has. */
     if (activation.kind == MYR_ACTIVATION_CLIP && !(activation.low <= activation.high))
         return;
@@ -215,6 +263,26 @@ static void fuse_activation(fusing *fuse, myr_node *node)
             continue;
         before->activation = activation;
         absorb(fuse, before, node);
+        return;
+    }
+}
+
+/* Conv whose result x is read by Sigmoid and by Mul(x, Sigmoid(x)), and by nothing else. */
+static void fuse_swish(fusing *fuse, myr_node *multiply)
+{
+    myr_graph *graph = fuse->graph;
+    for (int side = 0; side < 2; side++) {
+        myr_node *sigmoid = sole_producer(fuse, multiply, side, MYR_KIND_SIGMOID);
+        int value = multiply->inputs[1 - side];
+        if (!sigmoid || sigmoid->inputs[0] != value || (size_t)value >= fuse->n_values || fuse->uses[value] != 2 ||
+            fuse->producer[value] < 0 || multiply->residual >= 0)
+            continue;
+        myr_node *conv = &graph->nodes[fuse->producer[value]];
+        if (kind_of(conv) != MYR_KIND_CONV || !is_plain(conv) || conv->outputs[0] != value)
+            continue;
+        conv->activation.kind = MYR_ACTIVATION_SWISH;
+        sigmoid->op = NULL;
+        absorb(fuse, conv, multiply);
         return;
     }
 }
@@ -278,7 +346,11 @@ myr_status myr_graph_fuse(myr_graph *graph)
             break;
         case MYR_KIND_RELU:
         case MYR_KIND_CLIP:
+        case MYR_KIND_HARD_SWISH:
             fuse_activation(&fuse, node);
+            break;
+        case MYR_KIND_MUL:
+            fuse_swish(&fuse, node);
             break;
         default:
             break;

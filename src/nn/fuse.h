@@ -7,8 +7,8 @@
 #include "nn/graph.h"
 
 /*
- * myr_graph_fuse - batch normalisation and zero padding into Conv, residual sums into Conv, Relu and Clip into
- * Conv, Gemm and Add; nodes that do nothing disappear.
+ * myr_graph_fuse - batch normalisation and zero padding into Conv, residual sums into Conv, Relu, Clip, HardSwish and x
+ * * Sigmoid(x) into Conv, Gemm and Add; nodes that do nothing disappear.
  *
  * Results differ from the unfused graph's by rounding only.
  */

@@ -31,11 +31,26 @@ static void clear_attribute(myr_attribute *attribute)
     myr_tensor_free(attribute->tensor);
 }
 
-void myr_node_clear(myr_node *node)
+bool myr_node_has_one_output(const myr_node *node)
+{
+    for (int i = 1; i < node->n_outputs; i++)
+        if (node->outputs[i] >= 0)
+            return false;
+    return true;
+}
+
+void myr_node_clear_attributes(myr_node *node)
 {
     for (size_t i = 0; i < node->n_attributes; i++)
         clear_attribute(&node->attributes[i]);
     free(node->attributes);
+    node->attributes = NULL;
+    node->n_attributes = 0;
+}
+
+void myr_node_clear(myr_node *node)
+{
+    myr_node_clear_attributes(node);
     free(node->name);
     free(node->inputs);
     free(node->outputs);
@@ -170,6 +185,7 @@ myr_status myr_graph_copy(const myr_graph *graph, myr_graph **out)
     copy->opset = graph->opset;
     copy->file_batch = graph->file_batch;
     copy->batch = graph->batch;
+    memcpy(copy->external_sha256, graph->external_sha256, sizeof copy->external_sha256);
     copy->inputs = no_values((int)graph->n_inputs);
     copy->outputs = no_values((int)graph->n_outputs);
     if (!copy->inputs || !copy->outputs)

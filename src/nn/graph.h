@@ -6,6 +6,7 @@
 #ifndef MYR_NN_GRAPH_H
 #define MYR_NN_GRAPH_H
 
+#include "base/checksum.h"
 #include "nn/tensor.h"
 
 #define MYR_NO_VALUE (-1)
@@ -33,7 +34,13 @@ typedef struct myr_attribute {
 } myr_attribute;
 
 /* What is done to a node's result before it is stored; fused from nodes behind it. */
-typedef enum myr_activation_kind { MYR_ACTIVATION_NONE, MYR_ACTIVATION_RELU, MYR_ACTIVATION_CLIP } myr_activation_kind;
+typedef enum myr_activation_kind {
+    MYR_ACTIVATION_NONE,
+    MYR_ACTIVATION_RELU,
+    MYR_ACTIVATION_CLIP,
+    MYR_ACTIVATION_SWISH,     /* x * sigmoid(x) */
+    MYR_ACTIVATION_HARD_SWISH /* x * clip(x / 6 + 1/2, 0, 1) */
+} myr_activation_kind;
 
 typedef struct myr_activation {
     myr_activation_kind kind;
@@ -70,6 +77,8 @@ typedef struct myr_graph {
     int *inputs, *outputs; /* [owned] values */
     int64_t file_batch;    /* first dimension of the first input in the file; -1 where it is left open */
     int64_t batch;         /* and the one it was bound to; 0 = not bound */
+    double work;           /* about as many steps as a run takes, once shapes are inferred */
+    char external_sha256[MYR_SHA256_TEXT]; /* over the weights that other files than the model's hold; "" = none do */
 } myr_graph;
 
 myr_status myr_graph_create(myr_graph **graph);
@@ -99,6 +108,10 @@ float myr_node_float(const myr_node *node, const char *name, float standard);
 const char *myr_node_text(const myr_node *node, const char *name, const char *standard);
 /* The constant behind input i, or NULL. */
 const myr_tensor *myr_node_constant(const myr_graph *graph, const myr_node *node, int i);
+/* Nobody asks for an output behind the first. */
+bool myr_node_has_one_output(const myr_node *node);
+/* Takes all attributes away. */
+void myr_node_clear_attributes(myr_node *node);
 /* Empties a node. */
 void myr_node_clear(myr_node *node);
 

@@ -7,9 +7,11 @@
 #include "nn/network.h"
 
 #include "base/alloc.h"
+#include "base/progress.h"
 #include "nn/backend.h"
 #include "nn/bind.h"
 #include "nn/fuse.h"
+#include "nn/operator.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -26,9 +28,10 @@ struct myr_network {
 struct myr_session {
     const myr_network *network;
     char *arena;
-    char **address; /* (n_buffers) */
-    void **bound;   /* (n_steps) */
-    void *state;    /* the backend's */
+    char **address;  /* (n_buffers) */
+    void **bound;    /* (n_steps) */
+    void *state;     /* the backend's */
+    double *taken_s; /* (n_steps) when profiled, else NULL */
 };
 
 static const myr_backend *const backends[] = {
@@ -104,7 +107,7 @@ static myr_status keep_ends(myr_network *network, const myr_compiler *compiler)
     return MYR_OK;
 }
 
-static myr_status compile(myr_network *network, bool fuse)
+static myr_status compile(myr_network *network, const myr_network_options *options, bool fuse)
 {
     myr_graph *graph = network->graph;
     myr_status status = fuse ? myr_graph_fuse(graph) : MYR_OK;
@@ -113,7 +116,9 @@ static myr_status compile(myr_network *network, bool fuse)
     myr_compiler compiler = {.graph = graph,
                              .program = &network->program,
                              .buffer = no_buffers(graph->n_values),
-                             .last_use = find_last_uses(graph)};
+                             .last_use = find_last_uses(graph),
+                             .asked = options->precision,
+                             .calibration = options->precision == MYR_PRECISION_INT8 ? options->calibration : NULL};
     network->inputs = no_buffers(graph->n_inputs);
     network->outputs = no_buffers(graph->n_outputs);
     if (!compiler.buffer || !compiler.last_use || !network->inputs || !network->outputs)
@@ -128,6 +133,7 @@ static myr_status compile(myr_network *network, bool fuse)
     if (status == MYR_OK)
         status = network->backend->compile(&compiler);
     network->state = compiler.state;
+    network->precision = compiler.precision;
     if (status == MYR_OK)
         status = keep_ends(network, &compiler);
     if (status == MYR_OK)
@@ -151,7 +157,7 @@ myr_status myr_network_compile(myr_graph *graph, const myr_network_options *opti
                         N_BACKENDS == 3 ? "onednn, " : "", "openblas, reference");
     }
     *network = (myr_network){.backend = found, .graph = graph, .precision = MYR_PRECISION_F32};
-    myr_status status = compile(network, fuse);
+    myr_status status = compile(network, options, fuse);
     if (status != MYR_OK) {
         myr_network_free(network);
         return status;
@@ -197,12 +203,11 @@ static myr_status check_outputs(const myr_graph *graph, int batch)
     return MYR_OK;
 }
 
-myr_status myr_network_create(const myr_model *model, const myr_network_options *options, const char *const *outputs,
-                              size_t n_outputs, myr_network **network)
+myr_status myr_network_graph(const myr_model *model, int batch, const char *const *outputs, size_t n_outputs,
+                             myr_graph **out)
 {
     myr_graph *graph;
-    int batch = options->batch == 0 ? 1 : options->batch;
-    *network = NULL;
+    *out = NULL;
     if (batch < 1 || n_outputs < 1)
         return myr_fail(MYR_ERR_ARG, "a network needs a batch and an output");
     myr_status status = myr_graph_copy(model->graph, &graph);
@@ -217,7 +222,20 @@ myr_status myr_network_create(const myr_model *model, const myr_network_options 
         myr_graph_free(graph);
         return status;
     }
-    return myr_network_compile(graph, options, true, network);
+    *out = graph;
+    return MYR_OK;
+}
+
+myr_status myr_network_create(const myr_model *model, const myr_network_options *options, const char *const *outputs,
+                              size_t n_outputs, myr_network **network)
+{
+    myr_graph *graph;
+    *network = NULL;
+    if (options->precision == MYR_PRECISION_INT8 && !options->calibration)
+        return myr_fail(MYR_ERR_ARG, "8 bits need a calibration: the ranges of the network's values, measured on "
+                                     "pictures");
+    myr_status status = myr_network_graph(model, options->batch == 0 ? 1 : options->batch, outputs, n_outputs, &graph);
+    return status == MYR_OK ? myr_network_compile(graph, options, true, network) : status;
 }
 
 void myr_network_free(myr_network *network)
@@ -310,6 +328,7 @@ void myr_session_free(myr_session *session)
     if (session->state)
         session->network->backend->close_session(session->state);
     free(session->bound);
+    free(session->taken_s);
     free(session->address);
     free(session->arena);
     free(session);
@@ -335,9 +354,46 @@ myr_status myr_session_run(myr_session *session)
         network->backend->enter_thread();
     for (size_t i = 0; i < program->n_steps && status == MYR_OK; i++) {
         const myr_step *step = &program->steps[i];
+        double start_s = session->taken_s ? myr_now_s() : 0;
         status = step->kind->run(step, session->bound[i], session->address, session->arena + program->scratch_offset);
+        if (session->taken_s)
+            session->taken_s[i] += myr_now_s() - start_s;
     }
     return status;
+}
+
+myr_status myr_session_profile(myr_session *session)
+{
+    free(session->taken_s);
+    session->taken_s = myr_alloc(session->network->program.n_steps, sizeof *session->taken_s);
+    return session->taken_s ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for a profile");
+}
+
+size_t myr_network_n_steps(const myr_network *network)
+{
+    return network->program.n_steps;
+}
+
+/* A step that stands for no node brings a value into another layout. */
+static const char *operator_of(const myr_network *network, const char *label)
+{
+    for (size_t i = 0; i < network->graph->n_nodes; i++)
+        if (strcmp(network->graph->nodes[i].name, label) == 0)
+            return network->graph->nodes[i].op->name;
+    return "layout";
+}
+
+bool myr_session_step_time(const myr_session *session, size_t i, myr_step_time *time)
+{
+    const myr_program *program = &session->network->program;
+    if (!session->taken_s || i >= program->n_steps)
+        return false;
+    const char *by = program->steps[i].kind->name;
+    *time = (myr_step_time){.label = program->steps[i].label,
+                            .op = operator_of(session->network, program->steps[i].label),
+                            .by = by ? by : session->network->backend->name,
+                            .seconds = session->taken_s[i]};
+    return true;
 }
 
 const float *myr_session_output_at(const myr_session *session, size_t i, myr_shape *shape)

@@ -9,7 +9,7 @@
 
 #include <oneapi/dnnl/dnnl.h>
 
-#define MYR_ONEDNN_MAX_ARGUMENTS 8
+#define MYR_ONEDNN_MAX_ARGUMENTS 32 /* as many as the widest Concat of DenseNets takes, and some more */
 
 /* One argument of a primitive: a buffer of the arena, or memory of the network's own. */
 typedef struct myr_onednn_argument {
@@ -31,6 +31,9 @@ typedef struct myr_onednn_call {
 typedef struct myr_onednn_place {
     int buffer; /* -1 = only in plain layout (compiler->buffer), or nowhere yet */
     dnnl_memory_desc_t layout;
+    float scale; /* of 8-bit values: value = scale * stored; 0 = floats */
+    int floats;  /* buffer of a value of another type once more in the network's floats, or -1 */
+    dnnl_memory_desc_t floats_layout;
 } myr_onednn_place;
 
 typedef struct myr_onednn_builder {
@@ -38,7 +41,10 @@ typedef struct myr_onednn_builder {
     const myr_graph *graph;
     dnnl_engine_t engine;
     myr_onednn_place *places; /* (n_values) */
+    dnnl_data_type_t type;    /* what values are kept in where nothing says otherwise */
     bool *shared;             /* (n_values) its buffer is another value's too, so nothing may be summed into it */
+    int *uses;                /* (n_values) how often each is read */
+    bool *is_done;            /* (n_nodes) computed by the step of a node before */
     int node_place;
 } myr_onednn_builder;
 
@@ -49,33 +55,69 @@ void myr_onednn_add_argument(myr_onednn_call *self, int name, int buffer, const 
 /* Finish a call from its descriptor: the primitive, its scratch memory, the step. Takes call and descriptor over. */
 myr_status myr_onednn_add_call(myr_onednn_builder *build, const char *label, myr_onednn_call *self,
                                dnnl_primitive_desc_t descriptor);
-/* A layout of 32-bit floats by its tag; dims: (rank). oneDNN's functions read arrays of their full length. */
-bool myr_onednn_set_layout(dnnl_memory_desc_t *layout, int rank, const int64_t *dims, dnnl_format_tag_t tag);
-/* Row-major layout of a shape; false where oneDNN has none for its rank. */
+/* A layout by its tag; dims: (rank). oneDNN's functions read arrays of their full length. */
+bool myr_onednn_set_layout(dnnl_memory_desc_t *layout, dnnl_data_type_t type, int rank, const int64_t *dims,
+                           dnnl_format_tag_t tag);
+/* Row-major layout of 32-bit floats; false where oneDNN has none for its rank. */
 bool myr_onednn_plain_layout(const myr_shape *shape, dnnl_memory_desc_t *layout);
 dnnl_primitive_attr_t myr_onednn_new_attributes(void);
-/* A step that copies a buffer into another layout. */
+/* A step that copies a buffer into another layout and type, times a factor. */
 myr_status myr_onednn_add_reorder(myr_onednn_builder *build, const char *label, int from,
-                                  const dnnl_memory_desc_t *from_layout, int to, const dnnl_memory_desc_t *to_layout);
+                                  const dnnl_memory_desc_t *from_layout, int to, const dnnl_memory_desc_t *to_layout,
+                                  float factor);
 /* The value in plain layout, for the reference implementations and the outputs. */
 myr_status myr_onednn_make_plain(myr_onednn_builder *build, int value);
-/* Where the value is, in whatever layout; false where it has none that oneDNN knows. */
-bool myr_onednn_find_place(myr_onednn_builder *build, int value, int *buffer, dnnl_memory_desc_t *layout);
-/* The value in a given layout; its buffer in *buffer. */
-myr_status myr_onednn_bring(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *wanted, int *buffer);
+/* The value in the network's floats, in whatever layout, converted where it is of another type; false where it has
+ * none that oneDNN knows. */
+bool myr_onednn_bring_floats(myr_onednn_builder *build, int value, int *buffer, dnnl_memory_desc_t *layout);
+/* The value in a given layout and type; its buffer in *buffer. scale: of 8-bit types, else 1. */
+myr_status myr_onednn_bring(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *wanted, float scale,
+                            int *buffer);
+/* The same into a buffer that is there. */
+myr_status myr_onednn_copy(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *wanted, float scale,
+                           int buffer);
 /* A buffer for a value that is about to be made. */
 myr_status myr_onednn_settle(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *layout, int *buffer);
-/* A constant as a memory object in a wanted layout, copied or reordered now. */
+/* What a constant is multiplied by on its way into another type: a factor for each index of the masked dimensions. */
+typedef struct myr_onednn_scales {
+    int64_t n;
+    int mask;
+    const float *factors; /* (n) */
+} myr_onednn_scales;
+
+/* A constant as a memory object in a wanted layout, copied or reordered now. scales: NULL = as it is. */
 myr_status myr_onednn_add_constant(myr_onednn_builder *build, myr_onednn_call *self, int name, const void *data,
-                                   const dnnl_memory_desc_t *layout, const dnnl_memory_desc_t *wanted);
-/* Attributes with what is fused behind a node. NULL without memory. */
-dnnl_primitive_attr_t myr_onednn_fused_attributes(const myr_activation *activation, bool sums);
+                                   const dnnl_memory_desc_t *layout, const dnnl_memory_desc_t *wanted,
+                                   const myr_onednn_scales *scales);
+
+/* What is in the result's buffer before, and is added. */
+typedef struct myr_onednn_sum {
+    float scale;
+    dnnl_data_type_t type;
+} myr_onednn_sum;
+
+/* Attributes with what is fused behind a node. sum: NULL = nothing is added. NULL without memory. */
+dnnl_primitive_attr_t myr_onednn_fused_attributes(const myr_activation *activation, const myr_onednn_sum *sum);
 /* The primitive for an operation, with attributes, which are taken over; NULL where oneDNN has none for it. */
 dnnl_primitive_desc_t myr_onednn_plan(const myr_onednn_builder *build, const_dnnl_op_desc_t operation,
                                       dnnl_primitive_attr_t attributes);
 /* A step that makes a value from n sources: its buffer in the layout planned, its call. planned is taken over. */
 myr_status myr_onednn_add_maker(myr_onednn_builder *build, const char *label, int value, dnnl_primitive_desc_t planned,
                                 int n, const int *names, const int *buffers, const dnnl_memory_desc_t *layouts);
+/* Element by element on two values that are not constants; shapes of one rank, each dimension equal or 1. *taken is
+ * false where oneDNN has nothing for it. */
+myr_status myr_onednn_binary(myr_onednn_builder *build, const char *label, const int sides[2], int result,
+                             dnnl_alg_kind_t kind, const myr_activation *activation, bool *taken);
+/* The mean over height and width, in plain layout. *taken is false where the layout is another. */
+myr_status myr_onednn_mean_of_channels(myr_onednn_builder *build, const char *label, int value, int result,
+                                       bool *taken);
+/* (n, c, h, w) times (n, c, 1, 1). *taken is false where shapes or layout are others. */
+myr_status myr_onednn_scale_channels(myr_onednn_builder *build, const char *label, int value, int factor, int result,
+                                     bool *taken);
+/* The block of convolutions that begins at this one, if it is an inverted residual. */
+myr_status myr_onednn_inverted_residual(myr_onednn_builder *build, const myr_node *node, bool *taken);
+/* Conv with all that is fused behind it. */
+myr_status myr_onednn_convolution(myr_onednn_builder *build, const myr_node *node, bool *taken);
 const dnnl_memory_desc_t *myr_onednn_layout_of(dnnl_primitive_desc_t descriptor, dnnl_query_t which, int i);
 
 #endif

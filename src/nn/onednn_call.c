@@ -92,7 +92,7 @@ static myr_status run_call(const myr_step *step, void *bound, char *const *addre
 }
 
 static const myr_step_kind call_step = {
-    .bind = bind_call, .unbind = unbind_call, .run = run_call, .free = myr_onednn_free_call};
+    .name = "oneDNN", .bind = bind_call, .unbind = unbind_call, .run = run_call, .free = myr_onednn_free_call};
 
 /* ---- Building calls ---- */
 
@@ -131,11 +131,12 @@ myr_status myr_onednn_add_call(myr_onednn_builder *build, const char *label, myr
                                 self->scratch_bytes);
 }
 
-bool myr_onednn_set_layout(dnnl_memory_desc_t *layout, int rank, const int64_t *dims, dnnl_format_tag_t tag)
+bool myr_onednn_set_layout(dnnl_memory_desc_t *layout, dnnl_data_type_t type, int rank, const int64_t *dims,
+                           dnnl_format_tag_t tag)
 {
     dnnl_dims_t full = {0};
     memcpy(full, dims, (size_t)rank * sizeof *dims);
-    return dnnl_memory_desc_init_by_tag(layout, rank, full, dnnl_f32, tag) == dnnl_success;
+    return dnnl_memory_desc_init_by_tag(layout, rank, full, type, tag) == dnnl_success;
 }
 
 bool myr_onednn_plain_layout(const myr_shape *shape, dnnl_memory_desc_t *layout)
@@ -143,7 +144,7 @@ bool myr_onednn_plain_layout(const myr_shape *shape, dnnl_memory_desc_t *layout)
     static const dnnl_format_tag_t tags[] = {dnnl_a, dnnl_ab, dnnl_abc, dnnl_abcd, dnnl_abcde};
     if (shape->rank < 1 || shape->rank > 5)
         return false;
-    return myr_onednn_set_layout(layout, shape->rank, shape->dims, tags[shape->rank - 1]);
+    return myr_onednn_set_layout(layout, dnnl_f32, shape->rank, shape->dims, tags[shape->rank - 1]);
 }
 
 dnnl_primitive_attr_t myr_onednn_new_attributes(void)
@@ -155,15 +156,18 @@ dnnl_primitive_attr_t myr_onednn_new_attributes(void)
 }
 
 myr_status myr_onednn_add_reorder(myr_onednn_builder *build, const char *label, int from,
-                                  const dnnl_memory_desc_t *from_layout, int to, const dnnl_memory_desc_t *to_layout)
+                                  const dnnl_memory_desc_t *from_layout, int to, const dnnl_memory_desc_t *to_layout,
+                                  float factor)
 {
     dnnl_primitive_attr_t attributes = myr_onednn_new_attributes();
     dnnl_primitive_desc_t descriptor = NULL;
     myr_onednn_call *self = myr_onednn_new_call(build);
-    dnnl_status_t status = attributes && self
-                               ? dnnl_reorder_primitive_desc_create(&descriptor, from_layout, build->engine, to_layout,
-                                                                    build->engine, attributes)
-                               : dnnl_out_of_memory;
+    dnnl_status_t status = attributes && self ? dnnl_success : dnnl_out_of_memory;
+    if (status == dnnl_success && factor != 1)
+        status = dnnl_primitive_attr_set_output_scales(attributes, 1, 0, &factor);
+    if (status == dnnl_success)
+        status = dnnl_reorder_primitive_desc_create(&descriptor, from_layout, build->engine, to_layout, build->engine,
+                                                    attributes);
     dnnl_primitive_attr_destroy(attributes);
     if (status != dnnl_success) {
         myr_onednn_free_call(self);
@@ -189,16 +193,34 @@ myr_status myr_onednn_make_plain(myr_onednn_builder *build, int value)
         return MYR_OK;
     }
     myr_status status = myr_compiler_buffer(build->compiler, value, &buffer);
-    return status == MYR_OK ? myr_onednn_add_reorder(build, known->name, where->buffer, &where->layout, buffer, &plain)
+    return status == MYR_OK ? myr_onednn_add_reorder(build, known->name, where->buffer, &where->layout, buffer, &plain,
+                                                     where->scale > 0 ? where->scale : 1)
                             : status;
 }
 
-bool myr_onednn_find_place(myr_onednn_builder *build, int value, int *buffer, dnnl_memory_desc_t *layout)
+/* A value of another type once more in the network's floats, laid out alike. */
+static bool convert(myr_onednn_builder *build, int value)
+{
+    myr_onednn_place *where = &build->places[value];
+    if (where->floats >= 0)
+        return true;
+    where->floats_layout = where->layout;
+    where->floats_layout.data_type = build->type;
+    return myr_program_add_buffer(build->compiler->program, dnnl_memory_desc_get_size(&where->floats_layout),
+                                  &where->floats) == MYR_OK &&
+           myr_onednn_add_reorder(build, build->graph->values[value].name, where->buffer, &where->layout, where->floats,
+                                  &where->floats_layout, where->scale > 0 ? where->scale : 1) == MYR_OK;
+}
+
+bool myr_onednn_bring_floats(myr_onednn_builder *build, int value, int *buffer, dnnl_memory_desc_t *layout)
 {
     const myr_onednn_place *where = &build->places[value];
+    bool is_other = where->buffer >= 0 && where->layout.data_type != build->type;
+    if (is_other && !convert(build, value))
+        return false;
     if (where->buffer >= 0) {
-        *buffer = where->buffer;
-        *layout = where->layout;
+        *buffer = is_other ? where->floats : where->buffer;
+        *layout = is_other ? where->floats_layout : where->layout;
         return true;
     }
     *buffer = build->compiler->buffer[value];
@@ -206,33 +228,58 @@ bool myr_onednn_find_place(myr_onednn_builder *build, int value, int *buffer, dn
            myr_onednn_plain_layout(&build->graph->values[value].shape, layout);
 }
 
-myr_status myr_onednn_bring(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *wanted, int *buffer)
+/* Where the value is as its maker left it. */
+static myr_status find_stored(const myr_onednn_builder *build, int value, int *buffer, dnnl_memory_desc_t *layout,
+                              float *scale)
 {
-    int from;
-    dnnl_memory_desc_t layout;
-    if (!myr_onednn_find_place(build, value, &from, &layout))
+    const myr_onednn_place *where = &build->places[value];
+    *buffer = where->buffer >= 0 ? where->buffer : build->compiler->buffer[value];
+    *scale = where->buffer >= 0 && where->scale > 0 ? where->scale : 1;
+    if (where->buffer >= 0)
+        *layout = where->layout;
+    else if (*buffer < 0 || !myr_onednn_plain_layout(&build->graph->values[value].shape, layout))
         return myr_fail(MYR_ERR_INTERNAL, "'%s' is nowhere", build->graph->values[value].name);
-    *buffer = from;
-    if (dnnl_memory_desc_equal(&layout, wanted))
-        return MYR_OK;
-    myr_status status = myr_program_add_buffer(build->compiler->program, dnnl_memory_desc_get_size(wanted), buffer);
-    return status == MYR_OK
-               ? myr_onednn_add_reorder(build, build->graph->values[value].name, from, &layout, *buffer, wanted)
-               : status;
+    return MYR_OK;
+}
+
+myr_status myr_onednn_copy(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *wanted, float scale,
+                           int buffer)
+{
+    dnnl_memory_desc_t layout;
+    float stored;
+    int from;
+    myr_status status = find_stored(build, value, &from, &layout, &stored);
+    return status == MYR_OK ? myr_onednn_add_reorder(build, build->graph->values[value].name, from, &layout, buffer,
+                                                     wanted, stored / scale)
+                            : status;
+}
+
+myr_status myr_onednn_bring(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *wanted, float scale,
+                            int *buffer)
+{
+    dnnl_memory_desc_t layout;
+    float stored;
+    myr_status status = find_stored(build, value, buffer, &layout, &stored);
+    if (status != MYR_OK || (dnnl_memory_desc_equal(&layout, wanted) && stored == scale))
+        return status;
+    status = myr_program_add_buffer(build->compiler->program, dnnl_memory_desc_get_size(wanted), buffer);
+    return status == MYR_OK ? myr_onednn_copy(build, value, wanted, scale, *buffer) : status;
 }
 
 myr_status myr_onednn_settle(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *layout, int *buffer)
 {
     myr_status status = myr_program_add_buffer(build->compiler->program, dnnl_memory_desc_get_size(layout), buffer);
-    build->places[value] = (myr_onednn_place){.buffer = *buffer, .layout = *layout};
+    build->places[value] = (myr_onednn_place){.buffer = *buffer, .layout = *layout, .floats = -1};
     return status;
 }
 
 myr_status myr_onednn_add_constant(myr_onednn_builder *build, myr_onednn_call *self, int name, const void *data,
-                                   const dnnl_memory_desc_t *layout, const dnnl_memory_desc_t *wanted)
+                                   const dnnl_memory_desc_t *layout, const dnnl_memory_desc_t *wanted,
+                                   const myr_onednn_scales *scales)
 {
     void *memory = myr_alloc(dnnl_memory_desc_get_size(wanted), 1);
     dnnl_memory_t from = NULL, to = NULL;
+    dnnl_primitive_attr_t attributes = NULL;
     dnnl_primitive_desc_t descriptor = NULL;
     dnnl_primitive_t reorder = NULL;
     dnnl_stream_t stream = NULL;
@@ -240,7 +287,12 @@ myr_status myr_onednn_add_constant(myr_onednn_builder *build, myr_onednn_call *s
     if (status == dnnl_success)
         status = dnnl_memory_create(&to, wanted, build->engine, memory);
     if (status == dnnl_success)
-        status = dnnl_reorder_primitive_desc_create(&descriptor, layout, build->engine, wanted, build->engine, NULL);
+        status = dnnl_primitive_attr_create(&attributes);
+    if (status == dnnl_success && scales)
+        status = dnnl_primitive_attr_set_output_scales(attributes, scales->n, scales->mask, scales->factors);
+    if (status == dnnl_success)
+        status =
+            dnnl_reorder_primitive_desc_create(&descriptor, layout, build->engine, wanted, build->engine, attributes);
     if (status == dnnl_success)
         status = dnnl_primitive_create(&reorder, descriptor);
     if (status == dnnl_success)
@@ -253,6 +305,7 @@ myr_status myr_onednn_add_constant(myr_onednn_builder *build, myr_onednn_call *s
     dnnl_stream_destroy(stream);
     dnnl_primitive_destroy(reorder);
     dnnl_primitive_desc_destroy(descriptor);
+    dnnl_primitive_attr_destroy(attributes);
     dnnl_memory_destroy(from);
     if (status != dnnl_success) {
         dnnl_memory_destroy(to);
@@ -272,16 +325,20 @@ static dnnl_status_t append_activation(dnnl_post_ops_t after, const myr_activati
         return dnnl_post_ops_append_eltwise(after, 1, dnnl_eltwise_relu, 0, 0);
     if (activation->kind == MYR_ACTIVATION_CLIP)
         return dnnl_post_ops_append_eltwise(after, 1, dnnl_eltwise_clip, low, high);
+    if (activation->kind == MYR_ACTIVATION_SWISH)
+        return dnnl_post_ops_append_eltwise(after, 1, dnnl_eltwise_swish, 1, 0);
+    if (activation->kind == MYR_ACTIVATION_HARD_SWISH)
+        return dnnl_post_ops_append_eltwise(after, 1, dnnl_eltwise_hardswish, 0, 0);
     return dnnl_success;
 }
 
-dnnl_primitive_attr_t myr_onednn_fused_attributes(const myr_activation *activation, bool sums)
+dnnl_primitive_attr_t myr_onednn_fused_attributes(const myr_activation *activation, const myr_onednn_sum *sum)
 {
     dnnl_primitive_attr_t attributes = myr_onednn_new_attributes();
     dnnl_post_ops_t after = NULL;
     dnnl_status_t status = attributes ? dnnl_post_ops_create(&after) : dnnl_out_of_memory;
-    if (status == dnnl_success && sums)
-        status = dnnl_post_ops_append_sum(after, 1);
+    if (status == dnnl_success && sum)
+        status = dnnl_post_ops_append_sum_v2(after, sum->scale, sum->type);
     if (status == dnnl_success)
         status = append_activation(after, activation);
     if (status == dnnl_success)

@@ -9,19 +9,22 @@
 
 #include "base/alloc.h"
 #include "base/file.h"
+#include "nn/element.h"
+#include "nn/onnx_order.h"
+#include "nn/onnx_tensor.h"
 #include "nn/operator.h"
 #include "nn/wire.h"
-#include "onnx.pb-c.h"
 
-#include <math.h>
 #include <search.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define MAX_FILE_BYTES (((size_t)1 << 31) - 1)
 #define MAX_NESTING 24
-#define LEAST_OPSET 7
-#define MOST_OPSET 19
+/* Some hundred thousand are in the largest networks there are. */
+#define MOST_PARTS ((size_t)1 << 22)
+#define LEAST_OPSET 1
+#define MOST_OPSET 21
 
 /* A name and the value it stands for, in a search tree. */
 typedef struct known_name {
@@ -32,6 +35,7 @@ typedef struct known_name {
 
 typedef struct reading {
     const char *path;
+    myr_onnx_origin origin;
     myr_graph *graph;
     void *names; /* tree of entries */
     myr_buffer problems;
@@ -45,23 +49,32 @@ static int compare_entries(const void *a, const void *b)
 /* More than any message shows; a file can have as many problems as it has nodes. */
 #define MAX_PROBLEMS_BYTES 4096
 
+#define SUCH_AS " (as '"
+
 /* Whether a line already stands among the problems, which "; " separates. */
 static bool is_noted(const myr_buffer *problems, const char *line)
 {
     size_t length = strlen(line);
     for (const char *at = problems->data; at && (at = strstr(at, line)); at += length)
-        if (at[length] == 0 || at[length] == ';')
+        if (at[length] == 0 || at[length] == ';' || strncmp(at + length, SUCH_AS, strlen(SUCH_AS)) == 0)
             return true;
     return false;
 }
 
-static void note_problem(reading *read, const char *kind, const char *what)
+/* name: the first tensor or input it is about, or NULL. */
+static void note_problem_of(reading *read, const char *kind, const char *what, const char *name)
 {
     myr_buffer line = {0};
     myr_buffer_printf(&line, "%s %s", kind, what);
     if (line.data && read->problems.size < MAX_PROBLEMS_BYTES && !is_noted(&read->problems, line.data))
-        myr_buffer_printf(&read->problems, "%s%s", read->problems.size ? "; " : "", line.data);
+        myr_buffer_printf(&read->problems, "%s%s%s%s%s", read->problems.size ? "; " : "", line.data,
+                          name ? SUCH_AS : "", name ? name : "", name ? "')" : "");
     myr_buffer_free(&line);
+}
+
+static void note_problem(reading *read, const char *kind, const char *what)
+{
+    note_problem_of(read, kind, what, NULL);
 }
 
 static myr_status no_memory(const reading *read)
@@ -89,151 +102,6 @@ static known_name *find_name(reading *read, const char *name)
     return added;
 }
 
-static float half_to_float(uint16_t half)
-{
-    int exponent = half >> 10 & 31;
-    double fraction = half & 1023, value;
-    if (exponent == 31)
-        value = fraction != 0 ? NAN : INFINITY;
-    else
-        value = exponent == 0 ? ldexp(fraction, -24) : ldexp(fraction + 1024, exponent - 25);
-    return (float)(half & 0x8000 ? -value : value);
-}
-
-/* How the elements of a file's type are stored and widened. */
-typedef struct element_type {
-    int32_t number;
-    myr_type type;
-    size_t raw_bytes;
-} element_type;
-
-static const element_type element_types[] = {
-    {ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT, MYR_TYPE_F32, 4},  {ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16, MYR_TYPE_F32, 2},
-    {ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE, MYR_TYPE_F32, 8}, {ONNX__TENSOR_PROTO__DATA_TYPE__INT64, MYR_TYPE_I64, 8},
-    {ONNX__TENSOR_PROTO__DATA_TYPE__INT32, MYR_TYPE_I64, 4},  {ONNX__TENSOR_PROTO__DATA_TYPE__BOOL, MYR_TYPE_I64, 1},
-};
-
-static const element_type *find_element_type(int32_t number)
-{
-    for (size_t i = 0; i < sizeof element_types / sizeof *element_types; i++)
-        if (element_types[i].number == number)
-            return &element_types[i];
-    return NULL;
-}
-
-/* Element i of raw little-endian bytes. */
-static void widen_raw(const element_type *element, const uint8_t *raw, size_t i, myr_tensor *tensor)
-{
-    float *reals = tensor->data;
-    int64_t *numbers = tensor->data;
-    uint16_t half;
-    double wide;
-    int32_t narrow;
-    raw += i * element->raw_bytes;
-    switch (element->number) {
-    case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT:
-        memcpy(&reals[i], raw, sizeof *reals);
-        break;
-    case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16:
-        memcpy(&half, raw, sizeof half);
-        reals[i] = half_to_float(half);
-        break;
-    case ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE:
-        memcpy(&wide, raw, sizeof wide);
-        reals[i] = (float)wide;
-        break;
-    case ONNX__TENSOR_PROTO__DATA_TYPE__INT64:
-        memcpy(&numbers[i], raw, sizeof *numbers);
-        break;
-    case ONNX__TENSOR_PROTO__DATA_TYPE__INT32:
-        memcpy(&narrow, raw, sizeof narrow);
-        numbers[i] = narrow;
-        break;
-    default:
-        numbers[i] = *raw != 0;
-        break;
-    }
-}
-
-/* How many elements the field of their type has. */
-static size_t count_fields(const Onnx__TensorProto *from)
-{
-    switch (from->data_type) {
-    case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT:
-        return from->n_float_data;
-    case ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE:
-        return from->n_double_data;
-    case ONNX__TENSOR_PROTO__DATA_TYPE__INT64:
-        return from->n_int64_data;
-    default:
-        return from->n_int32_data;
-    }
-}
-
-/* Elements kept in the field of their type; their number is right. */
-static void widen_fields(const Onnx__TensorProto *from, myr_tensor *tensor)
-{
-    size_t n = myr_shape_count(&tensor->shape);
-    float *reals = tensor->data;
-    int64_t *numbers = tensor->data;
-    for (size_t i = 0; i < n; i++) {
-        switch (from->data_type) {
-        case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT:
-            reals[i] = from->float_data[i];
-            break;
-        case ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE:
-            reals[i] = (float)from->double_data[i];
-            break;
-        case ONNX__TENSOR_PROTO__DATA_TYPE__INT64:
-            numbers[i] = from->int64_data[i];
-            break;
-        case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16:
-            reals[i] = half_to_float((uint16_t)from->int32_data[i]);
-            break;
-        default:
-            numbers[i] = from->int32_data[i];
-            break;
-        }
-    }
-}
-
-/* *tensor stays NULL, with a sentence in `problem`, where the tensor is of a kind not supported. */
-static myr_status take_tensor(const char *path, const Onnx__TensorProto *from, myr_tensor **tensor,
-                              const char **problem)
-{
-    const element_type *element = find_element_type(from->has_data_type ? from->data_type : 0);
-    const char *name = from->name ? from->name : "";
-    myr_shape shape = {.rank = (int)from->n_dims};
-    *tensor = NULL;
-    *problem = NULL;
-    if (!element)
-        *problem = "element type other than float, half, double, int64, int32, bool";
-    else if (from->n_dims > MYR_TENSOR_MAX_RANK)
-        *problem = "tensor of more than 8 dimensions";
-    else if ((from->has_data_location && from->data_location != ONNX__TENSOR_PROTO__DATA_LOCATION__DEFAULT) ||
-             from->segment)
-        *problem = "weights kept in another file or in segments";
-    if (*problem)
-        return MYR_OK;
-    for (size_t i = 0; i < from->n_dims; i++)
-        shape.dims[i] = from->dims[i];
-    if (!myr_shape_is_sane(&shape))
-        return myr_fail(MYR_ERR_FORMAT, "%s: tensor '%s' has a shape that makes no sense", path, name);
-    size_t n = myr_shape_count(&shape);
-    bool fits = from->has_raw_data ? from->raw_data.len == n * element->raw_bytes : count_fields(from) == n;
-    myr_status status = fits ? myr_tensor_create(element->type, &shape, tensor) : MYR_OK;
-    if (status != MYR_OK)
-        return status;
-    for (size_t i = 0; fits && from->has_raw_data && i < n; i++)
-        widen_raw(element, from->raw_data.data, i, *tensor);
-    if (fits && !from->has_raw_data)
-        widen_fields(from, *tensor);
-    if (fits)
-        return MYR_OK;
-    return myr_fail(MYR_ERR_FORMAT, "%s: tensor '%s' has not as many elements as its shape says; the file is damaged",
-                    path, name);
-}
-
 static myr_status take_initializers(reading *read, const Onnx__GraphProto *from)
 {
     for (size_t i = 0; i < from->n_initializer; i++) {
@@ -245,15 +113,16 @@ static myr_status take_initializers(reading *read, const Onnx__GraphProto *from)
         if (!name)
             return no_memory(read);
         if (name->is_made)
-            return myr_fail(MYR_ERR_FORMAT, "%s: weight '%s' is there twice", read->path, tensor->name);
+            return myr_fail(MYR_ERR_FORMAT, "%s: weight '%s' is there twice; the file is damaged", read->path,
+                            tensor->name);
         name->is_made = true;
         myr_tensor *constant;
-        myr_status status = take_tensor(read->path, tensor, &constant, &problem);
+        myr_status status = myr_onnx_take_tensor(&read->origin, tensor, &constant, &problem);
         if (status != MYR_OK)
             return status;
         read->graph->values[name->value].constant = constant;
         if (problem)
-            note_problem(read, "weights:", problem);
+            note_problem_of(read, "weights:", problem, tensor->name);
     }
     return MYR_OK;
 }
@@ -283,6 +152,12 @@ static int32_t declared_type(const Onnx__ValueInfoProto *info)
     return is_tensor ? info->type->tensor_type->elem_type : 0;
 }
 
+static bool has_too_many_dims(const Onnx__ValueInfoProto *info)
+{
+    return declared_type(info) != 0 && info->type->tensor_type->shape &&
+           info->type->tensor_type->shape->n_dim > MYR_TENSOR_MAX_RANK;
+}
+
 /* Inputs that are no weights: files of IR version 3 list both. */
 static myr_status take_inputs(reading *read, const Onnx__GraphProto *from)
 {
@@ -301,9 +176,13 @@ static myr_status take_inputs(reading *read, const Onnx__GraphProto *from)
             continue;
         name->is_made = true;
         int32_t type = declared_type(info);
-        if (type != ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT && type != ONNX__TENSOR_PROTO__DATA_TYPE__INT64)
-            note_problem(read, "inputs:", "element type other than float and int64");
-        graph->values[name->value].type = type == ONNX__TENSOR_PROTO__DATA_TYPE__INT64 ? MYR_TYPE_I64 : MYR_TYPE_F32;
+        const myr_element *element = myr_element_by_number(type);
+        if (!element)
+            note_problem_of(read, "inputs:", "element type other than float, half, double, bool and whole numbers",
+                            info->name);
+        if (has_too_many_dims(info))
+            note_problem_of(read, "inputs:", "more than 8 dimensions", info->name);
+        graph->values[name->value].type = element ? element->type : MYR_TYPE_F32;
         graph->values[name->value].shape = declared_shape(info);
         if (graph->n_inputs == 0 && graph->values[name->value].shape.rank > 0)
             graph->file_batch = graph->values[name->value].shape.dims[0];
@@ -376,7 +255,7 @@ static myr_status take_attribute(reading *read, const Onnx__AttributeProto *from
     case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSOR:
         to->type = from->t ? MYR_ATTRIBUTE_TENSOR : MYR_ATTRIBUTE_OTHER;
         if (from->t)
-            status = take_tensor(read->path, from->t, &tensor, &problem);
+            status = myr_onnx_take_tensor(&read->origin, from->t, &tensor, &problem);
         if (problem)
             note_problem(read, "constants:", problem);
         if (status == MYR_OK && !tensor)
@@ -386,6 +265,17 @@ static myr_status take_attribute(reading *read, const Onnx__AttributeProto *from
     default:
         to->type = MYR_ATTRIBUTE_OTHER;
         return MYR_OK;
+    }
+}
+
+/* Graphs that compute in another width of float are computed in f32, so that casts between widths do nothing. */
+static void widen_cast(myr_node *node)
+{
+    for (size_t i = 0; i < node->n_attributes; i++) {
+        myr_attribute *to = &node->attributes[i];
+        if (to->type == MYR_ATTRIBUTE_INT && strcmp(to->name, "to") == 0 && to->number > 0 && to->number <= INT32_MAX &&
+            myr_element_is_real((int)to->number))
+            to->number = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT;
     }
 }
 
@@ -444,7 +334,8 @@ static myr_status connect(reading *read, const Onnx__NodeProto *from, myr_node *
         if (!name)
             return no_memory(read);
         if (!name->is_made)
-            return myr_fail(MYR_ERR_FORMAT, "%s: node '%s' uses '%s' before it is made; the file is damaged",
+            return myr_fail(MYR_ERR_FORMAT,
+                            "%s: node '%s' uses '%s', which no node, input or weight makes; the file is damaged",
                             read->path, node->name, from->input[i]);
         node->inputs[i] = name->value;
     }
@@ -455,7 +346,8 @@ static myr_status connect(reading *read, const Onnx__NodeProto *from, myr_node *
         if (!name)
             return no_memory(read);
         if (name->is_made)
-            return myr_fail(MYR_ERR_FORMAT, "%s: '%s' is made twice; the file is damaged", read->path, from->output[i]);
+            return myr_fail(MYR_ERR_FORMAT, "%s: node '%s' makes '%s', which is there already; the file is damaged",
+                            read->path, node->name, from->output[i]);
         name->is_made = true;
         node->outputs[i] = name->value;
     }
@@ -479,9 +371,10 @@ static myr_status take_node(reading *read, const Onnx__NodeProto *from)
     const myr_operator *op = domain[0] == 0 || strcmp(domain, "ai.onnx") == 0 ? myr_operator_find(type) : NULL;
     myr_node *node;
     if (from->n_input > INT16_MAX || from->n_output > INT16_MAX)
-        return myr_fail(MYR_ERR_FORMAT, "%s: a node has %zu inputs", read->path, from->n_input);
-    myr_status status = myr_graph_add_node(read->graph, from->name && from->name[0] ? from->name : type,
-                                           (int)from->n_input, (int)from->n_output, &node);
+        return myr_fail(MYR_ERR_FORMAT, "%s: node '%s' has %zu inputs and %zu outputs, more than any has", read->path,
+                        myr_onnx_node_name(from), from->n_input, from->n_output);
+    myr_status status =
+        myr_graph_add_node(read->graph, myr_onnx_node_name(from), (int)from->n_input, (int)from->n_output, &node);
     if (status != MYR_OK)
         return status;
     node->attributes = myr_alloc(from->n_attribute, sizeof *node->attributes);
@@ -500,12 +393,24 @@ static myr_status take_node(reading *read, const Onnx__NodeProto *from)
         return MYR_OK;
     }
     node->op = op;
+    if (strcmp(type, "Cast") == 0)
+        widen_cast(node);
     if (!has_right_inputs(node))
         return myr_fail(MYR_ERR_FORMAT,
                         "%s: node '%s' (%s) has %d inputs and %d outputs, which are not its own; the file is damaged",
                         read->path, node->name, type, node->n_inputs, node->n_outputs);
     find_problems(read, node);
     return MYR_OK;
+}
+
+static myr_status take_nodes(reading *read, const Onnx__GraphProto *from)
+{
+    size_t *order;
+    myr_status status = myr_onnx_order(read->path, from, &order);
+    for (size_t i = 0; i < from->n_node && status == MYR_OK; i++)
+        status = take_node(read, from->node[order[i]]);
+    free(order);
+    return status;
 }
 
 static myr_status take_opset(reading *read, const Onnx__ModelProto *model)
@@ -535,8 +440,8 @@ static myr_status take_model(reading *read, const Onnx__ModelProto *model)
         status = take_initializers(read, model->graph);
     if (status == MYR_OK)
         status = take_inputs(read, model->graph);
-    for (size_t i = 0; i < model->graph->n_node && status == MYR_OK; i++)
-        status = take_node(read, model->graph->node[i]);
+    if (status == MYR_OK)
+        status = take_nodes(read, model->graph);
     if (status == MYR_OK)
         status = take_outputs(read, model->graph);
     if (status == MYR_OK && read->problems.size > 0)
@@ -544,41 +449,74 @@ static myr_status take_model(reading *read, const Onnx__ModelProto *model)
     return status;
 }
 
+static myr_status unpack(const reading *read, const void *bytes, size_t n_bytes, Onnx__ModelProto **model)
+{
+    size_t n_parts = MOST_PARTS;
+    *model = NULL;
+    myr_wire_fault fault = n_bytes > 0
+                               ? myr_wire_check(&onnx__model_proto__descriptor, bytes, n_bytes, MAX_NESTING, &n_parts)
+                               : MYR_WIRE_FINE;
+    if (fault == MYR_WIRE_DEEP)
+        return myr_fail(MYR_ERR_LIMIT, "%s: its messages are nested more than %d deep", read->path, MAX_NESTING);
+    if (fault == MYR_WIRE_MANY)
+        return myr_fail(MYR_ERR_LIMIT, "%s: it has more than %zu nodes, names and attributes", read->path, MOST_PARTS);
+    if (n_bytes == 0 || !(*model = onnx__model_proto__unpack(NULL, n_bytes, bytes)))
+        return myr_fail(MYR_ERR_FORMAT, "%s: no ONNX model, or a damaged one", read->path);
+    return MYR_OK;
+}
+
+/* The graph of a model, which is freed, as is what was needed for reading. status: MYR_OK where there is a model. */
+static myr_status finish(reading *read, Onnx__ModelProto *model, myr_status status, myr_graph **graph, char **producer)
+{
+    if (status == MYR_OK)
+        status = take_model(read, model);
+    if (status == MYR_OK) {
+        *producer = myr_strdup(model->producer_name ? model->producer_name : "");
+        status = *producer ? MYR_OK : no_memory(read);
+    }
+    if (read->origin.external) {
+        char digest[MYR_SHA256_TEXT];
+        myr_sha256_finish(read->origin.external, digest);
+        memcpy(read->graph->external_sha256, digest, sizeof digest);
+    }
+    tdestroy(read->names, free);
+    myr_buffer_free(&read->problems);
+    if (model)
+        onnx__model_proto__free_unpacked(model, NULL);
+    if (status == MYR_OK)
+        *graph = read->graph;
+    else
+        myr_graph_free(read->graph);
+    return status;
+}
+
+myr_status myr_onnx_parse(const char *name, const void *bytes, size_t n_bytes, myr_graph **graph, char **producer)
+{
+    reading read = {.path = name, .origin = {.path = name}};
+    Onnx__ModelProto *model;
+    *graph = NULL;
+    *producer = NULL;
+    myr_status status = unpack(&read, bytes, n_bytes, &model);
+    return finish(&read, model, status, graph, producer);
+}
+
 myr_status myr_onnx_read(const char *path, myr_graph **graph, char **producer)
 {
-    reading read = {.path = path};
+    reading read = {.path = path, .origin = {.path = path, .is_file = true}};
+    Onnx__ModelProto *model = NULL;
     myr_buffer bytes = {0};
     *graph = NULL;
     *producer = NULL;
     myr_status status = myr_file_read(path, MAX_FILE_BYTES, &bytes);
-    if (status != MYR_OK)
-        return status;
-    const uint8_t *data = (const uint8_t *)bytes.data;
-    Onnx__ModelProto *model = NULL;
-    if (bytes.size > 0 && !myr_wire_is_shallow(&onnx__model_proto__descriptor, data, bytes.size, MAX_NESTING))
-        status = myr_fail(MYR_ERR_LIMIT, "%s: its messages are nested more than %d deep", path, MAX_NESTING);
-    else if (bytes.size == 0 || !(model = onnx__model_proto__unpack(NULL, bytes.size, data)))
-        status = myr_fail(MYR_ERR_FORMAT, "%s: no ONNX model, or a damaged one", path);
-    myr_buffer_free(&bytes);
     if (status == MYR_OK)
-        status = take_model(&read, model);
-    if (status == MYR_OK) {
-        *producer = myr_strdup(model->producer_name ? model->producer_name : "");
-        status = *producer ? MYR_OK : no_memory(&read);
-    }
-    tdestroy(read.names, free);
-    myr_buffer_free(&read.problems);
-    if (model)
-        onnx__model_proto__free_unpacked(model, NULL);
-    if (status == MYR_OK)
-        *graph = read.graph;
-    else
-        myr_graph_free(read.graph);
-    return status;
+        status = unpack(&read, bytes.data, bytes.size, &model);
+    myr_buffer_free(&bytes); /* what is large stands in the model now */
+    return finish(&read, model, status, graph, producer);
 }
 
 myr_status myr_onnx_read_tensor(const char *path, myr_tensor **tensor)
 {
+    myr_onnx_origin origin = {.path = path};
     myr_buffer bytes = {0};
     const char *problem = NULL;
     *tensor = NULL;
@@ -589,7 +527,7 @@ myr_status myr_onnx_read_tensor(const char *path, myr_tensor **tensor)
     myr_buffer_free(&bytes);
     if (!from)
         return myr_fail(MYR_ERR_FORMAT, "%s: no ONNX tensor, or a damaged one", path);
-    status = take_tensor(path, from, tensor, &problem);
+    status = myr_onnx_take_tensor(&origin, from, tensor, &problem);
     if (problem)
         status = myr_fail(MYR_ERR_UNSUPPORTED, "%s: %s", path, problem);
     onnx__tensor_proto__free_unpacked(from, NULL);

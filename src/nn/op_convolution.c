@@ -22,42 +22,48 @@ static myr_status infer(const myr_operation *operation)
     myr_window window;
     if (input->type != MYR_TYPE_F32 || weights->type != MYR_TYPE_F32 || (bias && bias->type != MYR_TYPE_F32))
         return myr_operation_fail(operation, MYR_ERR_UNSUPPORTED, "only 32-bit floats can be convolved");
-    if (input->shape.rank != 4 || weights->shape.rank != 4)
-        return myr_operation_fail(operation, MYR_ERR_UNSUPPORTED,
-                                  "only convolutions over two dimensions are supported");
+    if (weights->shape.rank != input->shape.rank)
+        return myr_operation_fail(operation, MYR_ERR_FORMAT, "input and weights differ in rank");
     myr_status status = myr_window_resolve(operation->node, &input->shape, weights->shape.dims + 2, &window);
     if (status != MYR_OK)
         return status;
     const myr_attribute *kernel = myr_node_attribute(operation->node, "kernel_shape");
-    if (kernel && (kernel->n != 2 || kernel->numbers[0] != window.kernel[0] || kernel->numbers[1] != window.kernel[1]))
+    if (kernel && (kernel->n != (size_t)window.n ||
+                   memcmp(kernel->numbers, window.kernel, kernel->n * sizeof *kernel->numbers) != 0))
         return myr_operation_fail(operation, MYR_ERR_FORMAT, "kernel_shape is not the shape of the weights");
     int64_t n_out = weights->shape.dims[0];
     if (group < 1 || group > INT32_MAX || weights->shape.dims[1] > INT32_MAX || n_out % group != 0 ||
         input->shape.dims[1] != weights->shape.dims[1] * group ||
         (bias && (bias->shape.rank != 1 || bias->shape.dims[0] != n_out)))
         return myr_operation_fail(operation, MYR_ERR_FORMAT, "channels of input, weights and bias do not fit together");
-    myr_operation_shape(operation, 0, MYR_TYPE_F32,
-                        &(myr_shape){.rank = 4, .dims = {input->shape.dims[0], n_out, window.out[0], window.out[1]}});
+    myr_shape shape = {.rank = input->shape.rank, .dims = {input->shape.dims[0], n_out}};
+    memcpy(shape.dims + 2, window.out, (size_t)window.n * sizeof *window.out);
+    myr_operation_shape(operation, 0, MYR_TYPE_F32, &shape);
     return MYR_OK;
 }
 
-/* One output cell: all input channels of the group under the window at (y, x). */
-static double cell(const float *input, const float *weights, int64_t n_channels, const myr_window *window, int64_t y,
-                   int64_t x)
+/* The input's place along dimension d for an output's and a kernel's; false outside. */
+static bool source_place(const myr_window *window, int d, int64_t out, int64_t kernel, int64_t *in)
+{
+    *in = out * window->stride[d] + kernel * window->dilation[d] - window->pad_begin[d];
+    return *in >= 0 && *in < window->in[d];
+}
+
+/* One output cell: all input channels of the group under the window (three dimensions) at place. */
+static double cell(const float *input, const float *weights, int64_t n_channels, const myr_window *window,
+                   const int64_t place[3])
 {
     double sum = 0;
-    for (int64_t c = 0; c < n_channels; c++) {
-        for (int64_t ky = 0; ky < window->kernel[0]; ky++) {
-            int64_t iy = y * window->stride[0] + ky * window->dilation[0] - window->pad_begin[0];
-            if (iy < 0 || iy >= window->in[0])
-                continue;
-            for (int64_t kx = 0; kx < window->kernel[1]; kx++) {
-                int64_t ix = x * window->stride[1] + kx * window->dilation[1] - window->pad_begin[1];
-                if (ix >= 0 && ix < window->in[1])
-                    sum += (double)input[(c * window->in[0] + iy) * window->in[1] + ix] *
-                           (double)weights[(c * window->kernel[0] + ky) * window->kernel[1] + kx];
-            }
-        }
+    int64_t iz, iy, ix;
+    for (int64_t row = 0; row < n_channels * window->kernel[0] * window->kernel[1]; row++) {
+        int64_t c = row / (window->kernel[0] * window->kernel[1]), kz = row / window->kernel[1] % window->kernel[0];
+        if (!source_place(window, 0, place[0], kz, &iz) ||
+            !source_place(window, 1, place[1], row % window->kernel[1], &iy))
+            continue;
+        const float *line = input + ((c * window->in[0] + iz) * window->in[1] + iy) * window->in[2];
+        for (int64_t kx = 0; kx < window->kernel[2]; kx++)
+            if (source_place(window, 2, place[2], kx, &ix))
+                sum += (double)line[ix] * (double)weights[row * window->kernel[2] + kx];
     }
     return sum;
 }
@@ -72,7 +78,11 @@ static myr_status compute(const myr_operation *operation)
     myr_status status = myr_window_resolve(operation->node, &input->shape, weights->shape.dims + 2, &window);
     if (status != MYR_OK)
         return status;
-    int64_t in_plane = window.in[0] * window.in[1], kernel_size = n_in * window.kernel[0] * window.kernel[1];
+    window = myr_window_deepen(&window);
+    int64_t in_plane = window.in[0] * window.in[1] * window.in[2],
+            kernel_size = n_in * window.kernel[0] * window.kernel[1] * window.kernel[2];
+    const myr_shape cells = {.rank = 3, .dims = {window.out[0], window.out[1], window.out[2]}};
+    size_t n_cells = myr_shape_count(&cells);
     float *out = operation->out[0].data;
     for (int64_t n = 0; n < shape->dims[0]; n++) {
         for (int64_t o = 0; o < n_out; o++) {
@@ -80,9 +90,9 @@ static myr_status compute(const myr_operation *operation)
                 (const float *)input->data + (n * input->shape.dims[1] + o / out_a_group * n_in) * in_plane;
             const float *kernel = (const float *)weights->data + o * kernel_size;
             double offset = bias ? (double)((const float *)bias->data)[o] : 0;
-            for (int64_t y = 0; y < window.out[0]; y++)
-                for (int64_t x = 0; x < window.out[1]; x++)
-                    *out++ = (float)(cell(channels, kernel, n_in, &window, y, x) + offset);
+            int64_t place[3] = {0};
+            for (size_t i = 0; i < n_cells; i++, myr_shape_next(&cells, place))
+                *out++ = (float)(cell(channels, kernel, n_in, &window, place) + offset);
         }
     }
     return MYR_OK;

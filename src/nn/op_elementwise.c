@@ -6,40 +6,46 @@
 #include <math.h>
 #include <string.h>
 
-/* Clip's bounds: attributes before operator set 11, inputs since. */
-static bool clip_bounds(const myr_operation *operation, float *low, float *high)
-{
-    const myr_tensor *least = myr_operation_input(operation, 1), *most = myr_operation_input(operation, 2);
-    *low = myr_node_float(operation->node, "min", -INFINITY);
-    *high = myr_node_float(operation->node, "max", INFINITY);
-    if ((least && !least->data) || (most && !most->data))
-        return false;
-    if (least)
-        *low = *(const float *)least->data;
-    if (most)
-        *high = *(const float *)most->data;
-    return true;
-}
-
 static myr_status infer_unary(const myr_operation *operation)
 {
-    if (operation->in[0]->type != MYR_TYPE_F32)
-        return myr_operation_fail(operation, MYR_ERR_UNSUPPORTED, "only 32-bit floats are supported");
     myr_operation_shape(operation, 0, MYR_TYPE_F32, &operation->in[0]->shape);
+    return myr_operation_floats(operation, 1);
+}
+
+/* Relu and Clip know whole numbers too. */
+static myr_status infer_bounded(const myr_operation *operation)
+{
+    for (int i = 1; i <= 2; i++) {
+        const myr_tensor *bound = myr_operation_input(operation, i);
+        if (bound && (bound->type != operation->in[0]->type || myr_shape_count(&bound->shape) != 1))
+            return myr_operation_fail(operation, MYR_ERR_UNSUPPORTED,
+                                      "bounds must be single numbers of the input's type");
+    }
+    myr_operation_shape(operation, 0, operation->in[0]->type, &operation->in[0]->shape);
     return MYR_OK;
 }
 
-static myr_status infer_clip(const myr_operation *operation)
+/* Clip's bounds: attributes before operator set 11, inputs since. */
+static void clip_bounds(const myr_operation *operation, float *low, float *high)
 {
-    float low, high;
-    for (int i = 1; i <= 2; i++) {
-        const myr_tensor *bound = myr_operation_input(operation, i);
-        if (bound && (bound->type != MYR_TYPE_F32 || myr_shape_count(&bound->shape) != 1))
-            return myr_operation_fail(operation, MYR_ERR_UNSUPPORTED, "bounds must be single 32-bit floats");
+    const myr_tensor *least = myr_operation_input(operation, 1), *most = myr_operation_input(operation, 2);
+    *low = least ? *(const float *)least->data : myr_node_float(operation->node, "min", -INFINITY);
+    *high = most ? *(const float *)most->data : myr_node_float(operation->node, "max", INFINITY);
+}
+
+/* Relu or Clip of whole numbers. */
+static void bound_numbers(const myr_operation *operation)
+{
+    const myr_tensor *least = myr_operation_input(operation, 1), *most = myr_operation_input(operation, 2);
+    bool relu = operation->node->op->kind == MYR_KIND_RELU;
+    int64_t low = relu ? 0 : least ? *(const int64_t *)least->data : INT64_MIN;
+    int64_t high = most ? *(const int64_t *)most->data : INT64_MAX;
+    size_t n = myr_shape_count(&operation->out[0].shape);
+    for (size_t i = 0; i < n; i++) {
+        int64_t x = ((const int64_t *)operation->in[0]->data)[i];
+        x = x < low ? low : x;
+        ((int64_t *)operation->out[0].data)[i] = x > high ? high : x;
     }
-    if (!clip_bounds(operation, &low, &high))
-        return myr_operation_fail(operation, MYR_ERR_UNSUPPORTED, "bounds must be constants");
-    return infer_unary(operation);
 }
 
 static float sigmoid(float x)
@@ -73,8 +79,12 @@ static myr_status compute_unary(const myr_operation *operation)
     const float *in = operation->in[0]->data;
     float *out = operation->out[0].data, low = 0, high = 0, slope = myr_node_float(node, "alpha", 0.01f);
     size_t n = myr_shape_count(&operation->out[0].shape);
-    if (which == CLIP && !clip_bounds(operation, &low, &high))
-        return myr_operation_fail(operation, MYR_ERR_INTERNAL, "bounds are missing");
+    if (operation->in[0]->type == MYR_TYPE_I64) {
+        bound_numbers(operation);
+        return MYR_OK;
+    }
+    if (which == CLIP)
+        clip_bounds(operation, &low, &high);
     for (size_t i = 0; i < n; i++) {
         float x = in[i];
         switch (which) {
@@ -116,48 +126,47 @@ static myr_status compute_unary(const myr_operation *operation)
     return MYR_OK;
 }
 
+/* Before operator set 7 the second side could say where its dimensions lie in the first one's. */
+static const char *refuse_binary(const myr_node *node, int64_t opset)
+{
+    bool placed = myr_node_attribute(node, "axis") || myr_node_attribute(node, "broadcast");
+    return placed && opset >= 7 ? "attributes of operator sets before 7" : NULL;
+}
+
+/* The second side's shape, aligned at its last dimension. */
+static bool second_shape(const myr_operation *operation, myr_shape *shape)
+{
+    int axis;
+    *shape = operation->in[1]->shape;
+    if (!myr_node_attribute(operation->node, "axis"))
+        return true;
+    int rank = operation->in[0]->shape.rank;
+    if (!myr_axis_resolve(myr_node_int(operation->node, "axis", 0), rank, &axis) || axis + shape->rank > rank)
+        return false;
+    while (axis + shape->rank < rank)
+        shape->dims[shape->rank++] = 1;
+    return true;
+}
+
 static myr_status infer_binary(const myr_operation *operation)
 {
     const myr_tensor *a = operation->in[0], *b = operation->in[1];
-    myr_shape shape = {.rank = a->shape.rank > b->shape.rank ? a->shape.rank : b->shape.rank};
-    if (a->type != b->type)
+    myr_shape shape = a->shape, other;
+    if (a->type != b->type && operation->node->op->name[0] != 'P')
         return myr_operation_fail(operation, MYR_ERR_UNSUPPORTED, "both sides must have one element type");
-    for (int i = 1; i <= shape.rank; i++) {
-        int64_t x = i <= a->shape.rank ? a->shape.dims[a->shape.rank - i] : 1;
-        int64_t y = i <= b->shape.rank ? b->shape.dims[b->shape.rank - i] : 1;
-        if (x != y && x != 1 && y != 1) {
-            char left[96], right[96];
-            return myr_fail(MYR_ERR_FORMAT, "node '%s' (%s): shapes %s and %s do not fit together",
-                            operation->node->name, operation->node->op->name,
-                            myr_shape_text(&a->shape, left, sizeof left),
-                            myr_shape_text(&b->shape, right, sizeof right));
-        }
-        shape.dims[shape.rank - i] = x == 1 ? y : x;
+    if (!second_shape(operation, &other) || !myr_shape_broadcast(&other, &shape)) {
+        char left[96], right[96];
+        return myr_fail(MYR_ERR_FORMAT, "node '%s' (%s): shapes %s and %s do not fit together", operation->node->name,
+                        operation->node->op->name, myr_shape_text(&a->shape, left, sizeof left),
+                        myr_shape_text(&b->shape, right, sizeof right));
     }
     myr_operation_shape(operation, 0, a->type, &shape);
     return MYR_OK;
 }
 
-static myr_status pair_floats(char which, float x, float y, float *result)
+static float pair_floats(char which, float x, float y)
 {
-    switch (which) {
-    case 'A':
-        *result = x + y;
-        break;
-    case 'S':
-        *result = x - y;
-        break;
-    case 'M':
-        *result = x * y;
-        break;
-    case 'D':
-        *result = x / y;
-        break;
-    default:
-        *result = powf(x, y);
-        break;
-    }
-    return MYR_OK;
+    return which == 'A' ? x + y : which == 'S' ? x - y : which == 'M' ? x * y : x / y;
 }
 
 /* Shapes computed in a graph; overflow wraps, and the result is then refused as a shape. */
@@ -173,73 +182,67 @@ static myr_status pair_numbers(char which, int64_t x, int64_t y, int64_t *result
     case 'M':
         *result = (int64_t)((uint64_t)x * (uint64_t)y);
         return MYR_OK;
-    case 'D':
+    default:
         if (y == 0 || (x == INT64_MIN && y == -1))
             return myr_fail(MYR_ERR_FORMAT, "a whole number is divided by 0");
         *result = x / y;
         return MYR_OK;
-    default:
-        return myr_fail(MYR_ERR_UNSUPPORTED, "powers of whole numbers are not supported");
     }
 }
 
-/* Elements from one place to the next along each dimension of the output; 0 where the input is stretched. */
-static void find_strides(const myr_shape *in, const myr_shape *out, size_t *strides)
+/* Powers: the result has the type of the base, whatever the exponent's. */
+static void compute_power(const myr_operation *operation, myr_walk *walk)
 {
-    size_t stride = 1;
-    for (int i = 1; i <= out->rank; i++) {
-        int64_t dim = i <= in->rank ? in->dims[in->rank - i] : 1;
-        strides[out->rank - i] = dim == 1 ? 0 : stride;
-        stride *= (size_t)dim;
-    }
+    const myr_tensor *a = operation->in[0], *b = operation->in[1];
+    size_t n = myr_shape_count(walk->shape);
+    for (size_t i = 0; i < n; i++, myr_walk_step(walk))
+        myr_tensor_put_real(&operation->out[0], i,
+                            pow(myr_tensor_real(a, walk->at[0]), myr_tensor_real(b, walk->at[1])));
 }
 
 static myr_status compute_binary(const myr_operation *operation)
 {
     const myr_tensor *a = operation->in[0], *b = operation->in[1];
-    const myr_shape *shape = &operation->out[0].shape;
-    size_t a_strides[MYR_TENSOR_MAX_RANK], b_strides[MYR_TENSOR_MAX_RANK], n = myr_shape_count(shape), at_a = 0,
-                                                                           at_b = 0;
-    int64_t place[MYR_TENSOR_MAX_RANK] = {0};
+    size_t n = myr_shape_count(&operation->out[0].shape);
     char which = operation->node->op->name[0];
     myr_status status = MYR_OK;
-    find_strides(&a->shape, shape, a_strides);
-    find_strides(&b->shape, shape, b_strides);
-    for (size_t i = 0; i < n && status == MYR_OK; i++) {
+    myr_shape other;
+    myr_walk walk;
+    if (!second_shape(operation, &other))
+        return myr_operation_fail(operation, MYR_ERR_INTERNAL, "axis is out of range");
+    myr_walk_begin(&walk, &operation->out[0].shape);
+    myr_walk_add(&walk, &a->shape);
+    myr_walk_add(&walk, &other);
+    if (which == 'P') {
+        compute_power(operation, &walk);
+        return MYR_OK;
+    }
+    for (size_t i = 0; i < n && status == MYR_OK; i++, myr_walk_step(&walk)) {
         if (a->type == MYR_TYPE_F32)
-            status = pair_floats(which, ((const float *)a->data)[at_a], ((const float *)b->data)[at_b],
-                                 (float *)operation->out[0].data + i);
+            ((float *)operation->out[0].data)[i] =
+                pair_floats(which, ((const float *)a->data)[walk.at[0]], ((const float *)b->data)[walk.at[1]]);
         else
-            status = pair_numbers(which, ((const int64_t *)a->data)[at_a], ((const int64_t *)b->data)[at_b],
+            status = pair_numbers(which, ((const int64_t *)a->data)[walk.at[0]], ((const int64_t *)b->data)[walk.at[1]],
                                   (int64_t *)operation->out[0].data + i);
-        for (int d = shape->rank - 1; d >= 0; d--) {
-            at_a += a_strides[d];
-            at_b += b_strides[d];
-            if (++place[d] < shape->dims[d])
-                break;
-            at_a -= a_strides[d] * (size_t)shape->dims[d];
-            at_b -= b_strides[d] * (size_t)shape->dims[d];
-            place[d] = 0;
-        }
     }
     return status;
 }
 
 const myr_operator myr_elementwise_operators[] = {
-    {"Relu", MYR_KIND_RELU, 1, 1, 1, "", NULL, infer_unary, compute_unary},
-    {"Clip", MYR_KIND_CLIP, 1, 3, 1, "min:float max:float ", NULL, infer_clip, compute_unary},
+    {"Relu", MYR_KIND_RELU, 1, 1, 1, "", NULL, infer_bounded, compute_unary},
+    {"Clip", MYR_KIND_CLIP, 1, 3, 1, "min:float max:float ", NULL, infer_bounded, compute_unary},
     {"Sigmoid", MYR_KIND_SIGMOID, 1, 1, 1, "", NULL, infer_unary, compute_unary},
     {"Tanh", MYR_KIND_OTHER, 1, 1, 1, "", NULL, infer_unary, compute_unary},
     {"Erf", MYR_KIND_OTHER, 1, 1, 1, "", NULL, infer_unary, compute_unary},
     {"Exp", MYR_KIND_OTHER, 1, 1, 1, "", NULL, infer_unary, compute_unary},
     {"Sqrt", MYR_KIND_OTHER, 1, 1, 1, "", NULL, infer_unary, compute_unary},
     {"HardSigmoid", MYR_KIND_OTHER, 1, 1, 1, "alpha:float beta:float ", NULL, infer_unary, compute_unary},
-    {"HardSwish", MYR_KIND_OTHER, 1, 1, 1, "", NULL, infer_unary, compute_unary},
+    {"HardSwish", MYR_KIND_HARD_SWISH, 1, 1, 1, "", NULL, infer_unary, compute_unary},
     {"LeakyRelu", MYR_KIND_OTHER, 1, 1, 1, "alpha:float ", NULL, infer_unary, compute_unary},
-    {"Add", MYR_KIND_ADD, 2, 2, 1, "", NULL, infer_binary, compute_binary},
-    {"Sub", MYR_KIND_OTHER, 2, 2, 1, "", NULL, infer_binary, compute_binary},
-    {"Mul", MYR_KIND_MUL, 2, 2, 1, "", NULL, infer_binary, compute_binary},
-    {"Div", MYR_KIND_OTHER, 2, 2, 1, "", NULL, infer_binary, compute_binary},
-    {"Pow", MYR_KIND_OTHER, 2, 2, 1, "", NULL, infer_binary, compute_binary},
+    {"Add", MYR_KIND_ADD, 2, 2, 1, "axis:int broadcast:int ", refuse_binary, infer_binary, compute_binary},
+    {"Sub", MYR_KIND_OTHER, 2, 2, 1, "axis:int broadcast:int ", refuse_binary, infer_binary, compute_binary},
+    {"Mul", MYR_KIND_MUL, 2, 2, 1, "axis:int broadcast:int ", refuse_binary, infer_binary, compute_binary},
+    {"Div", MYR_KIND_OTHER, 2, 2, 1, "axis:int broadcast:int ", refuse_binary, infer_binary, compute_binary},
+    {"Pow", MYR_KIND_OTHER, 2, 2, 1, "axis:int broadcast:int ", refuse_binary, infer_binary, compute_binary},
     {0},
 };

@@ -77,8 +77,9 @@ static myr_status infer_reshape(const myr_operation *operation)
         shape.dims[open] = (int64_t)(n_in / n_rest);
     if (myr_shape_count(&shape) != n_in) {
         char from[96], to[96];
-        return myr_fail(MYR_ERR_FORMAT, "node '%s' (Reshape): %s cannot become %s", operation->node->name,
-                        myr_shape_text(in, from, sizeof from), myr_shape_text(&shape, to, sizeof to));
+        return myr_fail(MYR_ERR_FORMAT, "node '%s' (Reshape): %s cannot become %s%s", operation->node->name,
+                        myr_shape_text(in, from, sizeof from), myr_shape_text(&shape, to, sizeof to),
+                        bound ? "; the file was exported for another batch: export it with its batch left open" : "");
     }
     myr_operation_shape(operation, 0, operation->in[0]->type, &shape);
     return MYR_OK;
@@ -232,41 +233,59 @@ static const char *refuse_pad(const myr_node *node, int64_t opset)
 {
     (void)opset;
     const char *mode = myr_node_text(node, "mode", "constant");
-    if (strcmp(mode, "constant") != 0 && strcmp(mode, "reflect") != 0 && strcmp(mode, "edge") != 0)
-        return "a mode other than constant, reflect, edge";
-    return node->n_inputs > 3 && node->inputs[3] >= 0 ? "the input axes" : NULL;
+    if (strcmp(mode, "constant") != 0 && strcmp(mode, "reflect") != 0 && strcmp(mode, "edge") != 0 &&
+        strcmp(mode, "wrap") != 0)
+        return "a mode other than constant, reflect, edge, wrap";
+    return NULL;
 }
 
-/* Cells before and after each dimension; negative ones cut. */
-static const int64_t *find_pads(const myr_operation *operation, bool *known)
+/* Cells before (rank) and after (rank) each dimension; negative ones cut. */
+static myr_status find_pads(const myr_operation *operation, int64_t *pads)
 {
-    size_t n;
-    const int64_t *pads = myr_operation_list(operation, "pads", 1, &n, known);
-    return pads && n == 2 * (size_t)operation->in[0]->shape.rank ? pads : NULL;
+    int rank = operation->in[0]->shape.rank;
+    const int64_t *given, *axes;
+    size_t n, n_axes;
+    myr_status status = myr_operation_constants(operation, "pads", 1, "pads", &given, &n);
+    if (status == MYR_OK)
+        status = myr_operation_constants(operation, "", 3, "axes", &axes, &n_axes);
+    if (status != MYR_OK)
+        return status;
+    n_axes = axes ? n_axes : (size_t)rank;
+    memset(pads, 0, 2 * (size_t)rank * sizeof *pads);
+    bool fits = given && n == 2 * n_axes;
+    for (size_t i = 0; i < n_axes && fits; i++) {
+        int axis;
+        fits = myr_axis_resolve(axes ? axes[i] : (int64_t)i, rank, &axis);
+        for (int side = 0; side < 2 && fits; side++) {
+            int64_t cells = given[i + (size_t)side * n_axes];
+            fits = cells > -INT32_MAX && cells < INT32_MAX;
+            pads[axis + side * rank] = cells;
+        }
+    }
+    return fits ? MYR_OK : myr_operation_fail(operation, MYR_ERR_FORMAT, "pads are missing or do not fit the input");
 }
 
 static myr_status infer_pad(const myr_operation *operation)
 {
-    bool known;
-    const myr_shape *in = &operation->in[0]->shape;
-    const int64_t *pads = find_pads(operation, &known);
-    const myr_tensor *filling = myr_operation_input(operation, 2);
+    const myr_tensor *in = operation->in[0], *filling = myr_operation_input(operation, 2);
+    int64_t pads[2 * MYR_TENSOR_MAX_RANK];
     bool reflect = strcmp(myr_node_text(operation->node, "mode", "constant"), "reflect") == 0;
-    myr_shape shape = {.rank = in->rank};
-    if (!known || (filling && !filling->data))
-        return myr_operation_fail(operation, MYR_ERR_UNSUPPORTED, "pads and value must be constants");
-    if (!pads || operation->in[0]->type != MYR_TYPE_F32 ||
-        (filling && (filling->type != MYR_TYPE_F32 || myr_shape_count(&filling->shape) != 1)))
-        return myr_operation_fail(operation, MYR_ERR_FORMAT, "pads are missing or do not fit the input");
-    for (int i = 0; i < in->rank; i++) {
-        int64_t before = pads[i], after = pads[i + in->rank];
-        bool fits = before > -INT32_MAX && before < INT32_MAX && after > -INT32_MAX && after < INT32_MAX;
-        shape.dims[i] = fits ? in->dims[i] + before + after : -1;
-        fits = fits && shape.dims[i] >= 0 && (!reflect || (before < in->dims[i] && after < in->dims[i]));
+    bool wraps = myr_node_text(operation->node, "mode", "constant")[0] != 'c';
+    myr_shape shape = {.rank = in->shape.rank};
+    myr_status status = find_pads(operation, pads);
+    if (status != MYR_OK)
+        return status;
+    if (filling && (filling->type != in->type || myr_shape_count(&filling->shape) != 1))
+        return myr_operation_fail(operation, MYR_ERR_FORMAT, "the value is not one number of the input's type");
+    for (int i = 0; i < shape.rank; i++) {
+        int64_t before = pads[i], after = pads[i + shape.rank], dim = in->shape.dims[i];
+        shape.dims[i] = dim + before + after;
+        bool fits = shape.dims[i] >= 0 && (!reflect || (before < dim && after < dim)) &&
+                    (!wraps || dim > 0 || shape.dims[i] == 0);
         if (!fits)
             return myr_operation_fail(operation, MYR_ERR_FORMAT, "pads make no sense for the input");
     }
-    myr_operation_shape(operation, 0, MYR_TYPE_F32, &shape);
+    myr_operation_shape(operation, 0, in->type, &shape);
     return MYR_OK;
 }
 
@@ -278,6 +297,8 @@ static int64_t pad_source(int64_t i, int64_t before, int64_t length, char mode)
         return from;
     if (mode == 'c' || length == 0)
         return -1;
+    if (mode == 'w')
+        return (from % length + length) % length;
     if (mode == 'e')
         return from < 0 ? 0 : length - 1;
     return from < 0 ? -from : 2 * (length - 1) - from;
@@ -285,25 +306,26 @@ static int64_t pad_source(int64_t i, int64_t before, int64_t length, char mode)
 
 static myr_status compute_pad(const myr_operation *operation)
 {
-    bool known;
     const myr_shape *in = &operation->in[0]->shape, *out = &operation->out[0].shape;
-    const int64_t *pads = find_pads(operation, &known);
     const myr_tensor *filling = myr_operation_input(operation, 2);
-    float value = filling ? *(const float *)filling->data : myr_node_float(operation->node, "value", 0);
+    int64_t place[MYR_TENSOR_MAX_RANK] = {0}, pads[2 * MYR_TENSOR_MAX_RANK], number = 0;
+    float real = myr_node_float(operation->node, "value", 0);
     char mode = myr_node_text(operation->node, "mode", "constant")[0];
-    int64_t place[MYR_TENSOR_MAX_RANK] = {0};
-    size_t n = myr_shape_count(out);
-    for (size_t i = 0; i < n; i++) {
+    size_t n = myr_shape_count(out), size = myr_type_bytes(operation->out[0].type);
+    const void *value = filling                                  ? filling->data
+                        : operation->out[0].type == MYR_TYPE_F32 ? (const void *)&real
+                                                                 : (const void *)&number;
+    myr_status status = find_pads(operation, pads);
+    for (size_t i = 0; i < n && status == MYR_OK; i++, myr_shape_next(out, place)) {
         int64_t at = 0;
         for (int d = 0; d < out->rank && at >= 0; d++) {
             int64_t from = pad_source(place[d], pads[d], in->dims[d], mode);
             at = from < 0 ? -1 : at * in->dims[d] + from;
         }
-        ((float *)operation->out[0].data)[i] = at < 0 ? value : ((const float *)operation->in[0]->data)[at];
-        for (int d = out->rank - 1; d >= 0 && ++place[d] == out->dims[d]; d--)
-            place[d] = 0;
+        memcpy((char *)operation->out[0].data + i * size,
+               at < 0 ? value : (const char *)operation->in[0]->data + (size_t)at * size, size);
     }
-    return MYR_OK;
+    return status;
 }
 
 const myr_operator myr_layout_operators[] = {

@@ -160,7 +160,8 @@ static myr_status compute_matmul(const myr_operation *operation)
 }
 
 const myr_operator myr_matrix_operators[] = {
-    {"Gemm", MYR_KIND_GEMM, 2, 3, 1, "alpha:float beta:float transA:int transB:int ", NULL, infer_gemm, compute_gemm},
+    {"Gemm", MYR_KIND_GEMM, 2, 3, 1, "alpha:float beta:float broadcast:int transA:int transB:int ", NULL, infer_gemm,
+     compute_gemm},
     {"MatMul", MYR_KIND_MATMUL, 2, 2, 1, "", NULL, infer_matmul, compute_matmul},
     {0},
 };

@@ -1,6 +1,6 @@
 /*
  * Operators that look at more than one element to scale one: BatchNormalization,
- * LayerNormalization, Softmax, ReduceMean.
+ * LayerNormalization, Softmax, LogSoftmax, Hardmax.
  */
 #include "nn/operator.h"
 
@@ -8,7 +8,8 @@
 
 static const char *refuse_training(const myr_node *node, int64_t opset)
 {
-    (void)opset;
+    if (opset < 7 && myr_node_int(node, "is_test", 0) == 0)
+        return "is_test 0";
     if (myr_node_int(node, "training_mode", 0) != 0)
         return "training_mode 1";
     if (myr_node_int(node, "spatial", 1) != 1)
@@ -51,16 +52,6 @@ static myr_status compute_batch(const myr_operation *operation)
     return MYR_OK;
 }
 
-/* A shape seen as (outer, length, inner) around an axis. */
-static void split_at(const myr_shape *shape, int first, int last, size_t *outer, size_t *length, size_t *inner)
-{
-    *outer = *length = *inner = 1;
-    for (int i = 0; i < shape->rank; i++) {
-        size_t *part = i < first ? outer : i < last ? length : inner;
-        *part *= (size_t)shape->dims[i];
-    }
-}
-
 /* Before operator set 13 the axis and all behind it are one row; since, the axis alone. */
 static bool softmax_axes(const myr_operation *operation, int *first, int *last)
 {
@@ -87,9 +78,10 @@ static myr_status compute_softmax(const myr_operation *operation)
 {
     int first, last;
     size_t outer, length, inner;
+    bool logarithm = operation->node->op->kind != MYR_KIND_SOFTMAX;
     if (!softmax_axes(operation, &first, &last))
         return myr_operation_fail(operation, MYR_ERR_INTERNAL, "axis is out of range");
-    split_at(&operation->out[0].shape, first, last, &outer, &length, &inner);
+    myr_shape_split(&operation->out[0].shape, first, last, &outer, &length, &inner);
     for (size_t row = 0; row < outer * inner; row++) {
         size_t at = row / inner * length * inner + row % inner;
         const float *in = (const float *)operation->in[0]->data + at;
@@ -99,80 +91,30 @@ static myr_status compute_softmax(const myr_operation *operation)
             highest = in[i * inner] > highest ? in[i * inner] : highest;
         for (size_t i = 0; i < length; i++)
             sum += exp((double)in[i * inner] - (double)highest);
-        for (size_t i = 0; i < length; i++)
-            out[i * inner] = (float)(exp((double)in[i * inner] - (double)highest) / sum);
-    }
-    return MYR_OK;
-}
-
-/* reduced[i]: dimension i is averaged away. */
-static myr_status reduced_axes(const myr_operation *operation, bool reduced[MYR_TENSOR_MAX_RANK])
-{
-    size_t n;
-    bool known;
-    int rank = operation->in[0]->shape.rank;
-    const int64_t *axes = myr_operation_list(operation, "axes", 1, &n, &known);
-    if (!known)
-        return myr_operation_fail(operation, MYR_ERR_UNSUPPORTED, "axes must be constants");
-    bool all = n == 0 && myr_node_int(operation->node, "noop_with_empty_axes", 0) == 0;
-    for (int i = 0; i < rank; i++)
-        reduced[i] = all;
-    for (size_t i = 0; i < n; i++) {
-        int axis;
-        if (!myr_axis_resolve(axes[i], rank, &axis))
-            return myr_operation_fail(operation, MYR_ERR_FORMAT, "an axis is out of range");
-        reduced[axis] = true;
-    }
-    return MYR_OK;
-}
-
-static myr_status infer_mean(const myr_operation *operation)
-{
-    bool reduced[MYR_TENSOR_MAX_RANK], keep = myr_node_int(operation->node, "keepdims", 1) != 0;
-    const myr_shape *in = &operation->in[0]->shape;
-    myr_shape shape = {0};
-    if (operation->in[0]->type != MYR_TYPE_F32)
-        return myr_operation_fail(operation, MYR_ERR_UNSUPPORTED, "only 32-bit floats can be averaged");
-    myr_status status = reduced_axes(operation, reduced);
-    for (int i = 0; i < in->rank && status == MYR_OK; i++) {
-        if (reduced[i] && in->dims[i] == 0)
-            return myr_operation_fail(operation, MYR_ERR_FORMAT, "there is nothing to average");
-        if (!reduced[i] || keep)
-            shape.dims[shape.rank++] = reduced[i] ? 1 : in->dims[i];
-    }
-    myr_operation_shape(operation, 0, MYR_TYPE_F32, &shape);
-    return status;
-}
-
-static myr_status compute_mean(const myr_operation *operation)
-{
-    bool reduced[MYR_TENSOR_MAX_RANK];
-    const myr_shape *in = &operation->in[0]->shape;
-    size_t n_in = myr_shape_count(in), n_out = myr_shape_count(&operation->out[0].shape), strides[MYR_TENSOR_MAX_RANK],
-           stride = 1;
-    myr_status status = reduced_axes(operation, reduced);
-    if (status != MYR_OK)
-        return status;
-    myr_tensor *sums;
-    status = myr_tensor_create(MYR_TYPE_I64, &operation->out[0].shape, &sums); /* 8 bytes each: room for a double */
-    if (status != MYR_OK)
-        return status;
-    double *sum = sums->data;
-    for (int i = in->rank - 1; i >= 0; i--) {
-        strides[i] = reduced[i] ? 0 : stride;
-        stride *= reduced[i] ? 1 : (size_t)in->dims[i];
-    }
-    for (size_t i = 0; i < n_in; i++) {
-        size_t rest = i, at = 0;
-        for (int d = in->rank - 1; d >= 0; d--) {
-            at += rest % (size_t)in->dims[d] * strides[d];
-            rest /= (size_t)in->dims[d];
+        for (size_t i = 0; i < length; i++) {
+            double x = (double)in[i * inner] - (double)highest;
+            out[i * inner] = (float)(logarithm ? x - log(sum) : exp(x) / sum);
         }
-        sum[at] += (double)((const float *)operation->in[0]->data)[i];
     }
-    for (size_t i = 0; i < n_out; i++)
-        ((float *)operation->out[0].data)[i] = (float)(sum[i] / ((double)n_in / (double)n_out));
-    myr_tensor_free(sums);
+    return MYR_OK;
+}
+
+/* 1 at the first of the largest, 0 elsewhere. */
+static myr_status compute_hardmax(const myr_operation *operation)
+{
+    int first, last;
+    size_t outer, length, inner;
+    if (!softmax_axes(operation, &first, &last))
+        return myr_operation_fail(operation, MYR_ERR_INTERNAL, "axis is out of range");
+    myr_shape_split(&operation->out[0].shape, first, last, &outer, &length, &inner);
+    for (size_t row = 0; row < outer * inner; row++) {
+        size_t at = row / inner * length * inner + row % inner, best = 0;
+        const float *in = (const float *)operation->in[0]->data + at;
+        for (size_t i = 1; i < length; i++)
+            best = in[i * inner] > in[best * inner] ? i : best;
+        for (size_t i = 0; i < length; i++)
+            ((float *)operation->out[0].data)[at + i * inner] = i == best;
+    }
     return MYR_OK;
 }
 
@@ -183,7 +125,7 @@ static myr_status infer_layer(const myr_operation *operation)
     if (!myr_axis_resolve(myr_node_int(operation->node, "axis", -1), shape->rank, &axis))
         return myr_operation_fail(operation, MYR_ERR_FORMAT, "axis is out of range");
     size_t outer, length, inner;
-    split_at(shape, axis, shape->rank, &outer, &length, &inner);
+    myr_shape_split(shape, axis, shape->rank, &outer, &length, &inner);
     for (int i = 0; i < operation->node->n_inputs; i++) {
         const myr_tensor *input = operation->in[i];
         if (input && input->type != MYR_TYPE_F32)
@@ -218,7 +160,7 @@ static myr_status compute_layer(const myr_operation *operation)
     double epsilon = (double)myr_node_float(operation->node, "epsilon", 1e-5f);
     if (!myr_axis_resolve(myr_node_int(operation->node, "axis", -1), operation->in[0]->shape.rank, &axis))
         return myr_operation_fail(operation, MYR_ERR_INTERNAL, "axis is out of range");
-    split_at(&operation->in[0]->shape, axis, operation->in[0]->shape.rank, &outer, &length, &inner);
+    myr_shape_split(&operation->in[0]->shape, axis, operation->in[0]->shape.rank, &outer, &length, &inner);
     for (size_t row = 0; row < outer; row++, in += length, out += length) {
         double mean = 0, variance = 0;
         for (size_t i = 0; i < length; i++)
@@ -238,11 +180,12 @@ static myr_status compute_layer(const myr_operation *operation)
 
 const myr_operator myr_normalise_operators[] = {
     {"BatchNormalization", MYR_KIND_BATCH_NORMALIZATION, 5, 5, 5,
-     "epsilon:float momentum:float spatial:int training_mode:int ", refuse_training, infer_batch, compute_batch},
+     "epsilon:float is_test:int momentum:float spatial:int training_mode:int ", refuse_training, infer_batch,
+     compute_batch},
     {"LayerNormalization", MYR_KIND_OTHER, 2, 3, 3, "axis:int epsilon:float stash_type:int ", NULL, infer_layer,
      compute_layer},
     {"Softmax", MYR_KIND_SOFTMAX, 1, 1, 1, "axis:int ", NULL, infer_softmax, compute_softmax},
-    {"ReduceMean", MYR_KIND_REDUCE_MEAN, 1, 2, 1, "axes:ints keepdims:int noop_with_empty_axes:int ", NULL, infer_mean,
-     compute_mean},
+    {"LogSoftmax", MYR_KIND_OTHER, 1, 1, 1, "axis:int ", NULL, infer_softmax, compute_softmax},
+    {"Hardmax", MYR_KIND_OTHER, 1, 1, 1, "axis:int ", NULL, infer_softmax, compute_hardmax},
     {0},
 };

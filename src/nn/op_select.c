@@ -7,23 +7,35 @@
 #include <math.h>
 #include <string.h>
 
+static int64_t clamp(int64_t x, int64_t low, int64_t high)
+{
+    return x < low ? low : x > high ? high : x;
+}
+
+/* The dimensions asked for, [first, last). */
+static void shape_part(const myr_operation *operation, int64_t *first, int64_t *last)
+{
+    int64_t rank = operation->in[0]->shape.rank;
+    *first = myr_node_int(operation->node, "start", 0);
+    *last = myr_node_int(operation->node, "end", rank);
+    *first = clamp(*first < 0 ? *first + rank : *first, 0, rank);
+    *last = clamp(*last < 0 ? *last + rank : *last, *first, rank);
+}
+
 static myr_status infer_shape(const myr_operation *operation)
 {
-    myr_operation_shape(operation, 0, MYR_TYPE_I64, &(myr_shape){.rank = 1, .dims = {operation->in[0]->shape.rank}});
+    int64_t first, last;
+    shape_part(operation, &first, &last);
+    myr_operation_shape(operation, 0, MYR_TYPE_I64, &(myr_shape){.rank = 1, .dims = {last - first}});
     return MYR_OK;
 }
 
 static myr_status compute_shape(const myr_operation *operation)
 {
-    memcpy(operation->out[0].data, operation->in[0]->shape.dims,
-           (size_t)operation->in[0]->shape.rank * sizeof(int64_t));
+    int64_t first, last;
+    shape_part(operation, &first, &last);
+    memcpy(operation->out[0].data, operation->in[0]->shape.dims + first, (size_t)(last - first) * sizeof(int64_t));
     return MYR_OK;
-}
-
-static const char *refuse_slice_of_shape(const myr_node *node, int64_t opset)
-{
-    (void)opset;
-    return myr_node_attribute(node, "start") || myr_node_attribute(node, "end") ? "start or end" : NULL;
 }
 
 static const char *refuse_constant(const myr_node *node, int64_t opset)
@@ -93,49 +105,73 @@ static myr_status compute_filled(const myr_operation *operation)
     return MYR_OK;
 }
 
-/* ONNX's numbers for the types a graph here computes with, and those that fit in them. */
-enum { ONNX_FLOAT = 1, ONNX_INT32 = 6, ONNX_INT64 = 7, ONNX_DOUBLE = 11 };
-
 static const char *refuse_cast(const myr_node *node, int64_t opset)
 {
+    myr_type type;
     (void)opset;
-    int64_t to = myr_node_int(node, "to", 0);
-    return to == ONNX_FLOAT || to == ONNX_DOUBLE || to == ONNX_INT32 || to == ONNX_INT64
+    return myr_type_of_file(myr_node_int(node, "to", 0), &type)
                ? NULL
-               : "a type other than float, double, int32, int64";
-}
-
-static bool casts_to_float(const myr_operation *operation)
-{
-    int64_t to = myr_node_int(operation->node, "to", 0);
-    return to == ONNX_FLOAT || to == ONNX_DOUBLE;
+               : "a type other than float, half, double, bool and whole numbers";
 }
 
 static myr_status infer_cast(const myr_operation *operation)
 {
-    myr_operation_shape(operation, 0, casts_to_float(operation) ? MYR_TYPE_F32 : MYR_TYPE_I64,
-                        &operation->in[0]->shape);
+    myr_type type;
+    if (!myr_type_of_file(myr_node_int(operation->node, "to", 0), &type))
+        return myr_operation_fail(operation, MYR_ERR_UNSUPPORTED, "a type that is not supported");
+    myr_operation_shape(operation, 0, type, &operation->in[0]->shape);
     return MYR_OK;
 }
 
-static int64_t as_whole(float x)
+/* What is left of a number in a type of so many bits, of which the first is a sign or not. */
+static int64_t wrap(int64_t x, int bits, bool is_signed)
 {
-    if (!(x > -9.2e18f))
-        return INT64_MIN;
-    return x < 9.2e18f ? (int64_t)x : INT64_MAX;
+    uint64_t mask = ((uint64_t)1 << bits) - 1, low = (uint64_t)x & mask;
+    return is_signed && low >> (bits - 1) ? (int64_t)(low | ~mask) : (int64_t)low;
+}
+
+static int64_t narrow_number(int64_t to, int64_t x)
+{
+    switch (to) {
+    case MYR_ONNX_BOOL:
+        return x != 0;
+    case MYR_ONNX_UINT8:
+    case MYR_ONNX_INT8:
+        return wrap(x, 8, to == MYR_ONNX_INT8);
+    case MYR_ONNX_UINT16:
+    case MYR_ONNX_INT16:
+        return wrap(x, 16, to == MYR_ONNX_INT16);
+    case MYR_ONNX_UINT32:
+    case MYR_ONNX_INT32:
+        return wrap(x, 32, to == MYR_ONNX_INT32);
+    default:
+        return x;
+    }
+}
+
+/* The nearest half-precision number; ties go to the even one. */
+static float narrow_real(int64_t to, float x)
+{
+    int exponent;
+    if (to != MYR_ONNX_HALF || x == 0 || !isfinite(x))
+        return x;
+    frexpf(x, &exponent);
+    float unit = ldexpf(1, (exponent < -13 ? -13 : exponent) - 11), rounded = nearbyintf(x / unit) * unit;
+    return fabsf(rounded) > 65504 ? copysignf(INFINITY, x) : rounded;
 }
 
 static myr_status compute_cast(const myr_operation *operation)
 {
     const myr_tensor *in = operation->in[0];
+    int64_t to = myr_node_int(operation->node, "to", 0);
     size_t n = myr_shape_count(&in->shape);
     for (size_t i = 0; i < n; i++) {
-        if (casts_to_float(operation))
-            ((float *)operation->out[0].data)[i] =
-                in->type == MYR_TYPE_F32 ? ((const float *)in->data)[i] : (float)((const int64_t *)in->data)[i];
+        if (operation->out[0].type == MYR_TYPE_F32)
+            ((float *)operation->out[0].data)[i] = narrow_real(to, (float)myr_tensor_real(in, i));
+        else if (to == MYR_ONNX_BOOL) /* half is true as well */
+            ((int64_t *)operation->out[0].data)[i] = myr_tensor_real(in, i) != 0;
         else
-            ((int64_t *)operation->out[0].data)[i] =
-                in->type == MYR_TYPE_I64 ? ((const int64_t *)in->data)[i] : as_whole(((const float *)in->data)[i]);
+            ((int64_t *)operation->out[0].data)[i] = narrow_number(to, myr_tensor_number(in, i));
     }
     return MYR_OK;
 }
@@ -191,11 +227,6 @@ typedef struct cut {
     int64_t start[MYR_TENSOR_MAX_RANK], step[MYR_TENSOR_MAX_RANK];
     myr_shape shape;
 } cut;
-
-static int64_t clamp(int64_t x, int64_t low, int64_t high)
-{
-    return x < low ? low : x > high ? high : x;
-}
 
 static myr_status find_cut(const myr_operation *operation, cut *result)
 {
@@ -264,7 +295,7 @@ static myr_status compute_slice(const myr_operation *operation)
 }
 
 const myr_operator myr_select_operators[] = {
-    {"Shape", MYR_KIND_SHAPE, 1, 1, 1, "start:int end:int ", refuse_slice_of_shape, infer_shape, compute_shape},
+    {"Shape", MYR_KIND_SHAPE, 1, 1, 1, "start:int end:int ", NULL, infer_shape, compute_shape},
     {"Constant", MYR_KIND_CONSTANT, 0, 0, 1,
      "value:tensor value_float:float value_floats:floats value_int:int value_ints:ints ", refuse_constant,
      infer_constant, compute_constant},

@@ -21,7 +21,7 @@ typedef struct myr_openblas_builder {
 } myr_openblas_builder;
 
 /* An operator's compiler: *taken stays false where it has nothing better than the reference. Nodes it is given have
- * outputs of floats that are not empty. */
+ * one output of floats that is not empty. */
 typedef myr_status (*myr_openblas_compile)(myr_openblas_builder *build, const myr_node *node, bool *taken);
 
 myr_status myr_openblas_convolution(myr_openblas_builder *build, const myr_node *node, bool *taken);

@@ -218,7 +218,7 @@ static myr_status run_products(const myr_step *step, void *bound, char *const *a
     return MYR_OK;
 }
 
-static const myr_step_kind product_step = {.run = run_products, .free = free_convolution};
+static const myr_step_kind product_step = {.name = "OpenBLAS", .run = run_products, .free = free_convolution};
 
 /* Blocks of about the same size, so that the last one is not a narrow rest. */
 static void plan_blocks(convolution *self)
@@ -266,7 +266,7 @@ static myr_status run_rows(const myr_step *step, void *bound, char *const *addre
     return MYR_OK;
 }
 
-static const myr_step_kind row_step = {.run = run_rows, .free = free_convolution};
+static const myr_step_kind row_step = {.name = "OpenBLAS", .run = run_rows, .free = free_convolution};
 
 /* ---- Compiling ---- */
 
@@ -339,7 +339,7 @@ myr_status myr_openblas_convolution(myr_openblas_builder *build, const myr_node 
     const myr_graph *graph = build->graph;
     const myr_tensor *weights = myr_node_constant(graph, node, 1), *bias = myr_node_constant(graph, node, 2);
     const myr_shape *in = &graph->values[node->inputs[0]].shape;
-    bool fits = weights && (bias || node->n_inputs < 3 || node->inputs[2] < 0) &&
+    bool fits = weights && in->rank == 4 && (bias || node->n_inputs < 3 || node->inputs[2] < 0) &&
                 myr_openblas_is_computed(build, node, 0) && myr_shape_count(&weights->shape) > 0 &&
                 (node->residual < 0 || !graph->values[node->residual].constant);
     if (!fits)

@@ -30,7 +30,7 @@ static myr_status run_function(const myr_step *step, void *bound, char *const *a
     return MYR_OK;
 }
 
-static const myr_step_kind function_step = {.run = run_function, .free = free};
+static const myr_step_kind function_step = {.name = "OpenBLAS", .run = run_function, .free = free};
 
 /* Which function a node is, with its parameters. */
 static bool find_function(const myr_graph *graph, const myr_node *node, function *self)
@@ -148,7 +148,7 @@ static myr_status run_pairing(const myr_step *step, void *bound, char *const *ad
     return MYR_OK;
 }
 
-static const myr_step_kind pairing_step = {.run = run_pairing, .free = free_pairing};
+static const myr_step_kind pairing_step = {.name = "OpenBLAS", .run = run_pairing, .free = free_pairing};
 
 /* Dimensions of a shape in an order, stretched by ones in front to a rank. */
 static void order_dims(const myr_shape *shape, int rank, bool by_pixel, int64_t *dims)
@@ -332,7 +332,7 @@ static myr_status run_joining(const myr_step *step, void *bound, char *const *ad
     return MYR_OK;
 }
 
-static const myr_step_kind joining_step = {.run = run_joining, .free = free_joining};
+static const myr_step_kind joining_step = {.name = "OpenBLAS", .run = run_joining, .free = free_joining};
 
 static myr_status bring_parts(myr_openblas_builder *build, const myr_node *node, bool by_pixel, int axis, joining *self)
 {

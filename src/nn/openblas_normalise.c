@@ -41,7 +41,7 @@ static myr_status run_scaling(const myr_step *step, void *bound, char *const *ad
     return MYR_OK;
 }
 
-static const myr_step_kind scaling_step = {.run = run_scaling, .free = free_scaling};
+static const myr_step_kind scaling_step = {.name = "OpenBLAS", .run = run_scaling, .free = free_scaling};
 
 static void fill_scaling(scaling *self, const myr_tensor *const constants[4], double epsilon)
 {
@@ -124,7 +124,7 @@ static myr_status run_rows(const myr_step *step, void *bound, char *const *addre
     return MYR_OK;
 }
 
-static const myr_step_kind row_step = {.run = run_rows, .free = free};
+static const myr_step_kind row_step = {.name = "OpenBLAS", .run = run_rows, .free = free};
 
 /* What is one row: all from an axis on, or false where it is not that. */
 static bool find_rows(const myr_openblas_builder *build, const myr_node *node, row_operator *self)

@@ -90,7 +90,7 @@ static myr_status run_pool(const myr_step *step, void *bound, char *const *addre
     return MYR_OK;
 }
 
-static const myr_step_kind pool_step = {.run = run_pool, .free = free};
+static const myr_step_kind pool_step = {.name = "OpenBLAS", .run = run_pool, .free = free};
 
 /* plain_result: the result has other dimensions than (n, c, 1, 1), but its bytes. */
 static myr_status add_pool(myr_openblas_builder *build, const myr_node *node, const myr_window *window,
@@ -169,7 +169,7 @@ static myr_status run_row_mean(const myr_step *step, void *bound, char *const *a
     return MYR_OK;
 }
 
-static const myr_step_kind row_mean_step = {.run = run_row_mean, .free = free};
+static const myr_step_kind row_mean_step = {.name = "OpenBLAS", .run = run_row_mean, .free = free};
 
 /* Over the last axis, as layer normalisations written out in nodes have it. */
 static bool is_row_mean(const myr_graph *graph, const myr_node *node, int rank)

@@ -49,7 +49,7 @@ static myr_status run_product(const myr_step *step, void *bound, char *const *ad
     return MYR_OK;
 }
 
-static const myr_step_kind product_step = {.run = run_product, .free = free_product};
+static const myr_step_kind product_step = {.name = "OpenBLAS", .run = run_product, .free = free_product};
 
 /* A bias that is the same for every row, stretched to (n) and multiplied by beta. */
 static float *row_bias(const myr_node *node, const myr_tensor *bias, int64_t n)
@@ -142,7 +142,7 @@ static myr_status run_stack_product(const myr_step *step, void *bound, char *con
     return MYR_OK;
 }
 
-static const myr_step_kind stack_step = {.run = run_stack_product, .free = free};
+static const myr_step_kind stack_step = {.name = "OpenBLAS", .run = run_stack_product, .free = free};
 
 /* Sizes and strides; false where a side is a vector or too large. */
 static bool plan_stack(stack_product *self, const myr_shape *sides[2], const myr_shape *out)

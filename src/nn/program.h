@@ -11,6 +11,7 @@ typedef struct myr_step myr_step;
 
 /* How a sort of step is run. */
 typedef struct myr_step_kind {
+    const char *name; /* who computes, for profiles: "oneDNN"; NULL = the backend's own name */
     /* One session's part, made once its memory is there; may be NULL. session: of the backend. */
     myr_status (*bind)(const myr_step *step, void *session, char *const *address, char *scratch, void **bound);
     void (*unbind)(void *bound);

@@ -58,6 +58,38 @@ const char *myr_shape_text(const myr_shape *shape, char *text, size_t size)
     return text;
 }
 
+bool myr_shape_broadcast(const myr_shape *other, myr_shape *into)
+{
+    myr_shape joined = {.rank = other->rank > into->rank ? other->rank : into->rank};
+    for (int i = 1; i <= joined.rank; i++) {
+        int64_t x = i <= other->rank ? other->dims[other->rank - i] : 1;
+        int64_t y = i <= into->rank ? into->dims[into->rank - i] : 1;
+        if (x != y && x != 1 && y != 1)
+            return false;
+        joined.dims[joined.rank - i] = x == 1 ? y : x;
+    }
+    *into = joined;
+    return true;
+}
+
+void myr_shape_split(const myr_shape *shape, int first, int last, size_t *outer, size_t *length, size_t *inner)
+{
+    *outer = *length = *inner = 1;
+    for (int i = 0; i < shape->rank; i++) {
+        size_t *part = i < first ? outer : i < last ? length : inner;
+        *part *= (size_t)shape->dims[i];
+    }
+}
+
+void myr_shape_next(const myr_shape *shape, int64_t *place)
+{
+    for (int d = shape->rank - 1; d >= 0; d--) {
+        if (++place[d] < shape->dims[d])
+            return;
+        place[d] = 0;
+    }
+}
+
 size_t myr_type_bytes(myr_type type)
 {
     return type == MYR_TYPE_F32 ? sizeof(float) : sizeof(int64_t);
@@ -102,6 +134,33 @@ void myr_tensor_free(const myr_tensor *tensor)
         return;
     free(held->tensor.data);
     free(held);
+}
+
+double myr_tensor_real(const myr_tensor *tensor, size_t i)
+{
+    return tensor->type == MYR_TYPE_F32 ? (double)((const float *)tensor->data)[i]
+                                        : (double)((const int64_t *)tensor->data)[i];
+}
+
+static int64_t as_whole(double x)
+{
+    if (!(x > -0x1p63))
+        return INT64_MIN;
+    return x < 0x1p63 ? (int64_t)x : INT64_MAX;
+}
+
+int64_t myr_tensor_number(const myr_tensor *tensor, size_t i)
+{
+    return tensor->type == MYR_TYPE_I64 ? ((const int64_t *)tensor->data)[i]
+                                        : as_whole((double)((const float *)tensor->data)[i]);
+}
+
+void myr_tensor_put_real(myr_tensor *tensor, size_t i, double value)
+{
+    if (tensor->type == MYR_TYPE_F32)
+        ((float *)tensor->data)[i] = (float)value;
+    else
+        ((int64_t *)tensor->data)[i] = as_whole(value);
 }
 
 bool myr_axis_resolve(int64_t axis, int rank, int *resolved)

@@ -18,32 +18,37 @@ static bool take_varint(const uint8_t **at, const uint8_t *end, uint64_t *value)
     return false;
 }
 
-bool myr_wire_is_shallow(const ProtobufCMessageDescriptor *descriptor, const uint8_t *bytes, size_t n_bytes, int depth)
+myr_wire_fault myr_wire_check(const ProtobufCMessageDescriptor *descriptor, const uint8_t *bytes, size_t n_bytes,
+                              int depth, size_t *n_parts)
 {
     const uint8_t *at = bytes, *end = bytes + n_bytes;
     if (depth == 0)
-        return false;
+        return MYR_WIRE_DEEP;
     while (at < end) {
         uint64_t tag, value = 0;
         if (!take_varint(&at, end, &tag))
-            return true;
+            return MYR_WIRE_FINE;
         unsigned kind = tag & 7;
         if (kind == VARINT || kind == LENGTH) {
             if (!take_varint(&at, end, &value))
-                return true;
+                return MYR_WIRE_FINE;
         } else {
             value = kind == FIXED64 ? 8 : 4;
         }
+        const ProtobufCFieldDescriptor *field =
+            protobuf_c_message_descriptor_get_field(descriptor, (unsigned)(tag >> 3));
+        if ((kind == LENGTH || !field) && (*n_parts)-- == 0)
+            return MYR_WIRE_MANY;
         if (kind == VARINT)
             continue;
         if ((kind != LENGTH && kind != FIXED64 && kind != FIXED32) || value > (size_t)(end - at))
-            return true;
-        const ProtobufCFieldDescriptor *field =
-            protobuf_c_message_descriptor_get_field(descriptor, (unsigned)(tag >> 3));
-        if (kind == LENGTH && field && field->type == PROTOBUF_C_TYPE_MESSAGE &&
-            !myr_wire_is_shallow(field->descriptor, at, value, depth - 1))
-            return false;
+            return MYR_WIRE_FINE;
+        myr_wire_fault fault = MYR_WIRE_FINE;
+        if (kind == LENGTH && field && field->type == PROTOBUF_C_TYPE_MESSAGE)
+            fault = myr_wire_check(field->descriptor, at, value, depth - 1, n_parts);
+        if (fault != MYR_WIRE_FINE)
+            return fault;
         at += value;
     }
-    return true;
+    return MYR_WIRE_FINE;
 }

@@ -38,14 +38,15 @@ static json_t *encode_list(char *const *texts, size_t n)
 
 myr_status myr_manifest_write(const char *path, const myr_manifest *manifest)
 {
-    json_t *root = json_pack(
-        "{s:i, s:o, s:s, s:s, s:s, s:i, s:s, s:I, s:I, s:I, s:b, s:I, s:I, s:o, s:o}", "schema_version", SCHEMA,
-        "model", encode_text(manifest->model), "contract", manifest->contract, "corpus", manifest->corpus_digest,
-        "metric", manifest->metric, "dim", manifest->dim, "storage", manifest->storage, "items",
-        (json_int_t)manifest->n_items, "chunk_items", (json_int_t)manifest->chunk_items, "chunks",
-        (json_int_t)manifest->n_chunks, "complete", manifest->complete, "embedded", (json_int_t)manifest->n_embedded,
-        "bad", (json_int_t)manifest->n_bad, "operands", encode_list(manifest->operands, manifest->n_operands),
-        "classes", encode_list(manifest->classes, manifest->n_classes));
+    json_t *root =
+        json_pack("{s:i, s:o, s:s, s:s, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:b, s:I, s:I, s:o, s:o}", "schema_version",
+                  SCHEMA, "model", encode_text(manifest->model), "contract", manifest->contract, "corpus",
+                  manifest->corpus_digest, "metric", manifest->metric, "dim", manifest->dim, "storage",
+                  manifest->storage, "precision", manifest->precision, "items", (json_int_t)manifest->n_items,
+                  "chunk_items", (json_int_t)manifest->chunk_items, "chunks", (json_int_t)manifest->n_chunks,
+                  "complete", manifest->complete, "embedded", (json_int_t)manifest->n_embedded, "bad",
+                  (json_int_t)manifest->n_bad, "operands", encode_list(manifest->operands, manifest->n_operands),
+                  "classes", encode_list(manifest->classes, manifest->n_classes));
     char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
     json_decref(root);
     if (!text)
@@ -104,6 +105,13 @@ static const char *take_fields(const json_t *root, myr_manifest *manifest)
     if (!take_text(root, "storage", &manifest->storage) ||
         (strcmp(manifest->storage, "f32") != 0 && strcmp(manifest->storage, "f16") != 0))
         return "storage";
+    if (!json_object_get(root, "precision")) /* files made before there was a choice */
+        manifest->precision = myr_strdup("f32");
+    else if (!take_text(root, "precision", &manifest->precision))
+        return "precision";
+    if (!manifest->precision || (strcmp(manifest->precision, "f32") != 0 && strcmp(manifest->precision, "bf16") != 0 &&
+                                 strcmp(manifest->precision, "int8") != 0))
+        return "precision";
     if (!take_number(root, "dim", 1, 65536, &dim))
         return "dim";
     manifest->dim = (int)dim;
@@ -169,5 +177,6 @@ void myr_manifest_clear(myr_manifest *manifest)
     free(manifest->model);
     free(manifest->metric);
     free(manifest->storage);
+    free(manifest->precision);
     *manifest = (myr_manifest){0};
 }

@@ -12,19 +12,27 @@ def needs(path):
 
 
 class Photos(Case):
+    def compare(self, out, name, least):
+        """The worst cosine to the oracle of an embedding folder is at least this."""
+        wanted_of = dict(zip((DATA / "oracle/lite0-keys.txt").read_text().split(), np.load(DATA / "oracle/lite0-embedding.npy")))
+        keys, found = read_embeddings(out)
+        self.assertEqual(sorted(keys), sorted(wanted_of))
+        cosines = [float(row @ wanted_of[key] / np.linalg.norm(row) / np.linalg.norm(wanted_of[key])) for key, row in zip(keys, found)]
+        print(f"{name}: worst cosine {min(cosines):.7f}, mean {np.mean(cosines):.9f} over {len(cosines)} photos")
+        self.assertGreaterEqual(min(cosines), least)
+
     @needs(DATA / "oracle")
     def test_every_embedding_matches_pillow_and_onnxruntime(self):
-        wanted = np.load(DATA / "oracle/lite0-embedding.npy")
-        order = (DATA / "oracle/lite0-keys.txt").read_text().split()
         for backend in BACKENDS:
             out = scratch / f"photos-{backend}"
             self.embed(out, "--backend", backend, PHOTOS, ranks=2, timeout=800)
-            keys, found = read_embeddings(out)
-            self.assertEqual(sorted(keys), sorted(order))
-            wanted_of = dict(zip(order, wanted))
-            cosines = [float(row @ wanted_of[key] / np.linalg.norm(row) / np.linalg.norm(wanted_of[key])) for key, row in zip(keys, found)]
-            print(f"{backend}: worst cosine {min(cosines):.7f}, mean {np.mean(cosines):.9f} over {len(cosines)} photos")
-            self.assertGreaterEqual(min(cosines), 0.9999)
+            self.compare(out, backend, 0.9999)
+
+    @needs(DATA / "oracle")
+    def test_bf16(self):
+        out = scratch / "photos-bf16"
+        self.embed(out, "--precision", "bf16", PHOTOS, ranks=2, timeout=800)
+        self.compare(out, "bf16", 0.9995)
 
     @needs(DATA / "oracle")
     def test_classes(self):

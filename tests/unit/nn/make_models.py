@@ -96,7 +96,7 @@ def excite(b):
     x = b.conv("image", 3, 16, 3, pads=[1, 1, 1, 1])
     x = b.add("Mul", x, b.add("Sigmoid", x))
     s = b.add("ReduceMean", x, axes=[2, 3], keepdims=1)
-    s = b.add("Sigmoid", b.conv(b.add("Relu", b.conv(s, 16, 4, 1)), 4, 16, 1))
+    s = b.add("Sigmoid", b.conv(b.add("HardSwish", b.conv(s, 16, 4, 1)), 4, 16, 1))
     x = b.add("HardSwish", b.add("Mul", s, x))
     x = b.add("Reshape", b.add("GlobalAveragePool", x), b.constant(np.array([0, -1])))
     b.add("Identity", x, out="out")
@@ -175,7 +175,7 @@ def fixed_batch(b):
 def odd(folder):
     b = Builder()
     x = b.conv("image", 3, 8, 3, wobble=3)
-    x = b.add("GridSample", x, x)
+    x = b.add("Det", x)
     b.add("Loopy", x, out="out")
     b.save(f"{folder}/odd.onnx")
 

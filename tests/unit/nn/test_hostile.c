@@ -3,6 +3,8 @@
  * what is wrong, or computed as the unfused reference computes it. And graphs so long
  * that anything quadratic in the compiler shows.
  */
+#include "files.h"
+
 #include "base/alloc.h"
 #include "nn/bind.h"
 #include "nn/fuse.h"
@@ -11,18 +13,6 @@
 #include "nn/operator.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-static char folder[] = "/tmp/myriops-hostile-XXXXXX";
-static bool has_models;
 
 static const char *path_of(const char *name)
 {
@@ -77,29 +67,13 @@ static double seconds(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-typedef struct refusal {
-    const char *name;
-    myr_status status;
-    const char *words; /* in the message */
-} refusal;
-
-static void refused(const refusal *cases, size_t n_cases)
+static myr_status try_file(const char *name, const char *backend)
 {
-    if (!has_models)
-        skip();
-    for (size_t i = 0; i < n_cases; i++) {
-        for (const char *const *backend = myr_backend_names(); *backend; backend++) {
-            float *values;
-            size_t n;
-            myr_status status = compute(cases[i].name, *backend, &values, &n);
-            free(values);
-            if (status != cases[i].status)
-                fail_msg("%s on %s: status %d, not %d", cases[i].name, *backend, (int)status, (int)cases[i].status);
-            if (!strstr(myr_error_detail(), cases[i].words))
-                fail_msg("%s on %s: '%s' does not say '%s'", cases[i].name, *backend, myr_error_detail(),
-                         cases[i].words);
-        }
-    }
+    float *values;
+    size_t n;
+    myr_status status = compute(name, backend, &values, &n);
+    free(values);
+    return status;
 }
 
 static void attributes_of_another_type_are_named(void **state)
@@ -114,7 +88,7 @@ static void attributes_of_another_type_are_named(void **state)
         {"group", MYR_ERR_UNSUPPORTED, "attribute group of Conv with type float, not int"},
         {"no_pads", MYR_ERR_UNSUPPORTED, "attribute pads of Conv with type text, not ints"},
     };
-    refused(cases, sizeof cases / sizeof *cases);
+    check_refusals(cases, sizeof cases / sizeof *cases, try_file);
 }
 
 static void small_files_take_little_memory(void **state)
@@ -127,9 +101,9 @@ static void small_files_take_little_memory(void **state)
     };
     /* Takes 1 GiB before it is refused, which not every machine that runs tests has. */
     static const refusal hoard[] = {{"hoard", MYR_ERR_LIMIT, "node 'node10' (ConstantOfShape)"}};
-    refused(cases, sizeof cases / sizeof *cases);
+    check_refusals(cases, sizeof cases / sizeof *cases, try_file);
     if (getenv("MYRIOPS_LARGE_TESTS"))
-        refused(hoard, 1);
+        check_refusals(hoard, 1, try_file);
 }
 
 static void pads_without_one_value_are_refused(void **state)
@@ -137,7 +111,7 @@ static void pads_without_one_value_are_refused(void **state)
     (void)state;
     static const refusal cases[] = {
         {"pad", MYR_ERR_FORMAT, "(Pad)"}, {"pad_conv", MYR_ERR_FORMAT, "(Pad)"}, {"pad_many", MYR_ERR_FORMAT, "(Pad)"}};
-    refused(cases, sizeof cases / sizeof *cases);
+    check_refusals(cases, sizeof cases / sizeof *cases, try_file);
 }
 
 /* Equal to the last bit, or both no number. */
@@ -201,7 +175,7 @@ static void thousands_of_problems_are_noted_quickly(void **state)
     (void)state;
     static const refusal cases[] = {{"unknown", MYR_ERR_UNSUPPORTED, "operator Operator0OfNobody"}};
     double start = seconds();
-    refused(cases, 1);
+    check_refusals(cases, 1, try_file);
     assert_true(seconds() - start < 20);
 }
 
@@ -323,29 +297,13 @@ static void networks_leave_shared_constants_alone(void **state)
     }
 }
 
-static int make_folder(void **state)
+static int make_all(void **state)
 {
-    (void)state;
-    char command[1024];
-    if (!mkdtemp(folder))
+    if (make_folder(state) != 0)
         return -1;
-    has_models = true;
-    for (const char *const *what = (const char *const[]){"blocks", "hostile", "chains", NULL}; *what; what++) {
-        snprintf(command, sizeof command, "/usr/bin/python3 %s/tests/unit/nn/make_models.py %s %s", MYRIOPS_SOURCE_DIR,
-                 folder, *what);
-        has_models = has_models && system(command) == 0;
-    }
-    if (!has_models)
-        print_message("skipped: python3-onnx is missing\n");
+    for (const char *const *what = (const char *const[]){"blocks", "hostile", "chains", NULL}; *what; what++)
+        make_files("make_models.py", "", *what);
     return 0;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
 }
 
 int main(void)
@@ -362,5 +320,5 @@ int main(void)
         cmocka_unit_test(copies_share_constants),
         cmocka_unit_test(networks_leave_shared_constants_alone),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, make_all, remove_folder);
 }

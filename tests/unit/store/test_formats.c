@@ -40,6 +40,7 @@ static myr_manifest make_manifest(void)
                           .model = "some-model",
                           .metric = "cosine",
                           .storage = "f16",
+                          .precision = "bf16",
                           .dim = 1280,
                           .n_items = 1000,
                           .chunk_items = 64,
