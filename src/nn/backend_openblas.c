@@ -37,6 +37,12 @@ void myr_openblas_activate(const myr_openblas_kernels *kernels, const myr_activa
         kernels->apply(MYR_FUNCTION_CLIP, 0, INFINITY, y, y, n);
     else if (activation->kind == MYR_ACTIVATION_CLIP)
         kernels->apply(MYR_FUNCTION_CLIP, activation->low, activation->high, y, y, n);
+    else if (activation->kind == MYR_ACTIVATION_SWISH)
+        kernels->apply(MYR_FUNCTION_SWISH, activation->alpha, 0, y, y, n);
+    else if (activation->kind == MYR_ACTIVATION_GELU)
+        kernels->apply(MYR_FUNCTION_GELU, 0, 0, y, y, n);
+    else if (activation->kind == MYR_ACTIVATION_GELU_TANH)
+        kernels->apply(MYR_FUNCTION_GELU_TANH, 0, 0, y, y, n);
     else
         myr_apply_fused(activation, NULL, y, n);
 }
@@ -182,6 +188,8 @@ static myr_openblas_compile find_compiler(const myr_node *node)
         {"HardSigmoid", myr_openblas_function},
         {"HardSwish", myr_openblas_function},
         {"LeakyRelu", myr_openblas_function},
+        {"Swish", myr_openblas_function},
+        {"Gelu", myr_openblas_function},
         {"Add", myr_openblas_pair},
         {"Sub", myr_openblas_pair},
         {"Mul", myr_openblas_pair},

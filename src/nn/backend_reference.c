@@ -103,10 +103,16 @@ void myr_apply_fused(const myr_activation *activation, const float *residual, fl
     }
     if (activation->kind == MYR_ACTIVATION_SWISH)
         for (size_t i = 0; i < n; i++)
-            y[i] = y[i] / (1 + expf(-y[i]));
+            y[i] = y[i] / (1 + expf(-activation->alpha * y[i]));
     if (activation->kind == MYR_ACTIVATION_HARD_SWISH)
         for (size_t i = 0; i < n; i++)
             y[i] *= fminf(fmaxf(y[i] / 6 + 0.5f, 0), 1);
+    if (activation->kind == MYR_ACTIVATION_GELU)
+        for (size_t i = 0; i < n; i++)
+            y[i] *= 0.5f * (1 + erff(y[i] * 0.70710678f));
+    if (activation->kind == MYR_ACTIVATION_GELU_TANH)
+        for (size_t i = 0; i < n; i++)
+            y[i] *= 0.5f * (1 + tanhf(0.79788456f * (y[i] + 0.044715f * y[i] * y[i] * y[i])));
 }
 
 static myr_status run(const myr_step *step, void *memory, char *const *address, char *scratch)

@@ -5,50 +5,44 @@
 #include "nn/fuse.h"
 
 #include "base/alloc.h"
+#include "nn/fusing.h"
 #include "nn/operator.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct fusing {
-    myr_graph *graph;
-    int *uses;       /* (n_values) */
-    int *producer;   /* (n_values) */
-    size_t n_values; /* when the arrays were made; values added since are constants */
-} fusing;
-
-static myr_kind kind_of(const myr_node *node)
+myr_kind myr_fusing_kind(const myr_node *node)
 {
     return node->op ? node->op->kind : MYR_KIND_OTHER;
 }
 
 /* The node behind input i if that input has no other use and the node is of this kind; else NULL. */
-static myr_node *sole_producer(const fusing *fuse, const myr_node *node, int i, myr_kind kind)
+myr_node *myr_fusing_sole_producer(const myr_fusing *fuse, const myr_node *node, int i, myr_kind kind)
 {
     int value = i < node->n_inputs ? node->inputs[i] : MYR_NO_VALUE;
     if (value < 0 || (size_t)value >= fuse->n_values || fuse->uses[value] != 1 || fuse->producer[value] < 0)
         return NULL;
     myr_node *made_by = &fuse->graph->nodes[fuse->producer[value]];
-    return kind_of(made_by) == kind && made_by->op && made_by->outputs[0] == value ? made_by : NULL;
+    return myr_fusing_kind(made_by) == kind && made_by->op && made_by->outputs[0] == value ? made_by : NULL;
 }
 
 /* `kept` takes over the output of `dropped`. */
-static void absorb(fusing *fuse, myr_node *kept, myr_node *dropped)
+void myr_fusing_absorb(myr_fusing *fuse, myr_node *kept, myr_node *dropped)
 {
     kept->outputs[0] = dropped->outputs[0];
     fuse->producer[kept->outputs[0]] = (int)(kept - fuse->graph->nodes);
     dropped->op = NULL;
 }
 
-static bool is_plain(const myr_node *node)
+bool myr_fusing_is_plain(const myr_node *node)
 {
     return node->residual < 0 && node->activation.kind == MYR_ACTIVATION_NONE;
 }
 
 /* A new constant of this shape, whose numbers are written to *data before anyone shares it. The graph's values may
  * move. */
-static myr_status add_constant(myr_graph *graph, const char *name, const myr_shape *shape, int *value, float **data)
+myr_status myr_fusing_add_constant(myr_graph *graph, const char *name, const myr_shape *shape, int *value, float **data)
 {
     myr_tensor *tensor;
     myr_status status = myr_tensor_create(MYR_TYPE_F32, shape, &tensor);
@@ -72,9 +66,10 @@ static myr_status scale_convolution(myr_graph *graph, myr_node *conv, const doub
     size_t per_channel = n_out ? myr_shape_count(&old->shape) / (size_t)n_out : 0;
     int weights, bias;
     float *to, *to_bias;
-    myr_status status = add_constant(graph, "fused weights", &old->shape, &weights, &to);
+    myr_status status = myr_fusing_add_constant(graph, "fused weights", &old->shape, &weights, &to);
     if (status == MYR_OK)
-        status = add_constant(graph, "fused bias", &(myr_shape){.rank = 1, .dims = {n_out}}, &bias, &to_bias);
+        status =
+            myr_fusing_add_constant(graph, "fused bias", &(myr_shape){.rank = 1, .dims = {n_out}}, &bias, &to_bias);
     if (status == MYR_OK && conv->n_inputs < 3) {
         if (!myr_resize(&conv->inputs, (size_t)conv->n_inputs, 3, sizeof *conv->inputs))
             return myr_fail(MYR_ERR_NOMEM, "no memory for a bias");
@@ -106,7 +101,7 @@ static myr_status become_convolution(myr_graph *graph, myr_node *node, int64_t n
     shape.dims[0] = n_channels;
     myr_attribute *attributes = myr_alloc(1, sizeof *attributes);
     char *name = myr_strdup("group");
-    myr_status status = attributes && name ? add_constant(graph, "fused weights", &shape, &value, &weights)
+    myr_status status = attributes && name ? myr_fusing_add_constant(graph, "fused weights", &shape, &value, &weights)
                                            : myr_fail(MYR_ERR_NOMEM, "no memory to fuse '%s'", node->name);
     if (status != MYR_OK) {
         free(attributes);
@@ -126,13 +121,13 @@ static myr_status become_convolution(myr_graph *graph, myr_node *node, int64_t n
     return MYR_OK;
 }
 
-static myr_status fuse_normalisation(fusing *fuse, myr_node *node)
+static myr_status fuse_normalisation(myr_fusing *fuse, myr_node *node)
 {
     myr_graph *graph = fuse->graph;
-    myr_node *conv = sole_producer(fuse, node, 0, MYR_KIND_CONV);
+    myr_node *conv = myr_fusing_sole_producer(fuse, node, 0, MYR_KIND_CONV);
     const myr_tensor *constants[4];
     const myr_value *input = &graph->values[node->inputs[0]];
-    bool joins = conv && is_plain(conv) && myr_node_constant(graph, conv, 1) &&
+    bool joins = conv && myr_fusing_is_plain(conv) && myr_node_constant(graph, conv, 1) &&
                  (conv->n_inputs < 3 || conv->inputs[2] < 0 || myr_node_constant(graph, conv, 2));
     bool fits = joins || (input->is_shaped && input->shape.rank == 4 && input->type == MYR_TYPE_F32 &&
                           !input->constant && myr_node_has_one_output(node));
@@ -159,7 +154,7 @@ static myr_status fuse_normalisation(fusing *fuse, myr_node *node)
     if (status == MYR_OK)
         status = scale_convolution(graph, joins ? conv : node, factor, offset);
     if (status == MYR_OK && joins)
-        absorb(fuse, conv, node);
+        myr_fusing_absorb(fuse, conv, node);
     free(factor);
     free(offset);
     return status;
@@ -201,10 +196,10 @@ static int64_t *own_pads(myr_node *conv)
     return pads->name ? pads->numbers : NULL;
 }
 
-static myr_status fuse_padding(fusing *fuse, myr_node *conv)
+static myr_status fuse_padding(myr_fusing *fuse, myr_node *conv)
 {
     int64_t frame[4];
-    myr_node *pad = sole_producer(fuse, conv, 0, MYR_KIND_PAD);
+    myr_node *pad = myr_fusing_sole_producer(fuse, conv, 0, MYR_KIND_PAD);
     if (!pad || strcmp(myr_node_text(conv, "auto_pad", "NOTSET"), "NOTSET") != 0 ||
         !zero_frame(fuse->graph, pad, frame))
         return MYR_OK;
@@ -219,24 +214,25 @@ static myr_status fuse_padding(fusing *fuse, myr_node *conv)
 }
 
 /* Add(Conv(x), y) becomes a Conv that adds y, when y is there before the Conv. */
-static bool fuse_residual(fusing *fuse, myr_node *add, int side)
+static bool fuse_residual(myr_fusing *fuse, myr_node *add, int side)
 {
     myr_graph *graph = fuse->graph;
-    myr_node *conv = sole_producer(fuse, add, side, MYR_KIND_CONV);
+    myr_node *conv = myr_fusing_sole_producer(fuse, add, side, MYR_KIND_CONV);
     int other = add->inputs[1 - side];
-    if (!conv || !is_plain(conv) || !is_plain(add) || graph->values[other].constant || (size_t)other >= fuse->n_values)
+    if (!conv || !myr_fusing_is_plain(conv) || !myr_fusing_is_plain(add) || graph->values[other].constant ||
+        (size_t)other >= fuse->n_values)
         return false;
     bool is_before = fuse->producer[other] < (int)(conv - graph->nodes);
     if (!is_before || !myr_shape_equal(&graph->values[add->inputs[side]].shape, &graph->values[other].shape))
         return false;
     conv->residual = other;
-    absorb(fuse, conv, add);
+    myr_fusing_absorb(fuse, conv, add);
     return true;
 }
 
-static void fuse_activation(fusing *fuse, myr_node *node)
+void myr_fusing_activation(myr_fusing *fuse, myr_node *node)
 {
-    static const myr_kind takers[] = {MYR_KIND_CONV, MYR_KIND_GEMM, MYR_KIND_ADD};
+    static const myr_kind takers[] = {MYR_KIND_CONV, MYR_KIND_GEMM, MYR_KIND_MATMUL, MYR_KIND_ADD};
     myr_activation activation = {.kind = MYR_ACTIVATION_RELU};
     /* Bounds that are computed, or whole numbers, belong to no activation. */
     for (int i = 1; i < node->n_inputs; i++)
@@ -253,36 +249,21 @@ static void fuse_activation(fusing *fuse, myr_node *node)
     }
     if (node->op->kind == MYR_KIND_HARD_SWISH)
         activation.kind = MYR_ACTIVATION_HARD_SWISH;
+    if (node->op->kind == MYR_KIND_SWISH)
+        activation = (myr_activation){.kind = MYR_ACTIVATION_SWISH, .alpha = myr_node_float(node, "alpha", 1)};
+    if (node->op->kind == MYR_KIND_GELU)
+        activation.kind = strcmp(myr_node_text(node, "approximate", "none"), "tanh") == 0 ? MYR_ACTIVATION_GELU_TANH
+                                                                                          : MYR_ACTIVATION_GELU;
     /* Bounds that cross have a meaning in ONNX (the upper one wins) that no fused activation has. */
     if (activation.kind == MYR_ACTIVATION_CLIP && !(activation.low <= activation.high))
         return;
     for (size_t i = 0; i < sizeof takers / sizeof *takers; i++) {
-        myr_node *before = sole_producer(fuse, node, 0, takers[i]);
+        myr_node *before = myr_fusing_sole_producer(fuse, node, 0, takers[i]);
         if (!before || before->activation.kind != MYR_ACTIVATION_NONE ||
             fuse->graph->values[before->outputs[0]].type != MYR_TYPE_F32)
             continue;
         before->activation = activation;
-        absorb(fuse, before, node);
-        return;
-    }
-}
-
-/* Conv whose result x is read by Sigmoid and by Mul(x, Sigmoid(x)), and by nothing else. */
-static void fuse_swish(fusing *fuse, myr_node *multiply)
-{
-    myr_graph *graph = fuse->graph;
-    for (int side = 0; side < 2; side++) {
-        myr_node *sigmoid = sole_producer(fuse, multiply, side, MYR_KIND_SIGMOID);
-        int value = multiply->inputs[1 - side];
-        if (!sigmoid || sigmoid->inputs[0] != value || (size_t)value >= fuse->n_values || fuse->uses[value] != 2 ||
-            fuse->producer[value] < 0 || multiply->residual >= 0)
-            continue;
-        myr_node *conv = &graph->nodes[fuse->producer[value]];
-        if (kind_of(conv) != MYR_KIND_CONV || !is_plain(conv) || conv->outputs[0] != value)
-            continue;
-        conv->activation.kind = MYR_ACTIVATION_SWISH;
-        sigmoid->op = NULL;
-        absorb(fuse, conv, multiply);
+        myr_fusing_absorb(fuse, before, node);
         return;
     }
 }
@@ -320,9 +301,41 @@ static myr_status skip_copies(myr_graph *graph)
     return MYR_OK;
 }
 
+static myr_status fuse_node(myr_fusing *fuse, myr_node *node)
+{
+    myr_status status = MYR_OK;
+    switch (myr_fusing_kind(node)) {
+    case MYR_KIND_BATCH_NORMALIZATION:
+        return fuse_normalisation(fuse, node);
+    case MYR_KIND_CONV:
+        return fuse_padding(fuse, node);
+    case MYR_KIND_MATMUL:
+        return myr_fusing_scaled_sides(fuse, node);
+    case MYR_KIND_ADD:
+        if (!fuse_residual(fuse, node, 1) && !fuse_residual(fuse, node, 0))
+            status = myr_fusing_row(fuse, node);
+        return status;
+    case MYR_KIND_DIV:
+        status = myr_fusing_layer_normalization(fuse, node);
+        return status == MYR_OK && node->op->kind == MYR_KIND_DIV ? myr_fusing_factor(fuse, node) : status;
+    case MYR_KIND_MUL:
+        status = myr_fusing_gate(fuse, node);
+        return status == MYR_OK && myr_fusing_kind(node) == MYR_KIND_MUL ? myr_fusing_factor(fuse, node) : status;
+    case MYR_KIND_RELU:
+    case MYR_KIND_CLIP:
+    case MYR_KIND_GELU:
+    case MYR_KIND_HARD_SWISH:
+    case MYR_KIND_SWISH:
+        myr_fusing_activation(fuse, node);
+        return MYR_OK;
+    default:
+        return MYR_OK;
+    }
+}
+
 myr_status myr_graph_fuse(myr_graph *graph)
 {
-    fusing fuse = {.graph = graph};
+    myr_fusing fuse = {.graph = graph};
     myr_status status = skip_copies(graph);
     if (status != MYR_OK)
         return status;
@@ -333,28 +346,7 @@ myr_status myr_graph_fuse(myr_graph *graph)
         status = myr_fail(MYR_ERR_NOMEM, "no memory to fuse the graph");
     for (size_t i = 0; i < graph->n_nodes && status == MYR_OK; i++) {
         myr_node *node = &graph->nodes[i];
-        switch (kind_of(node)) {
-        case MYR_KIND_BATCH_NORMALIZATION:
-            status = fuse_normalisation(&fuse, node);
-            break;
-        case MYR_KIND_CONV:
-            status = fuse_padding(&fuse, node);
-            break;
-        case MYR_KIND_ADD:
-            if (!fuse_residual(&fuse, node, 1))
-                fuse_residual(&fuse, node, 0);
-            break;
-        case MYR_KIND_RELU:
-        case MYR_KIND_CLIP:
-        case MYR_KIND_HARD_SWISH:
-            fuse_activation(&fuse, node);
-            break;
-        case MYR_KIND_MUL:
-            fuse_swish(&fuse, node);
-            break;
-        default:
-            break;
-        }
+        status = fuse_node(&fuse, node);
     }
     free(fuse.uses);
     free(fuse.producer);

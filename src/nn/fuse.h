@@ -7,8 +7,9 @@
 #include "nn/graph.h"
 
 /*
- * myr_graph_fuse - batch normalisation and zero padding into Conv, residual sums into Conv, Relu, Clip, HardSwish and x
- * * Sigmoid(x) into Conv, Gemm and Add; nodes that do nothing disappear.
+ * myr_graph_fuse - batch normalisation, zero padding and residual sums into Conv; Gelu, Swish and LayerNormalization
+ * that are written as several nodes into one; rows and factors into MatMul; activations into Conv, Gemm, MatMul and
+ * Add. Nodes that do nothing disappear.
  *
  * Results differ from the unfused graph's by rounding only.
  */

@@ -38,13 +38,16 @@ typedef enum myr_activation_kind {
     MYR_ACTIVATION_NONE,
     MYR_ACTIVATION_RELU,
     MYR_ACTIVATION_CLIP,
-    MYR_ACTIVATION_SWISH,     /* x * sigmoid(x) */
-    MYR_ACTIVATION_HARD_SWISH /* x * clip(x / 6 + 1/2, 0, 1) */
+    MYR_ACTIVATION_SWISH,      /* x * sigmoid(alpha * x) */
+    MYR_ACTIVATION_HARD_SWISH, /* x * clip(x / 6 + 1/2, 0, 1) */
+    MYR_ACTIVATION_GELU,       /* x / 2 * (1 + erf(x / sqrt(2))) */
+    MYR_ACTIVATION_GELU_TANH   /* x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) */
 } myr_activation_kind;
 
 typedef struct myr_activation {
     myr_activation_kind kind;
     float low, high; /* of CLIP */
+    float alpha;     /* of SWISH */
 } myr_activation;
 
 typedef struct myr_node {

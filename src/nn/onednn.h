@@ -6,6 +6,7 @@
 #define MYR_NN_ONEDNN_H
 
 #include "nn/backend.h"
+#include "nn/onednn_parts.h"
 
 #include <oneapi/dnnl/dnnl.h>
 
@@ -16,8 +17,18 @@ typedef struct myr_onednn_argument {
     int name;   /* DNNL_ARG_... */
     int buffer; /* -1 = scratch or constant */
     dnnl_memory_desc_t layout;
+    size_t skipped_bytes;   /* from where the buffer begins */
     dnnl_memory_t constant; /* [owned] or NULL */
 } myr_onednn_argument;
+
+/* What a primitive reads: a value where it is, or a constant. */
+typedef struct myr_onednn_source {
+    int name;                  /* DNNL_ARG_... */
+    int buffer;                /* of a value */
+    dnnl_memory_desc_t layout; /* wanted */
+    const void *constant;      /* [borrowed] floats, or NULL */
+    dnnl_memory_desc_t constant_layout;
+} myr_onednn_source;
 
 typedef struct myr_onednn_call {
     dnnl_primitive_t primitive;
@@ -31,8 +42,9 @@ typedef struct myr_onednn_call {
 typedef struct myr_onednn_place {
     int buffer; /* -1 = only in plain layout (compiler->buffer), or nowhere yet */
     dnnl_memory_desc_t layout;
-    float scale; /* of 8-bit values: value = scale * stored; 0 = floats */
-    int floats;  /* buffer of a value of another type once more in the network's floats, or -1 */
+    bool is_view; /* the layout's dimensions are the value's parts, not its own; no narrow type */
+    float scale;  /* of 8-bit values: value = scale * stored; 0 = floats */
+    int floats;   /* buffer of a value of another type once more in the network's floats, or -1 */
     dnnl_memory_desc_t floats_layout;
 } myr_onednn_place;
 
@@ -58,26 +70,51 @@ myr_status myr_onednn_add_call(myr_onednn_builder *build, const char *label, myr
 /* A layout by its tag; dims: (rank). oneDNN's functions read arrays of their full length. */
 bool myr_onednn_set_layout(dnnl_memory_desc_t *layout, dnnl_data_type_t type, int rank, const int64_t *dims,
                            dnnl_format_tag_t tag);
-/* Row-major layout of 32-bit floats; false where oneDNN has none for its rank. */
-bool myr_onednn_plain_layout(const myr_shape *shape, dnnl_memory_desc_t *layout);
 dnnl_primitive_attr_t myr_onednn_new_attributes(void);
 /* A step that copies a buffer into another layout and type, times a factor. */
 myr_status myr_onednn_add_reorder(myr_onednn_builder *build, const char *label, int from,
                                   const dnnl_memory_desc_t *from_layout, int to, const dnnl_memory_desc_t *to_layout,
                                   float factor);
+
+/* ---- Where values are (onednn_place.c) ---- */
+
+/* Row-major layout of 32-bit floats; false for a shape of rank 0 or without elements. */
+bool myr_onednn_plain_layout(const myr_shape *shape, dnnl_memory_desc_t *layout);
 /* The value in plain layout, for the reference implementations and the outputs. */
 myr_status myr_onednn_make_plain(myr_onednn_builder *build, int value);
-/* The value in the network's floats, in whatever layout, converted where it is of another type; false where it has
- * none that oneDNN knows. */
+/* The value in the network's floats, in whatever layout of its own dimensions without gaps, converted where it is of
+ * another type; false where it has none that oneDNN knows. */
 bool myr_onednn_bring_floats(myr_onednn_builder *build, int value, int *buffer, dnnl_memory_desc_t *layout);
-/* The value in a given layout and type; its buffer in *buffer. scale: of 8-bit types, else 1. */
+/*
+ * The value in a given layout and type; its buffer in *buffer. scale: of 8-bit types, else 1. The layout's dimensions
+ * may be another shape of as many elements.
+ */
 myr_status myr_onednn_bring(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *wanted, float scale,
                             int *buffer);
 /* The same into a buffer that is there. */
 myr_status myr_onednn_copy(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *wanted, float scale,
                            int buffer);
+/*
+ * The value in the network's floats as rows of `length` elements, its last dimensions, without gaps. They may lie in
+ * any order: *order are the rows' parts, with strides in rows.
+ */
+myr_status myr_onednn_bring_rows(myr_onednn_builder *build, int value, int64_t length, int *buffer, myr_parts *order);
 /* A buffer for a value that is about to be made. */
 myr_status myr_onednn_settle(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *layout, int *buffer);
+/* The same for rows of `length` elements in such an order. */
+myr_status myr_onednn_settle_rows(myr_onednn_builder *build, int value, const myr_parts *order, int64_t length,
+                                  dnnl_data_type_t type, int *buffer);
+/* The value's own parts; false where it lies in blocks. *type is what it is kept in. */
+bool myr_onednn_parts_of(const myr_onednn_builder *build, int value, int *buffer, myr_parts *parts,
+                         dnnl_data_type_t *type);
+/* From now on the value is these parts of a buffer that another value has too. */
+myr_status myr_onednn_place_view(myr_onednn_builder *build, int value, int buffer, const myr_parts *parts,
+                                 dnnl_data_type_t type);
+/* Reshape, Transpose, Slice, Split and Gather of one place without a copy. *taken is false where that cannot be. */
+myr_status myr_onednn_view(myr_onednn_builder *build, const myr_node *node, bool *taken);
+
+/* ---- Constants, attributes, plans ---- */
+
 /* What a constant is multiplied by on its way into another type: a factor for each index of the masked dimensions. */
 typedef struct myr_onednn_scales {
     int64_t n;
@@ -103,11 +140,22 @@ dnnl_primitive_desc_t myr_onednn_plan(const myr_onednn_builder *build, const_dnn
                                       dnnl_primitive_attr_t attributes);
 /* A step that makes a value from n sources: its buffer in the layout planned, its call. planned is taken over. */
 myr_status myr_onednn_add_maker(myr_onednn_builder *build, const char *label, int value, dnnl_primitive_desc_t planned,
-                                int n, const int *names, const int *buffers, const dnnl_memory_desc_t *layouts);
+                                int n, const myr_onednn_source *sources);
+/* The same into a buffer that is there. */
+myr_status myr_onednn_add_writer(myr_onednn_builder *build, const char *label, int to, const dnnl_memory_desc_t *result,
+                                 dnnl_primitive_desc_t planned, int n, const myr_onednn_source *sources);
 /* Element by element on two values that are not constants; shapes of one rank, each dimension equal or 1. *taken is
  * false where oneDNN has nothing for it. */
 myr_status myr_onednn_binary(myr_onednn_builder *build, const char *label, const int sides[2], int result,
                              dnnl_alg_kind_t kind, const myr_activation *activation, bool *taken);
+/* Functions of one value that no other node took over. *taken is false where oneDNN has none, as below. */
+myr_status myr_onednn_function(myr_onednn_builder *build, const myr_node *node, bool *taken);
+/* Add, Sub, Mul and Div of two values, or of one and a number or a row. */
+myr_status myr_onednn_pair(myr_onednn_builder *build, const myr_node *node, bool *taken);
+/* Gemm and MatMul. */
+myr_status myr_onednn_product(myr_onednn_builder *build, const myr_node *node, bool *taken);
+myr_status myr_onednn_softmax(myr_onednn_builder *build, const myr_node *node, bool *taken);
+myr_status myr_onednn_layer_normalization(myr_onednn_builder *build, const myr_node *node, bool *taken);
 /* The mean over height and width, in plain layout. *taken is false where the layout is another. */
 myr_status myr_onednn_mean_of_channels(myr_onednn_builder *build, const char *label, int value, int result,
                                        bool *taken);

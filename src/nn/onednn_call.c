@@ -69,7 +69,7 @@ static myr_status bind_call(const myr_step *step, void *session, char *const *ad
         mine->n_arguments = i + 1;
         if (from->constant)
             continue;
-        void *data = from->buffer >= 0 ? address[from->buffer] : scratch;
+        void *data = from->buffer >= 0 ? address[from->buffer] + from->skipped_bytes : scratch;
         dnnl_status_t status = dnnl_memory_create(&mine->arguments[i].memory, &from->layout, self->engine, data);
         if (status != dnnl_success) {
             unbind_call(mine);
@@ -106,7 +106,11 @@ myr_onednn_call *myr_onednn_new_call(const myr_onednn_builder *build)
 
 void myr_onednn_add_argument(myr_onednn_call *self, int name, int buffer, const dnnl_memory_desc_t *layout)
 {
-    self->arguments[self->n_arguments++] = (myr_onednn_argument){.name = name, .buffer = buffer, .layout = *layout};
+    myr_onednn_argument *argument = &self->arguments[self->n_arguments++];
+    *argument = (myr_onednn_argument){.name = name, .buffer = buffer, .layout = *layout};
+    /* Few primitives take an offset: they are planned without, and get memory that begins there. */
+    argument->skipped_bytes = (size_t)layout->offset0 * dnnl_data_type_size(layout->data_type);
+    argument->layout.offset0 = 0;
 }
 
 myr_status myr_onednn_add_call(myr_onednn_builder *build, const char *label, myr_onednn_call *self,
@@ -139,14 +143,6 @@ bool myr_onednn_set_layout(dnnl_memory_desc_t *layout, dnnl_data_type_t type, in
     return dnnl_memory_desc_init_by_tag(layout, rank, full, type, tag) == dnnl_success;
 }
 
-bool myr_onednn_plain_layout(const myr_shape *shape, dnnl_memory_desc_t *layout)
-{
-    static const dnnl_format_tag_t tags[] = {dnnl_a, dnnl_ab, dnnl_abc, dnnl_abcd, dnnl_abcde};
-    if (shape->rank < 1 || shape->rank > 5)
-        return false;
-    return myr_onednn_set_layout(layout, dnnl_f32, shape->rank, shape->dims, tags[shape->rank - 1]);
-}
-
 dnnl_primitive_attr_t myr_onednn_new_attributes(void)
 {
     dnnl_primitive_attr_t attributes = NULL;
@@ -161,13 +157,15 @@ myr_status myr_onednn_add_reorder(myr_onednn_builder *build, const char *label, 
 {
     dnnl_primitive_attr_t attributes = myr_onednn_new_attributes();
     dnnl_primitive_desc_t descriptor = NULL;
+    dnnl_memory_desc_t source = *from_layout, target = *to_layout;
+    source.offset0 = target.offset0 = 0; /* the arguments begin there */
     myr_onednn_call *self = myr_onednn_new_call(build);
     dnnl_status_t status = attributes && self ? dnnl_success : dnnl_out_of_memory;
     if (status == dnnl_success && factor != 1)
         status = dnnl_primitive_attr_set_output_scales(attributes, 1, 0, &factor);
     if (status == dnnl_success)
-        status = dnnl_reorder_primitive_desc_create(&descriptor, from_layout, build->engine, to_layout, build->engine,
-                                                    attributes);
+        status =
+            dnnl_reorder_primitive_desc_create(&descriptor, &source, build->engine, &target, build->engine, attributes);
     dnnl_primitive_attr_destroy(attributes);
     if (status != dnnl_success) {
         myr_onednn_free_call(self);
@@ -176,101 +174,6 @@ myr_status myr_onednn_add_reorder(myr_onednn_builder *build, const char *label, 
     myr_onednn_add_argument(self, DNNL_ARG_FROM, from, from_layout);
     myr_onednn_add_argument(self, DNNL_ARG_TO, to, to_layout);
     return myr_onednn_add_call(build, label, self, descriptor);
-}
-
-myr_status myr_onednn_make_plain(myr_onednn_builder *build, int value)
-{
-    myr_onednn_place *where = &build->places[value];
-    const myr_value *known = &build->graph->values[value];
-    dnnl_memory_desc_t plain;
-    int buffer;
-    if (where->buffer < 0 || build->compiler->buffer[value] >= 0)
-        return MYR_OK;
-    if (!myr_onednn_plain_layout(&known->shape, &plain))
-        return myr_fail(MYR_ERR_INTERNAL, "'%s': no plain layout", known->name);
-    if (dnnl_memory_desc_equal(&plain, &where->layout)) {
-        build->compiler->buffer[value] = where->buffer;
-        return MYR_OK;
-    }
-    myr_status status = myr_compiler_buffer(build->compiler, value, &buffer);
-    return status == MYR_OK ? myr_onednn_add_reorder(build, known->name, where->buffer, &where->layout, buffer, &plain,
-                                                     where->scale > 0 ? where->scale : 1)
-                            : status;
-}
-
-/* A value of another type once more in the network's floats, laid out alike. */
-static bool convert(myr_onednn_builder *build, int value)
-{
-    myr_onednn_place *where = &build->places[value];
-    if (where->floats >= 0)
-        return true;
-    where->floats_layout = where->layout;
-    where->floats_layout.data_type = build->type;
-    return myr_program_add_buffer(build->compiler->program, dnnl_memory_desc_get_size(&where->floats_layout),
-                                  &where->floats) == MYR_OK &&
-           myr_onednn_add_reorder(build, build->graph->values[value].name, where->buffer, &where->layout, where->floats,
-                                  &where->floats_layout, where->scale > 0 ? where->scale : 1) == MYR_OK;
-}
-
-bool myr_onednn_bring_floats(myr_onednn_builder *build, int value, int *buffer, dnnl_memory_desc_t *layout)
-{
-    const myr_onednn_place *where = &build->places[value];
-    bool is_other = where->buffer >= 0 && where->layout.data_type != build->type;
-    if (is_other && !convert(build, value))
-        return false;
-    if (where->buffer >= 0) {
-        *buffer = is_other ? where->floats : where->buffer;
-        *layout = is_other ? where->floats_layout : where->layout;
-        return true;
-    }
-    *buffer = build->compiler->buffer[value];
-    return *buffer >= 0 && build->graph->values[value].type == MYR_TYPE_F32 &&
-           myr_onednn_plain_layout(&build->graph->values[value].shape, layout);
-}
-
-/* Where the value is as its maker left it. */
-static myr_status find_stored(const myr_onednn_builder *build, int value, int *buffer, dnnl_memory_desc_t *layout,
-                              float *scale)
-{
-    const myr_onednn_place *where = &build->places[value];
-    *buffer = where->buffer >= 0 ? where->buffer : build->compiler->buffer[value];
-    *scale = where->buffer >= 0 && where->scale > 0 ? where->scale : 1;
-    if (where->buffer >= 0)
-        *layout = where->layout;
-    else if (*buffer < 0 || !myr_onednn_plain_layout(&build->graph->values[value].shape, layout))
-        return myr_fail(MYR_ERR_INTERNAL, "'%s' is nowhere", build->graph->values[value].name);
-    return MYR_OK;
-}
-
-myr_status myr_onednn_copy(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *wanted, float scale,
-                           int buffer)
-{
-    dnnl_memory_desc_t layout;
-    float stored;
-    int from;
-    myr_status status = find_stored(build, value, &from, &layout, &stored);
-    return status == MYR_OK ? myr_onednn_add_reorder(build, build->graph->values[value].name, from, &layout, buffer,
-                                                     wanted, stored / scale)
-                            : status;
-}
-
-myr_status myr_onednn_bring(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *wanted, float scale,
-                            int *buffer)
-{
-    dnnl_memory_desc_t layout;
-    float stored;
-    myr_status status = find_stored(build, value, buffer, &layout, &stored);
-    if (status != MYR_OK || (dnnl_memory_desc_equal(&layout, wanted) && stored == scale))
-        return status;
-    status = myr_program_add_buffer(build->compiler->program, dnnl_memory_desc_get_size(wanted), buffer);
-    return status == MYR_OK ? myr_onednn_copy(build, value, wanted, scale, *buffer) : status;
-}
-
-myr_status myr_onednn_settle(myr_onednn_builder *build, int value, const dnnl_memory_desc_t *layout, int *buffer)
-{
-    myr_status status = myr_program_add_buffer(build->compiler->program, dnnl_memory_desc_get_size(layout), buffer);
-    build->places[value] = (myr_onednn_place){.buffer = *buffer, .layout = *layout, .floats = -1};
-    return status;
 }
 
 myr_status myr_onednn_add_constant(myr_onednn_builder *build, myr_onednn_call *self, int name, const void *data,
@@ -326,9 +229,13 @@ static dnnl_status_t append_activation(dnnl_post_ops_t after, const myr_activati
     if (activation->kind == MYR_ACTIVATION_CLIP)
         return dnnl_post_ops_append_eltwise(after, 1, dnnl_eltwise_clip, low, high);
     if (activation->kind == MYR_ACTIVATION_SWISH)
-        return dnnl_post_ops_append_eltwise(after, 1, dnnl_eltwise_swish, 1, 0);
+        return dnnl_post_ops_append_eltwise(after, 1, dnnl_eltwise_swish, activation->alpha, 0);
     if (activation->kind == MYR_ACTIVATION_HARD_SWISH)
         return dnnl_post_ops_append_eltwise(after, 1, dnnl_eltwise_hardswish, 0, 0);
+    if (activation->kind == MYR_ACTIVATION_GELU)
+        return dnnl_post_ops_append_eltwise(after, 1, dnnl_eltwise_gelu_erf, 0, 0);
+    if (activation->kind == MYR_ACTIVATION_GELU_TANH)
+        return dnnl_post_ops_append_eltwise(after, 1, dnnl_eltwise_gelu_tanh, 0, 0);
     return dnnl_success;
 }
 
@@ -365,22 +272,39 @@ dnnl_primitive_desc_t myr_onednn_plan(const myr_onednn_builder *build, const_dnn
     return planned;
 }
 
+static myr_status add_source(myr_onednn_builder *build, myr_onednn_call *self, const myr_onednn_source *source)
+{
+    if (source->constant)
+        return myr_onednn_add_constant(build, self, source->name, source->constant, &source->constant_layout,
+                                       &source->layout, NULL);
+    myr_onednn_add_argument(self, source->name, source->buffer, &source->layout);
+    return MYR_OK;
+}
+
 myr_status myr_onednn_add_maker(myr_onednn_builder *build, const char *label, int value, dnnl_primitive_desc_t planned,
-                                int n, const int *names, const int *buffers, const dnnl_memory_desc_t *layouts)
+                                int n, const myr_onednn_source *sources)
 {
     const dnnl_memory_desc_t result = *myr_onednn_layout_of(planned, dnnl_query_dst_md, 0);
+    int to;
+    myr_status status = myr_onednn_settle(build, value, &result, &to);
+    if (status == MYR_OK)
+        return myr_onednn_add_writer(build, label, to, &result, planned, n, sources);
+    dnnl_primitive_desc_destroy(planned);
+    return status;
+}
+
+myr_status myr_onednn_add_writer(myr_onednn_builder *build, const char *label, int to, const dnnl_memory_desc_t *result,
+                                 dnnl_primitive_desc_t planned, int n, const myr_onednn_source *sources)
+{
     myr_onednn_call *self = myr_onednn_new_call(build);
     myr_status status = self ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory to compile '%s'", label);
-    int to;
-    if (status == MYR_OK)
-        status = myr_onednn_settle(build, value, &result, &to);
+    for (int i = 0; i < n && status == MYR_OK; i++)
+        status = add_source(build, self, &sources[i]);
     if (status != MYR_OK) {
         dnnl_primitive_desc_destroy(planned);
         myr_onednn_free_call(self);
         return status;
     }
-    for (int i = 0; i < n; i++)
-        myr_onednn_add_argument(self, names[i], buffers[i], &layouts[i]);
-    myr_onednn_add_argument(self, DNNL_ARG_DST, to, &result);
+    myr_onednn_add_argument(self, DNNL_ARG_DST, to, result);
     return myr_onednn_add_call(build, label, self, planned);
 }

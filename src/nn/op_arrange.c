@@ -288,7 +288,7 @@ static myr_status compute_size(const myr_operation *operation)
 const myr_operator myr_arrange_operators[] = {
     {"Expand", MYR_KIND_OTHER, 2, 2, 1, "", NULL, infer_expand, compute_expand},
     {"Tile", MYR_KIND_OTHER, 2, 2, 1, "", NULL, infer_tile, compute_tile},
-    {"Split", MYR_KIND_OTHER, 1, 2, INT32_MAX, "axis:int num_outputs:int split:ints ", NULL, infer_split,
+    {"Split", MYR_KIND_SPLIT, 1, 2, INT32_MAX, "axis:int num_outputs:int split:ints ", NULL, infer_split,
      compute_split},
     {"DepthToSpace", MYR_KIND_OTHER, 1, 1, 1, "blocksize:int mode:text ", refuse_depth, infer_depth, compute_depth},
     {"SpaceToDepth", MYR_KIND_OTHER, 1, 1, 1, "blocksize:int ", refuse_depth, infer_depth, compute_depth},

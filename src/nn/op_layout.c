@@ -336,7 +336,7 @@ const myr_operator myr_layout_operators[] = {
     {"Reshape", MYR_KIND_RESHAPE, 1, 2, 1, "shape:ints allowzero:int ", NULL, infer_reshape, copy_input},
     {"Squeeze", MYR_KIND_RESHAPE, 1, 2, 1, "axes:ints ", NULL, infer_squeeze, copy_input},
     {"Unsqueeze", MYR_KIND_RESHAPE, 1, 2, 1, "axes:ints ", NULL, infer_unsqueeze, copy_input},
-    {"Transpose", MYR_KIND_OTHER, 1, 1, 1, "perm:ints ", NULL, infer_transpose, compute_transpose},
+    {"Transpose", MYR_KIND_TRANSPOSE, 1, 1, 1, "perm:ints ", NULL, infer_transpose, compute_transpose},
     {"Concat", MYR_KIND_CONCAT, 1, INT32_MAX, 1, "axis:int ", NULL, infer_concat, compute_concat},
     {"Pad", MYR_KIND_PAD, 1, 4, 1, "mode:text pads:ints value:float ", refuse_pad, infer_pad, compute_pad},
     {0},

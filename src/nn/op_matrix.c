@@ -142,6 +142,8 @@ static myr_status compute_matmul(const myr_operation *operation)
     int64_t m = a.dims[a.rank - 2], k = a.dims[a.rank - 1], n = b.dims[b.rank - 1];
     size_t n_all = myr_shape_count(&full), n_stack = m * n > 0 ? n_all / (size_t)(m * n) : 0;
     float *out = operation->out[0].data;
+    const myr_tensor *row = myr_operation_input(operation, 2);
+    double alpha = (double)myr_node_float(operation->node, "alpha", 1);
     for (size_t s = 0; s < n_stack; s++) {
         const float *x = (const float *)operation->in[0]->data + matrix_offset(&a, &full, place);
         const float *y = (const float *)operation->in[1]->data + matrix_offset(&b, &full, place);
@@ -150,7 +152,7 @@ static myr_status compute_matmul(const myr_operation *operation)
                 double sum = 0;
                 for (int64_t l = 0; l < k; l++)
                     sum += (double)x[i * k + l] * (double)y[l * n + j];
-                *out++ = (float)sum;
+                *out++ = (float)(alpha * sum + (row ? (double)((const float *)row->data)[j] : 0));
             }
         }
         for (int d = full.rank - 3; d >= 0 && ++place[d] == full.dims[d]; d--)

@@ -182,7 +182,7 @@ const myr_operator myr_normalise_operators[] = {
     {"BatchNormalization", MYR_KIND_BATCH_NORMALIZATION, 5, 5, 5,
      "epsilon:float is_test:int momentum:float spatial:int training_mode:int ", refuse_training, infer_batch,
      compute_batch},
-    {"LayerNormalization", MYR_KIND_OTHER, 2, 3, 3, "axis:int epsilon:float stash_type:int ", NULL, infer_layer,
+    {"LayerNormalization", MYR_KIND_LAYER_NORMALIZATION, 2, 3, 3, "axis:int epsilon:float stash_type:int ", NULL, infer_layer,
      compute_layer},
     {"Softmax", MYR_KIND_SOFTMAX, 1, 1, 1, "axis:int ", NULL, infer_softmax, compute_softmax},
     {"LogSoftmax", MYR_KIND_OTHER, 1, 1, 1, "axis:int ", NULL, infer_softmax, compute_softmax},

@@ -264,6 +264,29 @@ static myr_status find_cut(const myr_operation *operation, cut *result)
     return MYR_OK;
 }
 
+bool myr_slice_starts(const myr_graph *graph, const myr_node *node, int64_t *start)
+{
+    const myr_tensor *in[5] = {NULL};
+    myr_tensor tensors[5];
+    cut part;
+    for (int i = 0; i < node->n_inputs; i++) {
+        const myr_value *value = node->inputs[i] >= 0 ? &graph->values[node->inputs[i]] : NULL;
+        if (!value)
+            continue;
+        tensors[i] = (myr_tensor){.type = value->type, .shape = value->shape};
+        in[i] = value->constant ? value->constant : &tensors[i];
+    }
+    myr_operation operation = {.node = node, .opset = graph->opset, .in = in};
+    if (find_cut(&operation, &part) != MYR_OK)
+        return false;
+    for (int d = 0; d < part.shape.rank; d++) {
+        start[d] = part.start[d];
+        if (part.step[d] != 1)
+            return false;
+    }
+    return true;
+}
+
 static myr_status infer_slice(const myr_operation *operation)
 {
     cut part;
@@ -301,7 +324,7 @@ const myr_operator myr_select_operators[] = {
      infer_constant, compute_constant},
     {"ConstantOfShape", MYR_KIND_OTHER, 1, 1, 1, "value:tensor ", NULL, infer_filled, compute_filled},
     {"Cast", MYR_KIND_OTHER, 1, 1, 1, "to:int saturate:int ", refuse_cast, infer_cast, compute_cast},
-    {"Gather", MYR_KIND_OTHER, 2, 2, 1, "axis:int ", NULL, infer_gather, compute_gather},
-    {"Slice", MYR_KIND_OTHER, 1, 5, 1, "axes:ints ends:ints starts:ints ", NULL, infer_slice, compute_slice},
+    {"Gather", MYR_KIND_GATHER, 2, 2, 1, "axis:int ", NULL, infer_gather, compute_gather},
+    {"Slice", MYR_KIND_SLICE, 1, 5, 1, "axes:ints ends:ints starts:ints ", NULL, infer_slice, compute_slice},
     {0},
 };

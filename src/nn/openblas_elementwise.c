@@ -43,7 +43,9 @@ static bool find_function(const myr_graph *graph, const myr_node *node, function
                                         [MYR_FUNCTION_SQRT] = "Sqrt",
                                         [MYR_FUNCTION_HARD_SIGMOID] = "HardSigmoid",
                                         [MYR_FUNCTION_HARD_SWISH] = "HardSwish",
-                                        [MYR_FUNCTION_LEAKY_RELU] = "LeakyRelu"};
+                                        [MYR_FUNCTION_LEAKY_RELU] = "LeakyRelu",
+                                        [MYR_FUNCTION_SWISH] = "Swish",
+                                        [MYR_FUNCTION_GELU] = "Gelu"};
     bool is_relu = strcmp(node->op->name, "Relu") == 0;
     size_t i = 0;
     while (!is_relu && i < sizeof names / sizeof *names && strcmp(names[i], node->op->name) != 0)
@@ -65,6 +67,11 @@ static bool find_function(const myr_graph *graph, const myr_node *node, function
         self->b = myr_node_float(node, "beta", 0.5f);
     } else if (self->which == MYR_FUNCTION_LEAKY_RELU) {
         self->a = myr_node_float(node, "alpha", 0.01f);
+    } else if (self->which == MYR_FUNCTION_SWISH) {
+        self->a = myr_node_float(node, "alpha", 1);
+    } else if (self->which == MYR_FUNCTION_GELU &&
+               strcmp(myr_node_text(node, "approximate", "none"), "tanh") == 0) {
+        self->which = MYR_FUNCTION_GELU_TANH;
     }
     return true;
 }

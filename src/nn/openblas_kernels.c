@@ -320,6 +320,12 @@ static void apply(myr_function function, float a, float b, const float *x, float
         FOR_EACH(v * limit(v / 6 + 0.5f, 0, 1));
     case MYR_FUNCTION_LEAKY_RELU:
         FOR_EACH(v < 0 ? a * v : v);
+    case MYR_FUNCTION_SWISH:
+        FOR_EACH(v / (1 + exponential(-a * v)));
+    case MYR_FUNCTION_GELU:
+        FOR_EACH(0.5f * v * (1 + error_function(v * 0.70710678f)));
+    case MYR_FUNCTION_GELU_TANH: /* (1 + tanh(u)) / 2 = 1 - 1 / (exp(2 u) + 1) */
+        FOR_EACH(v * (1 - 1 / (exponential(1.5957691f * (v + 0.044715f * v * v * v)) + 1)));
     }
 }
 

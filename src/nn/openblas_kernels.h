@@ -42,7 +42,10 @@ typedef enum myr_function {
     MYR_FUNCTION_SQRT,
     MYR_FUNCTION_HARD_SIGMOID, /* a x + b between 0 and 1 */
     MYR_FUNCTION_HARD_SWISH,
-    MYR_FUNCTION_LEAKY_RELU /* a x below 0 */
+    MYR_FUNCTION_LEAKY_RELU, /* a x below 0 */
+    MYR_FUNCTION_SWISH,      /* x sigmoid(a x) */
+    MYR_FUNCTION_GELU,       /* by erf */
+    MYR_FUNCTION_GELU_TANH
 } myr_function;
 
 typedef enum myr_pairing {

@@ -108,6 +108,7 @@ myr_status myr_openblas_product(myr_openblas_builder *build, const myr_node *nod
 typedef struct stack_product {
     const myr_openblas_kernels *kernels;
     int m, n, k;
+    float alpha;
     int rank;                               /* of the stack: dimensions but the last two */
     int64_t dims[MYR_TENSOR_MAX_RANK];      /* of the stack */
     size_t strides[2][MYR_TENSOR_MAX_RANK]; /* floats from one matrix to the next; 0 where stretched */
@@ -133,7 +134,7 @@ static myr_status run_stack_product(const myr_step *step, void *bound, char *con
             for (int d = 0; d < self->rank; d++)
                 at[side] += (size_t)place[d] * self->strides[side][d];
         }
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, self->m, self->n, self->k, 1, at[0], self->k, at[1],
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, self->m, self->n, self->k, self->alpha, at[0], self->k, at[1],
                     self->n, 0, out, self->n);
         myr_openblas_activate(self->kernels, &self->activation, out, n_out);
         for (int d = self->rank - 1; d >= 0 && ++place[d] == self->dims[d]; d--)
@@ -182,7 +183,8 @@ myr_status myr_openblas_stack_product(myr_openblas_builder *build, const myr_nod
     stack_product *self = myr_alloc(1, sizeof *self);
     if (!self)
         return myr_openblas_no_memory(node);
-    *self = (stack_product){.kernels = build->kernels, .activation = node->activation};
+    *self = (stack_product){
+        .kernels = build->kernels, .alpha = myr_node_float(node, "alpha", 1), .activation = node->activation};
     if (!plan_stack(self, sides, &values[node->outputs[0]].shape)) {
         free(self);
         return MYR_OK;

@@ -17,19 +17,32 @@ typedef enum myr_kind {
     MYR_KIND_CONCAT,
     MYR_KIND_CONSTANT,
     MYR_KIND_CONV,
+    MYR_KIND_DIV,
+    MYR_KIND_ERF,
+    MYR_KIND_GATHER,
+    MYR_KIND_GELU,
     MYR_KIND_GEMM,
     MYR_KIND_GLOBAL_AVERAGE_POOL,
     MYR_KIND_HARD_SWISH,
-    MYR_KIND_MATMUL,
+    MYR_KIND_LAYER_NORMALIZATION,
+    MYR_KIND_MATMUL, /* fused, it may have alpha and a third input, a row that is added to each row of the product */
     MYR_KIND_MAX_POOL,
     MYR_KIND_MUL,
     MYR_KIND_PAD,
+    MYR_KIND_POW,
     MYR_KIND_RELU,
     MYR_KIND_REDUCE_MEAN,
     MYR_KIND_RESHAPE, /* bytes stay as they are: Flatten, Reshape, Squeeze, Unsqueeze, Identity, Dropout */
     MYR_KIND_SHAPE,   /* known as soon as its input's shape is */
     MYR_KIND_SIGMOID,
-    MYR_KIND_SOFTMAX
+    MYR_KIND_SLICE,
+    MYR_KIND_SOFTMAX,
+    MYR_KIND_SPLIT,
+    MYR_KIND_SQRT,
+    MYR_KIND_SUB,
+    MYR_KIND_SWISH,
+    MYR_KIND_TANH,
+    MYR_KIND_TRANSPOSE
 } myr_kind;
 
 /* A node with the tensors it is applied to. */
@@ -132,6 +145,9 @@ void myr_walk_begin(myr_walk *walk, const myr_shape *shape);
 /* One tensor more, whose dimensions are aligned at the last and are 1 or the shape's. */
 void myr_walk_add(myr_walk *walk, const myr_shape *tensor);
 void myr_walk_step(myr_walk *walk);
+
+/* Where a Slice of constant bounds begins in each dimension of its input; false where one of its steps is not 1. */
+bool myr_slice_starts(const myr_graph *graph, const myr_node *node, int64_t *start);
 
 /* A sliding window over one to three dimensions, those behind the second. */
 #define MYR_WINDOW_DIMS 3
