@@ -130,6 +130,8 @@ MYR_API const char *myr_network_backend(const myr_network *network);
 MYR_API myr_precision myr_network_precision(const myr_network *network);
 MYR_API size_t myr_network_n_nodes(const myr_network *network);     /* after fusing */
 MYR_API size_t myr_network_arena_bytes(const myr_network *network); /* memory of one session */
+/* Weights as the steps read them, once for all sessions. */
+MYR_API size_t myr_network_weight_bytes(const myr_network *network);
 
 /* myr_session_create - one thread's memory. Any number of sessions run at once, each on one core. */
 MYR_API myr_status myr_session_create(const myr_network *network, myr_session **session);

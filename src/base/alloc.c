@@ -4,6 +4,9 @@
 #include "base/alloc.h"
 
 #include <stdint.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -59,6 +62,13 @@ bool myr_resize(void *block, size_t old_n, size_t new_n, size_t size)
     free(*place);
     *place = grown;
     return true;
+}
+
+void myr_return_memory(void)
+{
+#if defined(__GLIBC__)
+    malloc_trim(0);
+#endif
 }
 
 char *myr_strdup(const char *text)

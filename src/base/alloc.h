@@ -21,6 +21,10 @@ bool myr_resize(void *block, size_t old_n, size_t new_n, size_t size);
 /* myr_strdup - copy of a text, or NULL. */
 char *myr_strdup(const char *text);
 
+/* myr_return_memory - hand pages of released memory back to the system, which the C library keeps else: after something
+ * large that comes once, such as loading a network. */
+void myr_return_memory(void);
+
 /* myr_mul - *product = a * b; false on overflow. */
 bool myr_mul(size_t a, size_t b, size_t *product);
 

@@ -26,10 +26,11 @@
 
 typedef struct bench {
     const myr_cli *cli;
-    const char *path, *output; /* [borrowed] the ONNX file, the tensor asked for */
+    const char *path, *output; /* [borrowed] the ONNX file, the tensor asked for; output goes with the model */
     myr_card *card;            /* NULL for a bare ONNX file */
     char identity[65];         /* of the card's network */
-    myr_model *model;
+    myr_model *model;          /* until the network is made of it */
+    uint64_t flops;            /* of one picture */
     myr_network *network;
     int batch;
     size_t per_picture;
@@ -177,6 +178,16 @@ static myr_status find_calibration(const bench *self, myr_calibration **calibrat
                                    calibration);
 }
 
+/* So that weights are in memory once. */
+static void let_go_of_model(bench *self)
+{
+    self->flops = myr_model_flops(self->model);
+    myr_model_free(self->model);
+    self->model = NULL;
+    self->output = NULL;
+    myr_return_memory();
+}
+
 static myr_status compile(bench *self)
 {
     double least_cosine;
@@ -191,6 +202,8 @@ static myr_status compile(bench *self)
     if (status == MYR_OK)
         status = myr_network_create(self->model, &options, &self->output, 1, &self->network);
     myr_calibration_free(calibration);
+    if (status == MYR_OK)
+        let_go_of_model(self);
     return status;
 }
 
@@ -364,7 +377,7 @@ static myr_status print_outcome(const bench *self, const runner *runners, int n_
                *used = myr_precision_name(myr_network_precision(self->network));
     double median = rate_at(self, runners, n_threads, 0.5), low = rate_at(self, runners, n_threads, 0.75),
            high = rate_at(self, runners, n_threads, 0.25);
-    double gflops = median * (double)myr_model_flops(self->model) / 1e9;
+    double gflops = median * (double)self->flops / 1e9;
     bool in_parts = myr_config_flag(self->cli->config, "per-node");
     char processor[128];
     read_processor(processor, sizeof processor);
@@ -380,7 +393,7 @@ static myr_status print_outcome(const bench *self, const runner *runners, int n_
             "images_per_s_low", low, "images_per_s_high", high, "ms_per_batch",
             1e3 * (double)self->batch * n_threads / median, "nodes", (json_int_t)myr_network_n_nodes(self->network),
             "arena_bytes", (json_int_t)myr_network_arena_bytes(self->network), "flops_per_image",
-            (json_int_t)myr_model_flops(self->model), "gflops_per_s", gflops, "profile", parts));
+            (json_int_t)self->flops, "gflops_per_s", gflops, "profile", parts));
     }
     printf("%s, %s in %s (asked: %s), batch %d, %d thread%s\n", self->path, myr_network_backend(self->network), used,
            asked, self->batch, n_threads, n_threads == 1 ? "" : "s");

@@ -255,7 +255,8 @@ myr_status myr_encoder_open(const myr_card *card, const myr_encoder_options *opt
         status = check_input(card, model);
     if (status == MYR_OK)
         status = make_network(card, model, output, &files, options, encoder);
-    myr_model_free(model); /* the network has its own copy of the weights */
+    myr_model_free(model); /* the network has the weights as it wants them */
+    myr_return_memory();
     if (status == MYR_OK)
         status = find_dim(encoder);
     if (status == MYR_OK)

@@ -13,6 +13,7 @@ typedef struct myr_compiler {
     myr_program *program;
     int *buffer;                        /* (n_values) buffer of a value in plain row-major layout, or -1 */
     int *last_use;                      /* (n_values) last node that reads it; INT32_MAX for outputs and inputs */
+    bool *is_kept;                      /* (n_values) a constant whose bytes steps read where they are */
     myr_precision asked, precision;     /* precision: what it computes in, F32 unless the backend says otherwise */
     const myr_calibration *calibration; /* [borrowed] NULL unless 8 bits were asked for */
     void *state;                        /* [owned] what the backend keeps with the network; freed by release */
@@ -38,6 +39,9 @@ extern const myr_backend myr_backend_onednn;
 myr_status myr_compiler_buffer(myr_compiler *compiler, int value, int *buffer);
 /* Plain buffer of a node's result: a new one, or its input's where the bytes stay as they are. */
 myr_status myr_compiler_alias(myr_compiler *compiler, int from, int to);
+/* The step added last reads the value, if it is a constant, where it is: constants of which nobody says so are let go
+ * once the graph is compiled. */
+void myr_compiler_keep(myr_compiler *compiler, int value);
 /* A step that computes the node with its reference implementation, on plain buffers. */
 myr_status myr_reference_add(myr_compiler *compiler, const myr_node *node);
 

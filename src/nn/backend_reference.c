@@ -150,6 +150,15 @@ myr_status myr_compiler_alias(myr_compiler *compiler, int from, int to)
     return status;
 }
 
+void myr_compiler_keep(myr_compiler *compiler, int value)
+{
+    const myr_tensor *constant = value >= 0 ? compiler->graph->values[value].constant : NULL;
+    if (!constant)
+        return;
+    compiler->is_kept[value] = true;
+    compiler->program->steps[compiler->program->n_steps - 1].weight_bytes += myr_tensor_bytes(constant);
+}
+
 myr_status myr_reference_add(myr_compiler *compiler, const myr_node *node)
 {
     const myr_graph *graph = compiler->graph;
@@ -186,6 +195,8 @@ myr_status myr_reference_add(myr_compiler *compiler, const myr_node *node)
         status = myr_program_add_step(compiler->program, &reference_step, node->name, self, buffers, n_buffers, 0);
     else
         free_state(self);
+    for (int i = 0; i < node->n_inputs && status == MYR_OK; i++)
+        myr_compiler_keep(compiler, node->inputs[i]);
     free(buffers);
     return status;
 }

@@ -45,7 +45,8 @@ typedef struct limits {
 } limits;
 
 struct myr_block {
-    myr_block_options shape; /* its pointers are not used after create */
+    myr_block_options shape; /* its pointers are NULL: weights are packed below */
+    bool expands;            /* has a first convolution */
     int n_groups;            /* of GROUP middle channels */
     int k_step, n_k_steps;   /* input channels a tile product takes, and how many products */
     int k;                   /* input channels, and zeros that make the steps equal and even */
@@ -183,6 +184,9 @@ myr_status myr_block_create(const myr_block_options *options, myr_block **out)
         return myr_fail(MYR_ERR_NOMEM, "no memory for a block's weights");
     }
     pack(self);
+    self->expands = options->expand != NULL;
+    self->shape.expand = self->shape.depthwise = self->shape.project = NULL; /* borrowed until here */
+    self->shape.expand_bias = self->shape.depthwise_bias = self->shape.project_bias = NULL;
     *out = self;
     return MYR_OK;
 }
@@ -216,7 +220,15 @@ size_t myr_block_scratch_bytes(const myr_block *self)
 {
     size_t n_factors = (size_t)self->shape.height * (size_t)self->shape.width * (size_t)self->k;
     return ring_floats(self) * sizeof(float) +
-           (middle_values(self) + (self->shape.expand ? n_factors : 0)) * sizeof(uint16_t);
+           (middle_values(self) + (self->expands ? n_factors : 0)) * sizeof(uint16_t);
+}
+
+size_t myr_block_weight_bytes(const myr_block *self)
+{
+    size_t n_middle = (size_t)(self->n_groups * GROUP), n_out = (size_t)(self->n_out_pairs * 2 * TILE);
+    size_t n_taps = (size_t)self->shape.kernel * (size_t)self->shape.kernel;
+    return n_middle * ((self->expands ? (size_t)self->k : 0) + n_out) * sizeof *self->project +
+           (n_middle * (n_taps + 2) + n_out) * sizeof(float);
 }
 
 /* ---- Tiles ---- */
@@ -454,7 +466,7 @@ static void fill_middle(const myr_block *self, const void *in, const uint16_t *f
                 continue;
             if (next < 0 || next >= shape->height)
                 memset(row, 0, row_floats * sizeof *row);
-            else if (shape->expand)
+            else if (self->expands)
                 expand_row(self, factors, group, next, row);
             else
                 copy_row(self, in, group, next, row);
@@ -538,7 +550,7 @@ FOR_AMX void myr_block_run(const myr_block *self, const void *in, float *out, vo
 {
     float *ring = scratch;
     uint16_t *middle = (uint16_t *)(ring + ring_floats(self)), *factors = middle + middle_values(self);
-    if (self->shape.expand)
+    if (self->expands)
         narrow_input(self, in, factors);
     set_tiles(self->shape.width < TILE ? self->shape.width : TILE, self->k_step);
     for (int group = 0; group < self->n_groups; group++)

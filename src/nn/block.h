@@ -32,6 +32,7 @@ bool myr_block_is_possible(const myr_block_options *options);
 myr_status myr_block_create(const myr_block_options *options, myr_block **block);
 void myr_block_free(void *block); /* NULL is fine */
 size_t myr_block_scratch_bytes(const myr_block *block);
+size_t myr_block_weight_bytes(const myr_block *block); /* as packed */
 
 /*
  * myr_block_run - one picture.

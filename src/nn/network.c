@@ -107,6 +107,21 @@ static myr_status keep_ends(myr_network *network, const myr_compiler *compiler)
     return MYR_OK;
 }
 
+/* Most constants are there a second time now, as the steps want them. What is known of their shapes stays. */
+static void let_go(myr_graph *graph, const bool *is_kept)
+{
+    for (size_t i = 0; i < graph->n_values; i++) {
+        myr_value *value = &graph->values[i];
+        if (!value->constant || is_kept[i])
+            continue;
+        value->is_shaped = true;
+        value->type = value->constant->type;
+        value->shape = value->constant->shape;
+        myr_tensor_free(value->constant);
+        value->constant = NULL;
+    }
+}
+
 static myr_status compile(myr_network *network, const myr_network_options *options, bool fuse)
 {
     myr_graph *graph = network->graph;
@@ -117,11 +132,12 @@ static myr_status compile(myr_network *network, const myr_network_options *optio
                              .program = &network->program,
                              .buffer = no_buffers(graph->n_values),
                              .last_use = find_last_uses(graph),
+                             .is_kept = myr_alloc(graph->n_values, sizeof(bool)),
                              .asked = options->precision,
                              .calibration = options->precision == MYR_PRECISION_INT8 ? options->calibration : NULL};
     network->inputs = no_buffers(graph->n_inputs);
     network->outputs = no_buffers(graph->n_outputs);
-    if (!compiler.buffer || !compiler.last_use || !network->inputs || !network->outputs)
+    if (!compiler.buffer || !compiler.last_use || !compiler.is_kept || !network->inputs || !network->outputs)
         status = myr_fail(MYR_ERR_NOMEM, "no memory to compile the network");
     for (size_t i = 0; i < graph->n_inputs && status == MYR_OK; i++) {
         int buffer;
@@ -138,8 +154,11 @@ static myr_status compile(myr_network *network, const myr_network_options *optio
         status = keep_ends(network, &compiler);
     if (status == MYR_OK)
         status = myr_program_lay_out(&network->program);
+    if (status == MYR_OK)
+        let_go(graph, compiler.is_kept);
     free(compiler.buffer);
     free(compiler.last_use);
+    free(compiler.is_kept);
     return status;
 }
 
@@ -275,6 +294,15 @@ size_t myr_network_n_nodes(const myr_network *network)
 size_t myr_network_arena_bytes(const myr_network *network)
 {
     return network->program.arena_bytes;
+}
+
+size_t myr_network_weight_bytes(const myr_network *network)
+{
+    size_t bytes = network->program.packed_bytes;
+    for (size_t i = 0; i < network->graph->n_values; i++)
+        if (network->graph->values[i].constant)
+            bytes += myr_tensor_bytes(network->graph->values[i].constant);
+    return bytes;
 }
 
 static myr_status bind_steps(myr_session *session)

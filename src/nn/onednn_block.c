@@ -165,8 +165,11 @@ static myr_status add_step(myr_onednn_builder *build, const myr_node *first, con
     self->batch = in->dims[0];
     self->in_bytes = myr_shape_count(in) / (size_t)in->dims[0] * dnnl_data_type_size(from.data_type);
     self->out_values = myr_shape_count(out) / (size_t)out->dims[0];
-    return myr_program_add_step(build->compiler->program, &block_step, last->name, self, (int[]){self->in, self->out},
-                                2, myr_block_scratch_bytes(self->block));
+    status = myr_program_add_step(build->compiler->program, &block_step, last->name, self, (int[]){self->in, self->out},
+                                  2, myr_block_scratch_bytes(self->block));
+    if (status == MYR_OK)
+        myr_program_add_packed(build->compiler->program, myr_block_weight_bytes(self->block));
+    return status;
 }
 
 myr_status myr_onednn_inverted_residual(myr_onednn_builder *build, const myr_node *node, bool *taken)

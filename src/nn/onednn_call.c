@@ -131,8 +131,12 @@ myr_status myr_onednn_add_call(myr_onednn_builder *build, const char *label, myr
     for (int i = 0; i < self->n_arguments; i++)
         if (self->arguments[i].buffer >= 0)
             buffers[n_buffers++] = self->arguments[i].buffer;
-    return myr_program_add_step(build->compiler->program, &call_step, label, self, buffers, n_buffers,
-                                self->scratch_bytes);
+    myr_status added = myr_program_add_step(build->compiler->program, &call_step, label, self, buffers, n_buffers,
+                                            self->scratch_bytes);
+    for (int i = 0; added == MYR_OK && i < self->n_arguments; i++)
+        if (self->arguments[i].constant)
+            myr_program_add_packed(build->compiler->program, dnnl_memory_desc_get_size(&self->arguments[i].layout));
+    return added;
 }
 
 bool myr_onednn_set_layout(dnnl_memory_desc_t *layout, dnnl_data_type_t type, int rank, const int64_t *dims,

@@ -310,6 +310,12 @@ static bool take_constants(convolution *self, const myr_tensor *weights, const m
     return true;
 }
 
+static size_t packed_bytes(const convolution *self, const myr_shape *weights)
+{
+    size_t n = self->n_panels > 0 ? self->n_panels * (size_t)self->n_groups : myr_shape_count(weights);
+    return (n + (size_t)all_out(self)) * sizeof(float);
+}
+
 static bool is_pointwise(const myr_window *window)
 {
     for (int i = 0; i < 2; i++)
@@ -375,7 +381,10 @@ myr_status myr_openblas_convolution(myr_openblas_builder *build, const myr_node 
     size_t scratch = by_rows              ? (size_t)(self->window.in[1] * all_in(self))
                      : self->is_pointwise ? 0
                                           : (size_t)(self->n_pixels * self->n_columns);
-    return myr_program_add_step(build->compiler->program, by_rows ? &row_step : &product_step, node->name, self,
-                                (int[]){self->in, self->out, self->residual}, self->residual >= 0 ? 3 : 2,
-                                scratch * sizeof(float));
+    status = myr_program_add_step(build->compiler->program, by_rows ? &row_step : &product_step, node->name, self,
+                                  (int[]){self->in, self->out, self->residual}, self->residual >= 0 ? 3 : 2,
+                                  scratch * sizeof(float));
+    if (status == MYR_OK)
+        myr_program_add_packed(build->compiler->program, packed_bytes(self, &weights->shape));
+    return status;
 }

@@ -69,8 +69,7 @@ static bool find_function(const myr_graph *graph, const myr_node *node, function
         self->a = myr_node_float(node, "alpha", 0.01f);
     } else if (self->which == MYR_FUNCTION_SWISH) {
         self->a = myr_node_float(node, "alpha", 1);
-    } else if (self->which == MYR_FUNCTION_GELU &&
-               strcmp(myr_node_text(node, "approximate", "none"), "tanh") == 0) {
+    } else if (self->which == MYR_FUNCTION_GELU && strcmp(myr_node_text(node, "approximate", "none"), "tanh") == 0) {
         self->which = MYR_FUNCTION_GELU_TANH;
     }
     return true;
@@ -230,6 +229,16 @@ static float *order_constant(const myr_openblas_kernels *kernels, const myr_tens
     return copy;
 }
 
+/* The step added last has copies of all the node's constants. */
+static myr_status count_copies(myr_openblas_builder *build, const myr_node *node)
+{
+    for (int i = 0; i < node->n_inputs; i++)
+        if (myr_node_constant(build->graph, node, i))
+            myr_program_add_packed(build->compiler->program,
+                                   myr_tensor_bytes(myr_node_constant(build->graph, node, i)));
+    return MYR_OK;
+}
+
 /* Both sides in the result's order: a buffer, or a constant of its own. */
 static myr_status bring_sides(myr_openblas_builder *build, const myr_node *node, bool by_pixel, pairing *self,
                               int *buffers, int *n_buffers)
@@ -294,7 +303,8 @@ myr_status myr_openblas_pair(myr_openblas_builder *build, const myr_node *node, 
     }
     *taken = true;
     buffers[n_buffers++] = self->out;
-    return myr_program_add_step(build->compiler->program, &pairing_step, node->name, self, buffers, n_buffers, 0);
+    status = myr_program_add_step(build->compiler->program, &pairing_step, node->name, self, buffers, n_buffers, 0);
+    return status == MYR_OK ? count_copies(build, node) : status;
 }
 
 /* ---- Concat ---- */
@@ -383,7 +393,7 @@ static myr_status add_joining(myr_openblas_builder *build, const myr_node *node,
     buffers[n_buffers++] = self->out;
     status = myr_program_add_step(build->compiler->program, &joining_step, node->name, self, buffers, n_buffers, 0);
     free(buffers);
-    return status;
+    return status == MYR_OK ? count_copies(build, node) : status;
 }
 
 myr_status myr_openblas_concat(myr_openblas_builder *build, const myr_node *node, bool *taken)

@@ -169,6 +169,9 @@ myr_status myr_openblas_row_operator(myr_openblas_builder *build, const myr_node
         return status;
     }
     *taken = true;
-    return myr_program_add_step(build->compiler->program, &row_step, node->name, self, (int[]){self->in, self->out}, 2,
-                                0);
+    status =
+        myr_program_add_step(build->compiler->program, &row_step, node->name, self, (int[]){self->in, self->out}, 2, 0);
+    for (int i = 1; i < node->n_inputs && status == MYR_OK; i++)
+        myr_compiler_keep(build->compiler, node->inputs[i]);
+    return status;
 }

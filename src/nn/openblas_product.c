@@ -99,8 +99,11 @@ myr_status myr_openblas_product(myr_openblas_builder *build, const myr_node *nod
         return status;
     }
     *taken = true;
-    return myr_program_add_step(build->compiler->program, &product_step, node->name, self, (int[]){self->in, self->out},
-                                2, 0);
+    status = myr_program_add_step(build->compiler->program, &product_step, node->name, self,
+                                  (int[]){self->in, self->out}, 2, 0);
+    if (status == MYR_OK)
+        myr_compiler_keep(build->compiler, node->inputs[1]);
+    return status;
 }
 
 /* ---- Stacks of matrices ---- */
@@ -134,8 +137,8 @@ static myr_status run_stack_product(const myr_step *step, void *bound, char *con
             for (int d = 0; d < self->rank; d++)
                 at[side] += (size_t)place[d] * self->strides[side][d];
         }
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, self->m, self->n, self->k, self->alpha, at[0], self->k, at[1],
-                    self->n, 0, out, self->n);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, self->m, self->n, self->k, self->alpha, at[0], self->k,
+                    at[1], self->n, 0, out, self->n);
         myr_openblas_activate(self->kernels, &self->activation, out, n_out);
         for (int d = self->rank - 1; d >= 0 && ++place[d] == self->dims[d]; d--)
             place[d] = 0;
@@ -206,5 +209,8 @@ myr_status myr_openblas_stack_product(myr_openblas_builder *build, const myr_nod
     }
     *taken = true;
     buffers[n_buffers++] = self->out;
-    return myr_program_add_step(build->compiler->program, &stack_step, node->name, self, buffers, n_buffers, 0);
+    status = myr_program_add_step(build->compiler->program, &stack_step, node->name, self, buffers, n_buffers, 0);
+    for (int side = 0; side < 2 && status == MYR_OK; side++)
+        myr_compiler_keep(build->compiler, node->inputs[side]);
+    return status;
 }

@@ -72,6 +72,12 @@ myr_status myr_program_add_step(myr_program *program, const myr_step_kind *kind,
     return MYR_OK;
 }
 
+void myr_program_add_packed(myr_program *program, size_t bytes)
+{
+    program->steps[program->n_steps - 1].weight_bytes += bytes;
+    program->packed_bytes += bytes;
+}
+
 /* ---- The arena ---- */
 
 /* More buffers than this living at once are not searched for gaps between them. */

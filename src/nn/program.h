@@ -26,6 +26,7 @@ struct myr_step {
     int n_buffers;
     int *buffers; /* [owned] all it touches; address[buffers[i]] is where one lies */
     size_t scratch_bytes;
+    size_t weight_bytes; /* constants that a run reads */
 };
 
 typedef struct myr_slot {
@@ -41,12 +42,15 @@ typedef struct myr_program {
     size_t n_buffers, buffers_room;
     myr_slot *buffers;
     size_t scratch_offset, arena_bytes;
+    size_t packed_bytes; /* constants in copies of the steps' own */
 } myr_program;
 
 myr_status myr_program_add_buffer(myr_program *program, size_t bytes, int *buffer);
 /* state is taken over, also on failure. */
 myr_status myr_program_add_step(myr_program *program, const myr_step_kind *kind, const char *label, void *state,
                                 const int *buffers, int n_buffers, size_t scratch_bytes);
+/* The step added last reads this many bytes of constants, in a copy of its own. */
+void myr_program_add_packed(myr_program *program, size_t bytes);
 /* Offsets for all buffers, those that live at the same time apart; aligned to 64. */
 myr_status myr_program_lay_out(myr_program *program);
 void myr_program_clear(myr_program *program);

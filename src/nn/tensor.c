@@ -18,6 +18,13 @@ typedef struct held_tensor {
     atomic_size_t n_holders;
 } held_tensor;
 
+static atomic_size_t live_bytes;
+
+size_t myr_tensor_live_bytes(void)
+{
+    return atomic_load_explicit(&live_bytes, memory_order_relaxed);
+}
+
 size_t myr_shape_count(const myr_shape *shape)
 {
     size_t n = 1;
@@ -116,6 +123,7 @@ myr_status myr_tensor_create(myr_type type, const myr_shape *shape, myr_tensor *
         free(made);
         return myr_fail(MYR_ERR_NOMEM, "no memory for a tensor of shape %s", myr_shape_text(shape, text, sizeof text));
     }
+    atomic_fetch_add_explicit(&live_bytes, myr_tensor_bytes(&made->tensor), memory_order_relaxed);
     *out = &made->tensor;
     return MYR_OK;
 }
@@ -132,6 +140,7 @@ void myr_tensor_free(const myr_tensor *tensor)
     /* The last holder must see all that the others did before they let go. */
     if (!held || atomic_fetch_sub_explicit(&held->n_holders, 1, memory_order_acq_rel) > 1)
         return;
+    atomic_fetch_sub_explicit(&live_bytes, myr_tensor_bytes(&held->tensor), memory_order_relaxed);
     free(held->tensor.data);
     free(held);
 }

@@ -55,6 +55,8 @@ myr_status myr_tensor_create(myr_type type, const myr_shape *shape, myr_tensor *
 const myr_tensor *myr_tensor_share(const myr_tensor *tensor);
 /* Gives up one hold; the last one releases the memory. NULL is ignored. */
 void myr_tensor_free(const myr_tensor *tensor);
+/* Bytes of all tensors that somebody holds now: for tests, and for looking at who holds weights. */
+size_t myr_tensor_live_bytes(void);
 
 /* Element i as a real or a whole number, whatever its type; floats are cut towards 0, and held within 64 bits. */
 double myr_tensor_real(const myr_tensor *tensor, size_t i);

@@ -150,6 +150,16 @@ def folded(b):
     b.add("Flatten", x, out="out")
 
 
+def heavy(b):
+    """Some megabytes of weights: normalised convolutions, a product, a constant row."""
+    x = b.add("Relu", b.norm(b.conv("image", 3, 64, 3, bias=False, pads=[1, 1, 1, 1], strides=[2, 2]), 64))
+    x = b.add("Relu", b.norm(b.conv(x, 64, 256, 3, bias=False, pads=[1, 1, 1, 1]), 256))
+    x = b.add("Relu", b.norm(b.conv(x, 256, 256, 3, bias=False, pads=[1, 1, 1, 1]), 256))
+    x = b.add("Flatten", b.add("GlobalAveragePool", x))
+    x = b.add("Gemm", x, b.weight(1024, 256), b.weight(1024), alpha=0.5, transB=1)
+    b.add("Mul", x, b.weight(1024), out="out")
+
+
 def token(b):
     """A step of a vision transformer: patches, LayerNormalization, attention, Gelu."""
     x = b.conv("image", 3, 16, 5, strides=[5, 5])
@@ -312,7 +322,8 @@ def main():
         return odd(folder)
     if what == "deep":
         return deep(folder)
-    for block in (residual, inverted, fire, excite, pooled, normalised, padded, folded, token, crossed, fixed_batch):
+    for block in (residual, inverted, fire, excite, pooled, normalised, padded, folded, heavy, token, crossed,
+                  fixed_batch):
         b = Builder()
         block(b)
         b.save(f"{folder}/{block.__name__}.onnx", batch=1 if block is fixed_batch else "batch",
