@@ -100,6 +100,8 @@ MYR_API const char *myr_model_operator(const myr_model *model, size_t i, size_t 
 
 /* Names of the backends built in, the fastest first; NULL ends. */
 MYR_API const char *const *myr_backend_names(void);
+/* What a backend (NULL = the first) computes in on this processor where `asked` is asked for: that, or wider. */
+MYR_API myr_precision myr_backend_precision(const char *name, myr_precision asked);
 
 typedef struct myr_network_options {
     const char *backend; /* one of myr_backend_names, NULL = the first */

@@ -8,6 +8,7 @@
  */
 #include "base/file.h"
 #include "cli/cli.h"
+#include "cli/info_model.h"
 #include "dist/index_manifest.h"
 #include "myriops/encoder.h"
 #include "myriops/store.h"
@@ -144,65 +145,6 @@ static myr_status index_info(const char *folder, json_t **facts)
     return status;
 }
 
-static json_t *tensors_json(const myr_model *model, const myr_tensor_info *(*get)(const myr_model *, size_t), size_t n)
-{
-    json_t *tensors = json_array();
-    for (size_t i = 0; i < n; i++) {
-        const myr_tensor_info *info = get(model, i);
-        json_t *shape = json_array();
-        for (int d = 0; d < info->rank; d++)
-            json_array_append_new(shape, json_integer(info->dims[d]));
-        json_array_append_new(tensors, json_pack("{s:o, s:o}", "name", myr_json_text(info->name), "shape", shape));
-    }
-    return tensors;
-}
-
-static json_t *operators_json(const myr_model *model)
-{
-    json_t *operators = json_object();
-    const char *name;
-    size_t n;
-    for (size_t i = 0; (name = myr_model_operator(model, i, &n)); i++)
-        json_object_set_new(operators, name, json_integer((json_int_t)n));
-    return operators;
-}
-
-static json_t *card_json(const myr_card *card)
-{
-    static const char *const rules[] = {"shorter", "stretch", "longer"}, *const filters[] = {"bilinear", "bicubic"};
-    const myr_preprocess *prep = &card->preprocess;
-    return json_pack("{s:s, s:s?, s:s?, s:s?, s:s, s:s?, s:s, s:[i,i], s:s, s:i, s:s, s:s, s:[f,f,f], s:[f,f,f]}",
-                     "name", card->name, "title", card->title, "source", card->source, "licence", card->licence,
-                     "embedding", card->embedding, "logits", card->logits, "metric", card->metric, "size", prep->width,
-                     prep->height, "resize", rules[prep->rule], "resize_to", prep->resize_to, "filter",
-                     filters[prep->filter], "channels", prep->bgr ? "BGR" : "RGB", "mean", (double)prep->mean[0],
-                     (double)prep->mean[1], (double)prep->mean[2], "std", (double)prep->std[0], (double)prep->std[1],
-                     (double)prep->std[2]);
-}
-
-/* A card with its network, or an ONNX file that has none. */
-static myr_status model_info(const char *path, json_t **facts)
-{
-    myr_card *card = NULL;
-    myr_model *model = NULL;
-    char identity[65];
-    bool bare = ends_with(path, ".onnx") && myr_card_load(path, &card) != MYR_OK;
-    myr_status status = bare || card ? MYR_OK : myr_card_load(path, &card);
-    if (status == MYR_OK)
-        status = bare ? myr_model_load(path, &model) : myr_card_model(card, &model, identity);
-    if (status == MYR_OK)
-        *facts = json_pack("{s:s, s:o, s:I, s:o, s:I, s:I, s:o, s:o, s:o, s:o}", "kind", "model", "path",
-                           myr_json_text(bare ? path : card->model_path), "opset", (json_int_t)myr_model_opset(model),
-                           "producer", myr_json_text(myr_model_producer(model)), "parameters",
-                           (json_int_t)myr_model_n_parameters(model), "flops", (json_int_t)myr_model_flops(model),
-                           "inputs", tensors_json(model, myr_model_input, myr_model_n_inputs(model)), "outputs",
-                           tensors_json(model, myr_model_output, myr_model_n_outputs(model)), "operators",
-                           operators_json(model), "card", bare ? json_null() : card_json(card));
-    myr_model_free(model);
-    myr_card_free(card);
-    return status;
-}
-
 static bool is_vectors(const char *path)
 {
     static const char *const ends[] = {".fbin",  ".u8bin", ".i8bin", ".ibin", ".fvecs",
@@ -266,10 +208,28 @@ static myr_status gather(const myr_cli *cli, json_t **facts)
     if (myr_path_is_folder(operand) && holds(operand, "manifest.json"))
         return embeddings_info(operand, facts);
     if (is_model(operand))
-        return model_info(operand, facts);
+        return myr_info_of_model(cli, operand, facts);
     if (is_vectors(operand) && !myr_path_is_folder(operand))
         return vectors_info(operand, facts);
     return corpus_info(cli, facts);
+}
+
+/* An object within one: names and values in one line, without those that say nothing. */
+static void print_line(const char *name, json_t *object)
+{
+    const char *key, *before = "";
+    json_t *value;
+    printf("  %-16s ", name);
+    json_object_foreach(object, key, value)
+    {
+        if (json_is_null(value))
+            continue;
+        char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(5));
+        printf("%s%s %s", before, key, json_is_string(value) ? json_string_value(value) : text ? text : "");
+        free(text);
+        before = ", ";
+    }
+    putchar('\n');
 }
 
 /* One line for each fact; lists of more than one line are kept to their length, but for operators and tensors. */
@@ -296,6 +256,10 @@ static void print_words(const json_t *facts)
             }
             json_object_foreach(value, key, entry)
             {
+                if (json_is_object(entry)) {
+                    print_line(key, entry);
+                    continue;
+                }
                 text = json_dumps(entry, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(7));
                 printf("  %-16s %s\n", key, json_is_string(entry) ? json_string_value(entry) : text ? text : "");
                 free(text);

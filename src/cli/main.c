@@ -53,7 +53,8 @@ static const myr_command commands[] = {
     {"info", "EMBEDDINGS | INDEX | MODEL | CORPUS", "what is this, in words or --format json",
      "  myriops info emb/\n"
      "  myriops info idx/ --format json\n"
-     "  myriops info model.onnx\n",
+     "  myriops info model.onnx\n"
+     "  myriops info model.onnx --seconds 0 --format json\n",
      myr_cmd_info},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };

@@ -23,6 +23,8 @@ typedef struct myr_backend {
     const char *name;
     /* Inputs have their buffers; when it returns, outputs have theirs. */
     myr_status (*compile)(myr_compiler *compiler);
+    /* What it computes in on this processor where this is asked for; NULL = always f32. */
+    myr_precision (*narrow)(myr_precision asked);
     void (*release)(void *state); /* may be NULL, as the next two */
     myr_status (*open_session)(void *state, void **session);
     void (*close_session)(void *session);

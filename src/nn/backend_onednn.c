@@ -247,21 +247,30 @@ static void enter_thread(void)
     omp_set_num_threads(1); /* of this thread: sessions run one to a core */
 }
 
+/* Instruction sets are bits, each version holding those it builds on. */
+static bool has_isa(dnnl_cpu_isa_t wanted)
+{
+    return ((int)dnnl_get_effective_cpu_isa() & (int)wanted) == (int)wanted;
+}
+
 /* The narrowest of what was asked for that the processor is fast and exact in: without VNNI, sums of products of
  * 8 bits overflow. */
+static myr_precision narrow(myr_precision asked)
+{
+    if (asked == MYR_PRECISION_INT8 && (has_isa(dnnl_cpu_isa_avx512_core_vnni) || has_isa(dnnl_cpu_isa_avx2_vnni)))
+        return MYR_PRECISION_INT8;
+    return asked != MYR_PRECISION_F32 && has_isa(dnnl_cpu_isa_avx512_core_bf16) ? MYR_PRECISION_BF16
+                                                                                : MYR_PRECISION_F32;
+}
+
 static void choose_precision(myr_onednn_builder *build)
 {
     myr_compiler *compiler = build->compiler;
-    int isa = (int)dnnl_get_effective_cpu_isa(); /* a set of bits, each version holding those it builds on */
-    bool has_bf16 = (isa & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16,
-         has_int8 = (isa & dnnl_cpu_isa_avx512_core_vnni) == dnnl_cpu_isa_avx512_core_vnni ||
-                    (isa & dnnl_cpu_isa_avx2_vnni) == dnnl_cpu_isa_avx2_vnni;
-    build->type = compiler->asked != MYR_PRECISION_F32 && has_bf16 ? dnnl_bf16 : dnnl_f32;
-    if (!has_int8)
+    myr_precision floats = narrow(compiler->asked == MYR_PRECISION_F32 ? MYR_PRECISION_F32 : MYR_PRECISION_BF16);
+    build->type = floats == MYR_PRECISION_BF16 ? dnnl_bf16 : dnnl_f32;
+    if (narrow(MYR_PRECISION_INT8) != MYR_PRECISION_INT8)
         compiler->calibration = NULL;
-    compiler->precision = compiler->calibration      ? MYR_PRECISION_INT8
-                          : build->type == dnnl_bf16 ? MYR_PRECISION_BF16
-                                                     : MYR_PRECISION_F32;
+    compiler->precision = compiler->calibration ? MYR_PRECISION_INT8 : floats;
 }
 
 static myr_status compile(myr_compiler *compiler)
@@ -317,6 +326,7 @@ static void close_session(void *session)
 
 const myr_backend myr_backend_onednn = {.name = "onednn",
                                         .compile = compile,
+                                        .narrow = narrow,
                                         .release = release,
                                         .open_session = open_session,
                                         .close_session = close_session,

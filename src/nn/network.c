@@ -61,6 +61,12 @@ static const myr_backend *find_backend(const char *name)
     return NULL;
 }
 
+myr_precision myr_backend_precision(const char *name, myr_precision asked)
+{
+    const myr_backend *backend = find_backend(name);
+    return backend && backend->narrow ? backend->narrow(asked) : MYR_PRECISION_F32;
+}
+
 static int *no_buffers(size_t n)
 {
     int *buffers = myr_alloc(n, sizeof *buffers);

@@ -150,6 +150,19 @@ class Answers(Case):
         self.assertEqual((facts["kind"], facts["items"], len(facts["shards"])), ("index", 16, 2))
         facts = myriops("info", "--format", "json", "efficientnet-lite0").json()
         self.assertEqual((facts["kind"], facts["operators"]["Conv"], facts["card"]["resize_to"]), ("model", 49, 256))
+        self.assertEqual((facts["network"]["batch"], sorted(facts["precisions"])), (8, ["bf16", "f32", "int8"]))
+        self.assertLess(facts["network"]["arena_bytes_of_1"], facts["network"]["arena_bytes"])
+        self.assertAlmostEqual(facts["network"]["weights_bytes"] / (4 * facts["parameters"]), 0.8, delta=0.25)  # without the classifier
+        for name, one in facts["precisions"].items():
+            measured = one["computed_in"] == name and one.get("calibrated") is not False
+            self.assertEqual(one["images_per_s"] is not None, measured, name)
+            self.assertGreater((one["images_per_s"] or 1) * (one["weights_bytes"] or 1), 0)
+        self.assertEqual(facts["precisions"]["f32"]["computed_in"], "f32")
+        facts = myriops("info", "--format", "json", "--seconds", 0, "--batch", 2, "--backend", "openblas", "efficientnet-lite0").json()
+        self.assertEqual((facts["network"]["backend"], facts["precisions"]["bf16"]["computed_in"]), ("openblas", "f32"))
+        self.assertIsNone(facts["precisions"]["f32"]["images_per_s"])
+        self.check(myriops("info", "--backend", "abacus", "efficientnet-lite0"), USAGE, "abacus", "openblas")
+        self.check(myriops("info", "--seconds", 0, "efficientnet-lite0"), DONE, "computed_in", "myriops calibrate")
         facts = myriops("info", "--format", "json", "--label-from-folder", self.root).json()
         self.assertEqual((facts["kind"], facts["items"], facts["classes"], facts["labelled"]), ("corpus", 16, 2, 16))
         vectors = write_u8bin(scratch / "info.u8bin", np.zeros((5, 12)))

@@ -54,6 +54,10 @@ class Precision(Case):
         self.assertEqual(facts["pictures"], 12)
         self.assertGreater(facts["layers"], facts["wide"])
         self.assertGreaterEqual(facts["cosine"]["int8"], 0.99)
+        told = myriops("info", "--format", "json", "--seconds", "0.3", self.card).json()["precisions"]
+        self.assertTrue(told["int8"]["calibrated"])
+        self.assertEqual(told["int8"]["cosine"], facts["cosine"]["int8"])
+        self.assertEqual(told["int8"]["images_per_s"] is not None, told["int8"]["computed_in"] == "int8")
         out = {}
         for precision in ("f32", "bf16", "int8", "auto"):
             path = folder(f"emb-{precision}")
