@@ -11,6 +11,7 @@
 #include "base/rng.h"
 #include "cli/cli.h"
 #include "cli/pictures.h"
+#include "cli/roofline.h"
 #include "myriops/encoder.h"
 #include "nn/network.h"
 
@@ -287,15 +288,19 @@ static total *sum_steps(const myr_session *session, size_t n_steps, size_t *n_to
     return totals;
 }
 
-static json_t *profile_json(const myr_session *session, const total *totals, size_t n_totals, double all_s,
-                            size_t n_runs)
+static json_t *profile_json(const myr_session *session, const myr_roofline *limits, const total *totals,
+                            size_t n_totals, double all_s, size_t n_runs)
 {
     json_t *steps = json_array(), *sums = json_array();
     myr_step_time step;
-    for (size_t i = 0; myr_session_step_time(session, i, &step); i++)
-        myr_json_append(&steps, json_pack("{s:o, s:s, s:s, s:f, s:f}", "label", myr_json_text(step.label), "operator",
-                                          step.op, "by", step.by, "ms", 1e3 * step.seconds / (double)n_runs, "share",
-                                          step.seconds / all_s));
+    for (size_t i = 0; myr_session_step_time(session, i, &step); i++) {
+        json_t *one =
+            json_pack("{s:o, s:s, s:s, s:f, s:f}", "label", myr_json_text(step.label), "operator", step.op, "by",
+                      step.by, "ms", 1e3 * step.seconds / (double)n_runs, "share", step.seconds / all_s);
+        if (limits)
+            myr_roofline_add_step(limits, i, &step, n_runs, one);
+        myr_json_append(&steps, one);
+    }
     for (size_t i = 0; i < n_totals; i++)
         myr_json_append(&sums, json_pack("{s:s, s:s, s:I, s:f, s:f}", "operator", totals[i].op, "by", totals[i].by,
                                          "steps", (json_int_t)totals[i].n, "ms",
@@ -304,13 +309,20 @@ static json_t *profile_json(const myr_session *session, const total *totals, siz
                      "operators", sums, "steps", steps);
 }
 
-static void print_profile(const myr_session *session, const total *totals, size_t n_totals, double all_s, size_t n_runs)
+static void print_profile(const myr_session *session, const myr_roofline *limits, const total *totals, size_t n_totals,
+                          double all_s, size_t n_runs)
 {
     myr_step_time step;
-    printf("\n%9s %7s  %-20s %-10s %s\n", "ms", "share", "operator", "by", "node");
-    for (size_t i = 0; myr_session_step_time(session, i, &step); i++)
-        printf("%9.3f %6.1f%%  %-20s %-10s %s\n", 1e3 * step.seconds / (double)n_runs, 100 * step.seconds / all_s,
-               step.op, step.by, step.label);
+    printf("\n%9s %7s ", "ms", "share");
+    if (limits)
+        printf("%8s %7s ", "GFLOP/s", "GB/s");
+    printf(" %-20s %-10s %s\n", "operator", "by", "node");
+    for (size_t i = 0; myr_session_step_time(session, i, &step); i++) {
+        printf("%9.3f %6.1f%% ", 1e3 * step.seconds / (double)n_runs, 100 * step.seconds / all_s);
+        if (limits)
+            myr_roofline_print_step(limits, i, &step, n_runs);
+        printf(" %-20s %-10s %s\n", step.op, step.by, step.label);
+    }
     printf("\n%9s %7s  %-20s %-10s %s\n", "ms", "share", "operator", "by", "steps");
     for (size_t i = 0; i < n_totals; i++)
         printf("%9.3f %6.1f%%  %-20s %-10s %zu\n", 1e3 * totals[i].seconds / (double)n_runs,
@@ -319,7 +331,7 @@ static void print_profile(const myr_session *session, const total *totals, size_
 }
 
 /* The profile as text, or in *document where JSON is asked for. */
-static myr_status show_profile(const bench *self, json_t **document)
+static myr_status show_profile(const bench *self, const myr_roofline *limits, json_t **document)
 {
     myr_session *session = NULL;
     size_t n_runs, n_totals;
@@ -333,9 +345,9 @@ static myr_status show_profile(const bench *self, json_t **document)
     if (status == MYR_OK) {
         all_s = all_s > 0 ? all_s : 1;
         if (document)
-            *document = profile_json(session, totals, n_totals, all_s, n_runs);
+            *document = profile_json(session, limits, totals, n_totals, all_s, n_runs);
         else
-            print_profile(session, totals, n_totals, all_s, n_runs);
+            print_profile(session, limits, totals, n_totals, all_s, n_runs);
     }
     free(totals);
     myr_session_free(session);
@@ -380,29 +392,42 @@ static myr_status print_outcome(const bench *self, const runner *runners, int n_
     double gflops = median * (double)self->flops / 1e9;
     bool in_parts = myr_config_flag(self->cli->config, "per-node");
     char processor[128];
+    myr_roofline found = {0}, *limits = myr_config_flag(self->cli->config, "roofline") ? &found : NULL;
+    myr_status status = limits ? myr_roofline_measure(self->network, &found) : MYR_OK;
     read_processor(processor, sizeof processor);
-    if (strcmp(myr_config_text(self->cli->config, "format"), "json") == 0) {
+    if (status == MYR_OK && strcmp(myr_config_text(self->cli->config, "format"), "json") == 0) {
         json_t *parts = json_null();
-        myr_status status = in_parts ? show_profile(self, &parts) : MYR_OK;
-        if (status != MYR_OK)
-            return status;
-        return myr_print_json(json_pack(
-            "{s:o, s:o, s:s, s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:f, s:o}", "processor",
+        status = in_parts ? show_profile(self, limits, &parts) : MYR_OK;
+        json_t *document = json_pack(
+            "{s:o, s:o, s:s, s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:f, s:o}", "processor",
             myr_json_text(processor), "model", myr_json_text(self->path), "backend", myr_network_backend(self->network),
             "precision", asked, "computed_in", used, "threads", n_threads, "batch", self->batch, "images_per_s", median,
             "images_per_s_low", low, "images_per_s_high", high, "ms_per_batch",
             1e3 * (double)self->batch * n_threads / median, "nodes", (json_int_t)myr_network_n_nodes(self->network),
-            "arena_bytes", (json_int_t)myr_network_arena_bytes(self->network), "flops_per_image",
-            (json_int_t)self->flops, "gflops_per_s", gflops, "profile", parts));
+            "arena_bytes", (json_int_t)myr_network_arena_bytes(self->network), "weights_bytes",
+            (json_int_t)myr_network_weight_bytes(self->network), "flops_per_image", (json_int_t)self->flops,
+            "gflops_per_s", gflops, "profile", parts);
+        if (document && limits)
+            json_object_set_new(document, "roofline", myr_roofline_json(limits, median / self->batch / n_threads));
+        if (status == MYR_OK)
+            status = myr_print_json(document);
+        else
+            json_decref(document);
+    } else if (status == MYR_OK) {
+        printf("%s, %s in %s (asked: %s), batch %d, %d thread%s\n", self->path, myr_network_backend(self->network),
+               used, asked, self->batch, n_threads, n_threads == 1 ? "" : "s");
+        printf("%.1f images/s (half of the runs between %.1f and %.1f), %.1f GFLOP/s, %.1f MB a thread\n", median, low,
+               high, gflops, (double)myr_network_arena_bytes(self->network) / 1e6);
+        if (*processor)
+            printf("%s\n", processor);
+        if (limits)
+            myr_roofline_print(limits, median / self->batch / n_threads);
+        status = in_parts ? show_profile(self, limits, NULL) : MYR_OK;
+        if (status == MYR_OK)
+            status = myr_flush_output();
     }
-    printf("%s, %s in %s (asked: %s), batch %d, %d thread%s\n", self->path, myr_network_backend(self->network), used,
-           asked, self->batch, n_threads, n_threads == 1 ? "" : "s");
-    printf("%.1f images/s (half of the runs between %.1f and %.1f), %.1f GFLOP/s, %.1f MB a thread\n", median, low,
-           high, gflops, (double)myr_network_arena_bytes(self->network) / 1e6);
-    if (*processor)
-        printf("%s\n", processor);
-    myr_status status = in_parts ? show_profile(self, NULL) : MYR_OK;
-    return status == MYR_OK ? myr_flush_output() : status;
+    myr_roofline_clear(&found);
+    return status;
 }
 
 static myr_status run_threads(const bench *self)

@@ -34,6 +34,7 @@ const myr_key myr_settings_table[] = {
     {"input", MYR_KEY_TEXT, NULL, 0, 0, NULL, "FILE", "pictures as raw f32 (n, channels, height, width), in place of noise", "bench", 0},
     {"size", MYR_KEY_INT, "224", 1, 16384, NULL, "N", "height and width of pictures where the model leaves them open", "bench info", 0},
     {"per-node", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "tell what each step of the network takes", "bench", 0},
+    {"roofline", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "tell also how near the network comes to what this core computes and moves at best", "bench", 0},
     {"tensor", MYR_KEY_TEXT, NULL, 0, 0, NULL, "NAME", "the output asked for; default: the card's embedding, or the first", "bench", 0},
     {"top", MYR_KEY_INT, "5", 1, 1000, NULL, "N", "classes named for each picture", "classify", 't'},
     {"format", MYR_KEY_CHOICE, "table", 0, 0, "table|json|tsv|html", "NAME", "output: for people (table), scripts (json, tsv) or a browser (html, query only)", NULL, 'f'},

@@ -7,6 +7,7 @@
 #include "nn/onnx.h"
 #include "nn/operator.h"
 #include "nn/safetensors.h"
+#include "nn/work.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -45,22 +46,6 @@ static bool count_operators(myr_model *model)
     return model->operators != NULL;
 }
 
-/* Multiply-adds of one node, times two. */
-static uint64_t node_flops(const myr_graph *graph, const myr_node *node)
-{
-    uint64_t cells = node->outputs[0] >= 0 ? myr_shape_count(&graph->values[node->outputs[0]].shape) : 0, depth = 0;
-    const myr_value *in = &graph->values[node->inputs[0]],
-                    *weights = node->n_inputs > 1 ? &graph->values[node->inputs[1]] : NULL;
-    const myr_shape *shape = weights ? (weights->constant ? &weights->constant->shape : &weights->shape) : NULL;
-    if (node->op->kind == MYR_KIND_CONV && shape->dims[0] > 0)
-        depth = myr_shape_count(shape) / (uint64_t)shape->dims[0];
-    else if (node->op->kind == MYR_KIND_GEMM)
-        depth = (uint64_t)in->shape.dims[myr_node_int(node, "transA", 0) ? 0 : 1];
-    else if (node->op->kind == MYR_KIND_MATMUL && in->shape.rank > 0)
-        depth = (uint64_t)in->shape.dims[in->shape.rank - 1];
-    return 2 * cells * depth;
-}
-
 /* Left at 0 where shapes cannot be known: a fact for people, no reason to refuse the file. */
 static void count_flops(myr_model *model)
 {
@@ -70,7 +55,7 @@ static void count_flops(myr_model *model)
     model->flops = 0;
     if (myr_graph_bind(graph, 1) == MYR_OK)
         for (size_t i = 0; i < graph->n_nodes; i++)
-            model->flops += graph->nodes[i].n_inputs > 0 ? node_flops(graph, &graph->nodes[i]) : 0;
+            model->flops += myr_node_flops(graph, &graph->nodes[i]);
     myr_graph_free(graph);
 }
 

@@ -12,6 +12,7 @@
 #include "nn/bind.h"
 #include "nn/fuse.h"
 #include "nn/operator.h"
+#include "nn/work.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -408,6 +409,23 @@ size_t myr_network_n_steps(const myr_network *network)
     return network->program.n_steps;
 }
 
+double myr_network_flops(const myr_network *network, double *flops)
+{
+    double sum = 0;
+    myr_program_flops(network->graph, &network->program, flops);
+    for (size_t i = 0; i < network->program.n_steps; i++)
+        sum += flops[i];
+    return sum;
+}
+
+double myr_network_bytes(const myr_network *network)
+{
+    double bytes = 0;
+    for (size_t i = 0; i < network->program.n_steps; i++)
+        bytes += (double)myr_step_bytes(&network->program, &network->program.steps[i]);
+    return bytes;
+}
+
 /* A step that stands for no node brings a value into another layout. */
 static const char *operator_of(const myr_network *network, const char *label)
 {
@@ -426,7 +444,8 @@ bool myr_session_step_time(const myr_session *session, size_t i, myr_step_time *
     *time = (myr_step_time){.label = program->steps[i].label,
                             .op = operator_of(session->network, program->steps[i].label),
                             .by = by ? by : session->network->backend->name,
-                            .seconds = session->taken_s[i]};
+                            .seconds = session->taken_s[i],
+                            .bytes = (double)myr_step_bytes(program, &program->steps[i])};
     return true;
 }
 

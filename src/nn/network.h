@@ -30,9 +30,14 @@ typedef struct myr_step_time {
     const char *op;    /* [borrowed] "Conv"; "layout" where only bytes are moved */
     const char *by;    /* [borrowed] who computes it: "oneDNN", "reference", ... */
     double seconds;    /* of all runs since myr_session_profile */
+    double bytes;      /* that a run moves at least: the step's values and weights, once each */
 } myr_step_time;
 
 size_t myr_network_n_steps(const myr_network *network);
+/* flops[i]: multiply-adds of step i in a run, times two. (myr_network_n_steps) Returns their sum. */
+double myr_network_flops(const myr_network *network, double *flops);
+/* Bytes that a run moves at least: of each step its values and weights, once each. */
+double myr_network_bytes(const myr_network *network);
 /* Step i of a session that is profiled; false out of range or without a profile. */
 bool myr_session_step_time(const myr_session *session, size_t i, myr_step_time *time);
 

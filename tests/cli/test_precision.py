@@ -140,6 +140,13 @@ class Precision(Case):
         self.assertEqual(sum(part["steps"] for part in sums), len(steps))
         self.assertIn("Conv", [part["operator"] for part in sums])
         self.check(myriops("bench", "cnn", *more), DONE, "Conv", "a batch of one thread")
+        self.assertNotIn("roofline", facts)
+        facts = myriops("bench", "cnn", "--roofline", "--format", "json", *more).json()
+        limits = facts["roofline"]
+        self.assertAlmostEqual(limits["of_peak"], limits["gflops"] / limits["peak_gflops"], places=6)
+        self.assertGreater(limits["bandwidth_gb_s"] * limits["bytes"] * limits["ms_of_flops"], 0)
+        self.assertGreater(max(step["gflops"] for step in facts["profile"]["steps"]), 0)
+        self.check(myriops("bench", "cnn", "--roofline", *more), DONE, "% of the best", "GFLOP/s", "from memory")
 
     def test_bench_of_an_open_size(self):
         model = open_network(folder("open") / "open.onnx")
