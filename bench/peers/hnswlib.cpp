@@ -1,28 +1,57 @@
-// The same question as bench/ann.c, put to hnswlib (Debian's libhnswlib-dev), on u8bin files.
+// The question of myriops bench ann, put to hnswlib (Debian's libhnswlib-dev).
+//
+//   bench_hnswlib FOLDER l2|cosine THREADS EF...     FOLDER: base and query as .fbin or .u8bin, groundtruth.bin
+//
+// M = 16, ef_construction = 200; all threads build and search. Prints JSON. A hit counts when it is as near as the true
+// tenth; the rate is that of the median of five rounds.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 #include <hnswlib/hnswlib.h>
+#include <limits>
+#include <memory>
+#include <string>
 #include <thread>
 #include <vector>
+
+static const size_t K = 10;
 
 struct Matrix {
     uint32_t n = 0, dim = 0;
     std::vector<float> rows;
+    const float *row(size_t i) const { return rows.data() + i * dim; }
 };
 
-static Matrix load(const char *path)
+static Matrix load(const std::string &folder, const char *name, bool cosine)
 {
-    std::ifstream file(path, std::ios::binary);
     Matrix m;
-    file.read(reinterpret_cast<char *>(&m.n), 4).read(reinterpret_cast<char *>(&m.dim), 4);
-    std::vector<uint8_t> bytes(size_t(m.n) * m.dim);
-    file.read(reinterpret_cast<char *>(bytes.data()), bytes.size());
-    m.rows.assign(bytes.begin(), bytes.end());
+    std::ifstream file(folder + "/" + name + ".fbin", std::ios::binary);
+    bool floats = bool(file);
+    if (!floats)
+        file = std::ifstream(folder + "/" + name + ".u8bin", std::ios::binary);
+    if (!file.read(reinterpret_cast<char *>(&m.n), 4).read(reinterpret_cast<char *>(&m.dim), 4))
+        exit((fprintf(stderr, "bench_hnswlib: %s: no %s.fbin or .u8bin\n", folder.c_str(), name), 1));
+    m.rows.resize(size_t(m.n) * m.dim);
+    if (floats) {
+        file.read(reinterpret_cast<char *>(m.rows.data()), std::streamsize(m.rows.size() * sizeof(float)));
+    } else {
+        std::vector<uint8_t> bytes(m.rows.size());
+        file.read(reinterpret_cast<char *>(bytes.data()), std::streamsize(bytes.size()));
+        m.rows.assign(bytes.begin(), bytes.end());
+    }
+    for (size_t i = 0; cosine && i < m.n; i++) {
+        double squared = 0;
+        for (uint32_t d = 0; d < m.dim; d++)
+            squared += double(m.rows[i * m.dim + d]) * m.rows[i * m.dim + d];
+        for (uint32_t d = 0; d < m.dim; d++)
+            m.rows[i * m.dim + d] = float(m.rows[i * m.dim + d] / std::sqrt(squared));
+    }
     return m;
 }
 
@@ -31,47 +60,80 @@ static double now()
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-int main(int argc, char **argv)
+static double distance(const float *a, const float *b, size_t dim)
 {
-    if (argc < 6)
-        return fprintf(stderr, "usage: hnswlib BASE.u8bin QUERIES.u8bin TRUTH THREADS EF...\n"), 2;
-    Matrix base = load(argv[1]), queries = load(argv[2]);
-    std::ifstream file(argv[3], std::ios::binary);
-    uint32_t head[2];
-    file.read(reinterpret_cast<char *>(head), 8);
-    std::vector<float> distances(size_t(head[0]) * head[1]);
-    file.seekg(8 + 4 * std::streamoff(distances.size()));
-    file.read(reinterpret_cast<char *>(distances.data()), 4 * std::streamsize(distances.size()));
-    hnswlib::L2Space space(base.dim);
-    hnswlib::HierarchicalNSW<float> index(&space, base.n, 16, 200, 1);
-    double start = now();
-    std::atomic<size_t> next{1};
-    index.addPoint(base.rows.data(), 0);
+    double sum = 0;
+    for (size_t d = 0; d < dim; d++)
+        sum += (double(a[d]) - b[d]) * (double(a[d]) - b[d]);
+    return sum;
+}
+
+// work(i) for all i < n, on all threads.
+static void in_parallel(int n_threads, size_t n, const std::function<void(size_t)> &work)
+{
+    std::atomic<size_t> next{0};
     std::vector<std::thread> threads;
-    for (int t = 0; t < atoi(argv[4]); t++)
-        threads.emplace_back([&] {
-            for (size_t i; (i = next++) < base.n;)
-                index.addPoint(base.rows.data() + i * base.dim, i);
-        });
+    auto run = [&] {
+        for (size_t i; (i = next++) < n;)
+            work(i);
+    };
+    for (int t = 1; t < n_threads; t++)
+        threads.emplace_back(run);
+    run();
     for (auto &thread : threads)
         thread.join();
-    printf("build %.1f\n", now() - start);
-    for (int a = 5; a < argc; a++) {
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 5)
+        return fprintf(stderr, "usage: bench_hnswlib FOLDER l2|cosine THREADS EF...\n"), 2;
+    std::string folder = argv[1];
+    bool cosine = std::string(argv[2]) == "cosine";
+    int n_threads = atoi(argv[3]);
+    Matrix base = load(folder, "base", cosine), queries = load(folder, "query", cosine);
+
+    std::ifstream file(folder + "/groundtruth.bin", std::ios::binary);
+    uint32_t head[2];
+    file.read(reinterpret_cast<char *>(head), 8);
+    std::vector<uint32_t> truth(size_t(head[0]) * head[1]);
+    file.read(reinterpret_cast<char *>(truth.data()), std::streamsize(truth.size() * 4));
+    std::vector<double> edge(queries.n, 0);
+    for (size_t q = 0; q < queries.n; q++)
+        for (size_t i = 0; i < K; i++)
+            edge[q] = std::max(edge[q], distance(base.row(truth[q * head[1] + i]), queries.row(q), base.dim));
+
+    std::unique_ptr<hnswlib::SpaceInterface<float>> space;
+    if (cosine)
+        space = std::make_unique<hnswlib::InnerProductSpace>(base.dim);
+    else
+        space = std::make_unique<hnswlib::L2Space>(base.dim);
+    hnswlib::HierarchicalNSW<float> index(space.get(), base.n, 16, 200, 1);
+    double start = now();
+    index.addPoint(base.row(0), 0);
+    in_parallel(n_threads, base.n - 1, [&](size_t i) { index.addPoint(base.row(i + 1), i + 1); });
+    printf("{\"build_points_per_s\": %.1f, \"curve\": [", base.n / (now() - start));
+
+    std::vector<size_t> found(queries.n * K);
+    for (int a = 4; a < argc; a++) {
         index.setEf(strtoul(argv[a], nullptr, 10));
         std::vector<double> seconds;
-        size_t found = 0;
         for (int round = 0; round < 5; round++) {
-            found = 0;
             start = now();
-            for (size_t q = 0; q < queries.n; q++) {
-                auto hits = index.searchKnn(queries.rows.data() + q * queries.dim, 10);
-                for (; !hits.empty(); hits.pop())
-                    found += hits.top().first <= distances[q * head[1] + 9] * (1 + 1e-6);
-            }
+            in_parallel(n_threads, queries.n, [&](size_t q) {
+                auto hits = index.searchKnn(queries.row(q), K);
+                for (size_t i = 0; !hits.empty(); hits.pop())
+                    found[q * K + i++] = hits.top().second;
+            });
             seconds.push_back(now() - start);
         }
         std::sort(seconds.begin(), seconds.end());
-        printf("%s %.4f %.0f\n", argv[a], double(found) / (10.0 * queries.n), queries.n / seconds[2]);
-        fflush(stdout);
+        size_t near = 0;
+        for (size_t q = 0; q < queries.n; q++)
+            for (size_t i = 0; i < K; i++)
+                near += distance(base.row(found[q * K + i]), queries.row(q), base.dim) <= edge[q] * (1 + 1e-6) + 1e-7;
+        printf("%s{\"ef\": %s, \"recall\": %.6f, \"qps\": %.1f}", a > 4 ? ", " : "", argv[a],
+               double(near) / double(K * queries.n), queries.n / seconds[2]);
     }
+    printf("]}\n");
 }

@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "base/progress.h"
 #include "base/rng.h"
-#include "cli/cli.h"
+#include "cli/bench.h"
 #include "cli/pictures.h"
 #include "cli/roofline.h"
 #include "myriops/encoder.h"
@@ -481,9 +481,9 @@ myr_status myr_cmd_bench(const myr_cli *cli)
     static const struct {
         const char *name;
         myr_status (*run)(const myr_cli *cli);
-    } kinds[] = {{"cnn", bench_cnn}};
+    } kinds[] = {{"ann", myr_bench_ann}, {"cnn", bench_cnn}};
     for (size_t i = 0; cli->n_operands == 1 && i < sizeof kinds / sizeof *kinds; i++)
         if (strcmp(cli->operands[0], kinds[i].name) == 0)
             return cli->speaks ? kinds[i].run(cli) : MYR_OK; /* one rank measures, the others agree */
-    return myr_fail(MYR_ERR_ARG, "name what to measure: myriops bench cnn");
+    return myr_fail(MYR_ERR_ARG, "name what to measure: myriops bench ann, or myriops bench cnn");
 }

@@ -45,7 +45,8 @@ static const myr_command commands[] = {
      "  myriops calibrate efficientnet-lite0 'photos-{000000..000004}.tar'\n"
      "  myriops calibrate my-card.conf --cosine 0.995 --pictures 256 /data/photos\n",
      myr_cmd_calibrate},
-    {"bench", "cnn", "how fast this machine runs a network",
+    {"bench", "ann | cnn", "how fast this machine searches vectors, or runs a network",
+     "  myriops bench ann --dataset sift-128-euclidean.hdf5 --ef 20,50,100\n"
      "  myriops bench cnn --model efficientnet-lite0 --precision bf16 --threads 1\n"
      "  myriops bench cnn --model resnet50.onnx --batch 8 --threads 2 --format json\n"
      "  myriops bench cnn --model resnet50.onnx --precision int8 --per-node\n",

@@ -1,6 +1,6 @@
 """Small ONNX files with random weights, made of the blocks that image networks consist of.
 
-    make_models.py FOLDER blocks|odd|deep|hostile|chains
+    make_models.py FOLDER blocks|sequences|odd|deep|hostile|chains
 
 Needs Debian's python3-onnx.
 """
@@ -9,6 +9,8 @@ import sys
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+import sequences
 
 rng = np.random.default_rng(7)
 
@@ -322,6 +324,12 @@ def main():
         return odd(folder)
     if what == "deep":
         return deep(folder)
+    if what == "sequences":
+        for block, opset in sequences.BLOCKS.items():
+            b = Builder()
+            block(b)
+            b.save(f"{folder}/{block.__name__}.onnx", opset=opset)
+        return
     for block in (residual, inverted, fire, excite, pooled, normalised, padded, folded, heavy, token, crossed,
                   fixed_batch):
         b = Builder()

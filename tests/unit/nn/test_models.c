@@ -201,6 +201,66 @@ static void blocks_are_the_same_on_every_backend(void **state)
     }
 }
 
+/* Largest difference of a network's answer from the unfused reference, as a share of the largest value. */
+static float compiled_difference(const char *path, const char *backend, myr_precision precision, const float *want,
+                                 size_t n, size_t *n_nodes)
+{
+    static const char *const output = "out";
+    myr_model *model;
+    myr_network *network;
+    myr_session *session;
+    size_t n_per_image;
+    const int batch = 3;
+    if (myr_model_load(path, &model) != MYR_OK)
+        fail_msg("%s: %s", path, myr_error_detail());
+    if (myr_network_create(model, &(myr_network_options){.backend = backend, .batch = batch, .precision = precision},
+                           &output, 1, &network) != MYR_OK ||
+        myr_session_create(network, &session) != MYR_OK)
+        fail_msg("%s on %s: %s", path, backend, myr_error_detail());
+    myr_model_free(model);
+    *n_nodes = myr_network_n_nodes(network);
+    fill(myr_session_input(session), (size_t)batch * 3 * 20 * 20, 1);
+    assert_int_equal(myr_session_run(session), MYR_OK);
+    const float *got = myr_session_output(session, 0, &n_per_image);
+    assert_int_equal(n_per_image * (size_t)batch, n);
+    float difference = largest_difference(got, want, n);
+    myr_session_free(session);
+    myr_network_free(network);
+    return difference;
+}
+
+static void sequences_are_the_same_on_every_backend(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        size_t most_nodes; /* that are left when it is fused */
+        float bf16;        /* allowed difference */
+    } blocks[] = {{"head_first", 35, 0.03f}, {"split_heads", 22, 0.03f}, {"gates", 15, 0.03f},
+                  {"not_gates", 99, 0.1f},   {"spread", 10, 0.05f},      {"scaled_layer", 11, 0.03f},
+                  {"regions", 99, 0.03f}};
+    if (run_script("sequences") != 0) {
+        print_message("skipped: python3-onnx is missing\n");
+        skip();
+    }
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
+        char path[256];
+        size_t n, n_nodes;
+        snprintf(path, sizeof path, "%s/%s.onnx", folder, blocks[i].name);
+        float *want = unfused(path, 3, &n);
+        for (const char *const *name = myr_backend_names(); *name; name++) {
+            float f32 = compiled_difference(path, *name, MYR_PRECISION_F32, want, n, &n_nodes);
+            float bf16 = compiled_difference(path, *name, MYR_PRECISION_BF16, want, n, &n_nodes);
+            print_message("%s on %s: %zu nodes, %.1e, in bf16 %.1e of the largest value\n", blocks[i].name, *name,
+                          n_nodes, (double)f32, (double)bf16);
+            assert_true(f32 < 1e-4f);
+            assert_true(bf16 < blocks[i].bf16);
+            assert_true(n_nodes <= blocks[i].most_nodes);
+        }
+        free(want);
+    }
+}
+
 static void everything_unsupported_is_named_at_once(void **state)
 {
     (void)state;
@@ -365,6 +425,7 @@ int main(void)
         cmocka_unit_test(slots_are_independent),
         cmocka_unit_test(a_profile_tells_of_each_step),
         cmocka_unit_test(blocks_are_the_same_on_every_backend),
+        cmocka_unit_test(sequences_are_the_same_on_every_backend),
         cmocka_unit_test(everything_unsupported_is_named_at_once),
         cmocka_unit_test(damaged_files_are_refused),
         cmocka_unit_test(deep_nesting_is_refused),
