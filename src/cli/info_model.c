@@ -76,11 +76,11 @@ static int by_value(const void *a, const void *b)
 static void fill_noise(const myr_model *model, int batch, myr_session *session)
 {
     const myr_tensor_info *input = myr_model_input(model, 0);
-    float *values = myr_session_input(session);
+    float *values = input ? myr_session_input(session) : NULL;
     size_t n = (size_t)batch; /* of an input that was compiled, so that its size is known and small enough */
     myr_rng rng;
     myr_rng_seed(&rng, 1);
-    for (int d = 1; d < input->rank; d++)
+    for (int d = 1; values && d < input->rank; d++)
         n *= (size_t)input->dims[d];
     for (size_t i = 0; values && i < n; i++)
         values[i] = (float)(4 * myr_rng_unit(&rng) - 2);
