@@ -103,6 +103,16 @@ MYR_API myr_status myr_hnsw_search(myr_hnsw_searcher *searcher, const float *que
                                    myr_hnsw_stats *stats);
 
 /*
+ * myr_hnsw_search_batch - myr_hnsw_search of many queries, several in turn on this thread: hit for hit the same, and
+ * about half as fast again, since one waits for memory while another works.
+ *
+ *  queries  [in]   (n_queries, dim) f32
+ *  hits     [out]  (n_queries, k)
+ */
+MYR_API myr_status myr_hnsw_search_batch(myr_hnsw_searcher *searcher, const float *queries, size_t n_queries, size_t k,
+                                         size_t ef, myr_hit *hits, myr_hnsw_stats *stats);
+
+/*
  * myr_hnsw_search_exact - the true k nearest, by scanning all full vectors.
  *
  *  queries  [in]   (n_queries, dim) f32

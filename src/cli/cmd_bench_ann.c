@@ -240,11 +240,8 @@ static myr_status make_searchers(ann *self)
 static myr_status search_task(void *context, size_t first, size_t last, int thread)
 {
     ann *self = context;
-    myr_status status = MYR_OK;
-    for (size_t q = first; q < last && status == MYR_OK; q++)
-        status = myr_hnsw_search(self->searchers[thread], self->queries + q * self->dim, self->k, self->ef,
-                                 self->hits + q * self->k, &self->stats[thread]);
-    return status;
+    return myr_hnsw_search_batch(self->searchers[thread], self->queries + first * self->dim, last - first, self->k,
+                                 self->ef, self->hits + first * self->k, &self->stats[thread]);
 }
 
 /* True neighbours of some queries, where the data set brings none. */

@@ -131,36 +131,60 @@ typedef struct round_state {
     const float *queries;  /* (n, dim) */
     const uint8_t *visits; /* (n, n_shards) 1 = this query visits this shard */
     myr_hit *mine;         /* (n, k) merged over this rank's shards */
-    myr_hit *scratch;      /* (n_threads, k) */
+    float *group_queries;  /* (n_threads, GROUP, dim) */
+    myr_hit *group_hits;   /* (n_threads, GROUP, k) */
 } round_state;
 
-static myr_status search_shard(round_state *round, size_t shard, const float *query, int thread, myr_hit *row)
+/* Queries that visit a shard are searched together, this many at most. */
+#define GROUP 16
+
+/* A thread's memory for a group. */
+typedef struct group {
+    size_t n, places[GROUP]; /* which queries of the round */
+    float *queries;          /* (GROUP, dim) */
+    myr_hit *hits;           /* (GROUP, k) */
+} group;
+
+static group group_of(const round_state *round, int thread)
 {
-    myr_hnsw_searcher **searcher = &round->cluster->searchers[shard][thread];
-    myr_status status = *searcher ? MYR_OK : myr_hnsw_searcher_create(round->cluster->shards[shard].graph, searcher);
-    if (status != MYR_OK)
-        return status;
-    return myr_hnsw_search(*searcher, query, round->options->k, round->options->ef, row, NULL);
+    size_t k = round->options->k, dim = (size_t)round->cluster->manifest.dim;
+    return (group){.queries = round->group_queries + (size_t)thread * GROUP * dim,
+                   .hits = round->group_hits + (size_t)thread * GROUP * k};
 }
 
-/* Queries [first, last) over all hosted shards. */
+static myr_status search_shard(round_state *round, size_t shard, const group *all, int thread)
+{
+    const myr_search_options *options = round->options;
+    myr_hnsw_searcher **searcher = &round->cluster->searchers[shard][thread];
+    myr_status status = *searcher ? MYR_OK : myr_hnsw_searcher_create(round->cluster->shards[shard].graph, searcher);
+    if (status == MYR_OK)
+        status = myr_hnsw_search_batch(*searcher, all->queries, all->n, options->k, options->ef, all->hits, NULL);
+    for (size_t i = 0; status == MYR_OK && i < all->n; i++)
+        myr_topk_merge(round->mine + all->places[i] * options->k, options->k, all->hits + i * options->k, options->k);
+    return status;
+}
+
+/* Queries [first, last), a group at most, over all hosted shards. */
 static myr_status search_queries(void *context, size_t first, size_t last, int thread)
 {
     round_state *round = context;
     myr_cluster *cluster = round->cluster;
-    size_t k = round->options->k, n_shards = cluster->manifest.n_shards, dim = (size_t)cluster->manifest.dim;
-    myr_hit *row = round->scratch + (size_t)thread * k;
-    for (size_t q = first; q < last && !myr_stop_requested; q++) {
-        for (size_t s = 0; s < n_shards; s++) {
-            if (!hosts(cluster, s) || !round->visits[q * n_shards + s] || cluster->shards[s].n == 0)
+    size_t n_shards = cluster->manifest.n_shards, dim = (size_t)cluster->manifest.dim;
+    group all = group_of(round, thread);
+    myr_status status = MYR_OK;
+    for (size_t s = 0; s < n_shards && status == MYR_OK && !myr_stop_requested; s++) {
+        all.n = 0;
+        if (!hosts(cluster, s) || cluster->shards[s].n == 0)
+            continue;
+        for (size_t q = first; q < last; q++) {
+            if (!round->visits[q * n_shards + s])
                 continue;
-            myr_status status = search_shard(round, s, round->queries + q * dim, thread, row);
-            if (status != MYR_OK)
-                return status;
-            myr_topk_merge(round->mine + q * k, k, row, k);
+            memcpy(all.queries + all.n * dim, round->queries + q * dim, dim * sizeof *all.queries);
+            all.places[all.n++] = q;
         }
+        status = search_shard(round, s, &all, thread);
     }
-    return MYR_OK;
+    return status;
 }
 
 /* Exact search goes shard by shard, since its threads share the scan. */
@@ -216,9 +240,9 @@ static myr_status choose_visits(myr_cluster *cluster, const myr_search_options *
 }
 
 typedef struct search_room {
-    float *queries;
+    float *queries, *group_queries;
     uint8_t *visits;
-    myr_hit *mine, *scratch, *theirs;
+    myr_hit *mine, *group_hits, *theirs;
 } search_room;
 
 static void free_room(search_room *room)
@@ -226,7 +250,8 @@ static void free_room(search_room *room)
     free(room->queries);
     free(room->visits);
     free(room->mine);
-    free(room->scratch);
+    free(room->group_queries);
+    free(room->group_hits);
     free(room->theirs);
 }
 
@@ -237,9 +262,10 @@ static myr_status make_room(const myr_cluster *cluster, size_t n, size_t k, sear
     *room = (search_room){.queries = myr_alloc(n, (size_t)cluster->manifest.dim * sizeof(float)),
                           .visits = myr_alloc(n, cluster->manifest.n_shards),
                           .mine = myr_alloc(n, k * sizeof(myr_hit)),
-                          .scratch = myr_alloc(n_threads, k * sizeof(myr_hit)),
+                          .group_queries = myr_alloc(n_threads * GROUP, (size_t)cluster->manifest.dim * sizeof(float)),
+                          .group_hits = myr_alloc(n_threads * GROUP, k * sizeof(myr_hit)),
                           .theirs = myr_alloc(size * n, k * sizeof(myr_hit))};
-    if (room->queries && room->visits && room->mine && room->scratch && room->theirs)
+    if (room->queries && room->visits && room->group_queries && room->mine && room->group_hits && room->theirs)
         return MYR_OK;
     return myr_fail(MYR_ERR_NOMEM, "no memory for a round of %zu queries", n);
 }
@@ -267,8 +293,9 @@ static myr_status run_round(myr_cluster *cluster, const myr_search_options *opti
                          .queries = room->queries,
                          .visits = room->visits,
                          .mine = room->mine,
-                         .scratch = room->scratch};
-    status = options->exact ? scan_shards(&round) : myr_pool_for(cluster->pool, n, 4, search_queries, &round);
+                         .group_queries = room->group_queries,
+                         .group_hits = room->group_hits};
+    status = options->exact ? scan_shards(&round) : myr_pool_for(cluster->pool, n, GROUP, search_queries, &round);
     if (status == MYR_OK && myr_stop_requested)
         status = myr_fail(MYR_ERR_STOPPED, "stopped by a signal");
     status = myr_comm_agree(comm, status);

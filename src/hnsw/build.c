@@ -36,7 +36,7 @@ typedef struct build {
     myr_hnsw *graph;
     uint32_t *links, *upper_links; /* the graph's, to be written */
     uint32_t *order;               /* (n_nodes) */
-    hnsw_beam *beams;              /* (n_threads) */
+    hnsw_beam *beams;              /* (n_threads, BEAMS) */
     size_t ef;
     size_t largest; /* batch */
 
@@ -140,20 +140,36 @@ static myr_status make_levels(build *all)
 
 /* ---- phase A: links of the new ---- */
 
+/* Links of a node above level 0. Returns where its walk at level 0 begins. */
+static uint32_t link_above(build *all, hnsw_beam *beam, uint32_t node)
+{
+    const myr_hnsw *graph = all->graph;
+    const uint8_t *codes = codes_of(graph, node);
+    uint32_t start = hnsw_beam_descend(beam, graph, codes, graph->levels[node]);
+    for (int level = graph->levels[node]; level > 0; level--) {
+        hnsw_beam_search(beam, graph, codes, level, start, all->ef);
+        hnsw_select(graph, beam->pool, beam->n, own_links(all, node, level), room_at(graph, level));
+        start = key_node(beam->pool[0]);
+    }
+    return start;
+}
+
 static myr_status link_task(void *context, size_t first, size_t last, int thread)
 {
     build *all = context;
     const myr_hnsw *graph = all->graph;
-    hnsw_beam *beam = &all->beams[thread];
-    for (size_t i = first; i < last; i++) {
-        uint32_t node = all->batch[i];
-        const uint8_t *codes = codes_of(graph, node);
-        uint32_t start = hnsw_beam_descend(beam, graph, codes, graph->levels[node]);
-        for (int level = graph->levels[node]; level >= 0; level--) {
-            hnsw_beam_search(beam, graph, codes, level, start, all->ef);
-            hnsw_select(graph, beam->pool, beam->n, own_links(all, node, level), room_at(graph, level));
-            start = key_node(beam->pool[0]);
+    hnsw_beam *beams = &all->beams[thread * BEAMS];
+    const uint8_t *targets[BEAMS];
+    uint32_t starts[BEAMS];
+    for (size_t at = first; at < last; at += BEAMS) {
+        size_t n = last - at < BEAMS ? last - at : BEAMS;
+        for (size_t i = 0; i < n; i++) {
+            targets[i] = codes_of(graph, all->batch[at + i]);
+            starts[i] = link_above(all, &beams[i], all->batch[at + i]);
         }
+        hnsw_beams_search(beams, n, graph, targets, starts, all->ef);
+        for (size_t i = 0; i < n; i++)
+            hnsw_select(graph, beams[i].pool, beams[i].n, own_links(all, all->batch[at + i], 0), room_at(graph, 0));
     }
     return MYR_OK;
 }
@@ -263,18 +279,18 @@ static myr_status make_scratch(build *all, int n_threads)
     all->targets = myr_alloc(all->largest, 2 * M * sizeof *all->targets);
     all->sources = myr_alloc(all->largest, 2 * M * sizeof *all->sources);
     all->keys = myr_alloc((size_t)n_threads, all->n_keys * sizeof *all->keys);
-    all->beams = myr_alloc((size_t)n_threads, sizeof *all->beams);
+    all->beams = myr_alloc((size_t)n_threads * BEAMS, sizeof *all->beams);
     if (!all->n_back || !all->end || !all->targets || !all->sources || !all->keys || !all->beams)
         return MYR_ERR_NOMEM;
     myr_status status = MYR_OK;
-    for (int i = 0; status == MYR_OK && i < n_threads; i++)
+    for (int i = 0; status == MYR_OK && i < n_threads * BEAMS; i++)
         status = hnsw_beam_init(&all->beams[i], graph, all->ef);
     return status;
 }
 
 static void free_scratch(build *all, int n_threads)
 {
-    for (int i = 0; all->beams && i < n_threads; i++)
+    for (int i = 0; all->beams && i < n_threads * BEAMS; i++)
         hnsw_beam_fini(&all->beams[i]);
     free(all->beams);
     free(all->order);

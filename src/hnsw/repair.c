@@ -108,7 +108,7 @@ static myr_status search_task(void *context, size_t first, size_t last, int thre
 {
     repair *all = context;
     const myr_hnsw *graph = all->graph;
-    hnsw_beam *beam = &all->beams[thread];
+    hnsw_beam *beam = &all->beams[thread * BEAMS];
     for (size_t i = first; i < last; i++) {
         const uint8_t *codes = codes_of(graph, all->orphans[i]);
         uint32_t start = hnsw_beam_descend(beam, graph, codes, all->level);

@@ -12,7 +12,7 @@ enum { EF_AT_FIRST = 128, LINE = 64, MAX_LINES = 16 };
 
 struct myr_hnsw_searcher {
     const myr_hnsw *graph;
-    hnsw_beam beam;
+    hnsw_beam beams[BEAMS];
 };
 
 myr_status myr_hnsw_searcher_create(const myr_hnsw *graph, myr_hnsw_searcher **out)
@@ -22,19 +22,23 @@ myr_status myr_hnsw_searcher_create(const myr_hnsw *graph, myr_hnsw_searcher **o
     if (!searcher)
         return myr_fail(MYR_ERR_NOMEM, "hnsw: no memory for a searcher");
     searcher->graph = graph;
-    myr_status status = hnsw_beam_init(&searcher->beam, graph, EF_AT_FIRST);
-    if (status != MYR_OK)
-        free(searcher);
-    else
-        *out = searcher;
-    return status;
+    for (size_t i = 0; i < BEAMS; i++) {
+        myr_status status = hnsw_beam_init(&searcher->beams[i], graph, EF_AT_FIRST);
+        if (status != MYR_OK) {
+            myr_hnsw_searcher_free(searcher);
+            return status;
+        }
+    }
+    *out = searcher;
+    return MYR_OK;
 }
 
 void myr_hnsw_searcher_free(myr_hnsw_searcher *searcher)
 {
     if (!searcher)
         return;
-    hnsw_beam_fini(&searcher->beam);
+    for (size_t i = 0; i < BEAMS; i++)
+        hnsw_beam_fini(&searcher->beams[i]);
     free(searcher);
 }
 
@@ -72,32 +76,59 @@ static void rerank(const hnsw_beam *beam, const myr_hnsw *graph, const float *qu
     }
 }
 
+/* Up to BEAMS queries at once; ef at most the number of nodes. */
+static myr_status search_group(myr_hnsw_searcher *searcher, const float *queries, size_t n, size_t k, size_t ef,
+                               myr_hit *hits, myr_hnsw_stats *stats)
+{
+    const myr_hnsw *graph = searcher->graph;
+    hnsw_beam *beams = searcher->beams;
+    hnsw_query facts[BEAMS];
+    const uint8_t *targets[BEAMS];
+    uint32_t starts[BEAMS] = {0};
+    for (size_t i = 0; i < n; i++) {
+        targets[i] = beams[i].codes;
+        if (!hnsw_query_of(graph, queries + i * graph->dim, beams[i].codes, &facts[i]))
+            return myr_fail(MYR_ERR_ARG, "hnsw: a query holds a value that is not finite");
+        myr_status status = hnsw_beam_reserve(&beams[i], ef);
+        if (status != MYR_OK)
+            return status;
+        beams[i].stats = (myr_hnsw_stats){0};
+        if (graph->n_nodes > 0)
+            starts[i] = hnsw_beam_descend(&beams[i], graph, targets[i], 0);
+    }
+    if (graph->n_nodes > 0)
+        hnsw_beams_search(beams, n, graph, targets, starts, ef);
+    for (size_t i = 0; i < n; i++) {
+        myr_topk top;
+        myr_topk_init(&top, hits + i * k, k);
+        if (graph->n_nodes > 0)
+            rerank(&beams[i], graph, queries + i * graph->dim, &facts[i], &top);
+        myr_topk_finish(&top);
+        if (stats) {
+            stats->n_hops += beams[i].stats.n_hops;
+            stats->n_distances += beams[i].stats.n_distances;
+        }
+    }
+    return MYR_OK;
+}
+
+myr_status myr_hnsw_search_batch(myr_hnsw_searcher *searcher, const float *queries, size_t n_queries, size_t k,
+                                 size_t ef, myr_hit *hits, myr_hnsw_stats *stats)
+{
+    if (!searcher || (n_queries > 0 && (!queries || !hits)) || k < 1 || k > ef)
+        return myr_fail(MYR_ERR_ARG, "hnsw: a search needs a searcher, queries, room for hits and 1 <= k <= ef");
+    const myr_hnsw *graph = searcher->graph;
+    myr_status status = MYR_OK;
+    ef = ef < graph->n_nodes ? ef : graph->n_nodes;
+    for (size_t q = 0; q < n_queries && status == MYR_OK; q += BEAMS) {
+        size_t n = n_queries - q < BEAMS ? n_queries - q : BEAMS;
+        status = search_group(searcher, queries + q * graph->dim, n, k, ef, hits + q * k, stats);
+    }
+    return status;
+}
+
 myr_status myr_hnsw_search(myr_hnsw_searcher *searcher, const float *query, size_t k, size_t ef, myr_hit *hits,
                            myr_hnsw_stats *stats)
 {
-    if (!searcher || !query || !hits || k < 1 || k > ef)
-        return myr_fail(MYR_ERR_ARG, "hnsw: a search needs a searcher, a query, room for hits and 1 <= k <= ef");
-    const myr_hnsw *graph = searcher->graph;
-    hnsw_beam *beam = &searcher->beam;
-    hnsw_query facts;
-    myr_topk top;
-    myr_topk_init(&top, hits, k);
-    if (!hnsw_query_of(graph, query, beam->codes, &facts))
-        return myr_fail(MYR_ERR_ARG, "hnsw: the query holds a value that is not finite");
-    if (graph->n_nodes > 0) {
-        ef = ef < graph->n_nodes ? ef : graph->n_nodes;
-        myr_status status = hnsw_beam_reserve(beam, ef);
-        if (status != MYR_OK)
-            return status;
-        beam->stats = (myr_hnsw_stats){0};
-        uint32_t start = hnsw_beam_descend(beam, graph, beam->codes, 0);
-        hnsw_beam_search(beam, graph, beam->codes, 0, start, ef);
-        rerank(beam, graph, query, &facts, &top);
-        if (stats) {
-            stats->n_hops += beam->stats.n_hops;
-            stats->n_distances += beam->stats.n_distances;
-        }
-    }
-    myr_topk_finish(&top);
-    return MYR_OK;
+    return myr_hnsw_search_batch(searcher, query, 1, k, ef, hits, stats);
 }

@@ -115,6 +115,35 @@ static double recall_of(const float *vectors, size_t n, const float *queries, co
     return (double)n_right / (N_QUERIES * K);
 }
 
+/* Whatever is searched together, each query has the hits and the steps that it has alone. */
+static void test_batch(void **state)
+{
+    (void)state;
+    enum { N_ROWS = 3000, N_BATCH = 23 };
+    myr_hnsw_options options = {.seed = 5, .code_max = 1};
+    float *vectors = make_vectors(SHAPE_UNIFORM, N_ROWS, DIM, 3), *queries = make_vectors(SHAPE_UNIFORM, N_BATCH, DIM, 4);
+    myr_hnsw *graph = make_graph(vectors, N_ROWS, DIM, &options, 2);
+    myr_hnsw_searcher *searcher = NULL;
+    myr_hit alone[K], together[N_BATCH * K];
+    assert_int_equal(myr_hnsw_searcher_create(graph, &searcher), MYR_OK);
+    for (size_t n = 0; n <= N_BATCH; n += n < 6 ? 1 : 17) {
+        myr_hnsw_stats once = {0}, sum = {0};
+        assert_int_equal(myr_hnsw_search_batch(searcher, queries, n, K, 40, together, &once), MYR_OK);
+        for (size_t q = 0; q < n; q++) {
+            assert_int_equal(myr_hnsw_search(searcher, queries + q * DIM, K, 40, alone, &sum), MYR_OK);
+            assert_memory_equal(alone, together + q * K, sizeof alone);
+        }
+        assert_int_equal(once.n_hops, sum.n_hops);
+        assert_int_equal(once.n_distances, sum.n_distances);
+    }
+    queries[9 * DIM] = NAN;
+    assert_int_equal(myr_hnsw_search_batch(searcher, queries, N_BATCH, K, 40, together, NULL), MYR_ERR_ARG);
+    myr_hnsw_searcher_free(searcher);
+    myr_hnsw_free(graph);
+    free(vectors);
+    free(queries);
+}
+
 static void test_recall(void **state)
 {
     (void)state;
@@ -219,8 +248,13 @@ static void test_many_searches(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exact),         cmocka_unit_test(test_small),  cmocka_unit_test(test_extremes),
-        cmocka_unit_test(test_recall),        cmocka_unit_test(test_copies), cmocka_unit_test(test_stats_and_refusals),
+        cmocka_unit_test(test_exact),
+        cmocka_unit_test(test_small),
+        cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_recall),
+        cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_stats_and_refusals),
         cmocka_unit_test(test_many_searches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
