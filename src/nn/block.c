@@ -82,6 +82,11 @@ static bool has_amx(void)
     return answer == 1;
 }
 
+bool myr_block_has_processor(void)
+{
+    return has_amx();
+}
+
 bool myr_block_is_possible(const myr_block_options *options)
 {
     int k = options->kernel, s = options->stride;
@@ -560,6 +565,11 @@ FOR_AMX void myr_block_run(const myr_block *self, const void *in, float *out, vo
 }
 
 #else
+
+bool myr_block_has_processor(void)
+{
+    return false;
+}
 
 bool myr_block_is_possible(const myr_block_options *options)
 {

@@ -21,6 +21,8 @@ typedef struct myr_block_options {
 
 typedef struct myr_block myr_block;
 
+/* Whether this processor has blocks at all. */
+bool myr_block_has_processor(void);
 /* Whether this processor and shape have a fast block. */
 bool myr_block_is_possible(const myr_block_options *options);
 

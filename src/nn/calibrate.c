@@ -324,7 +324,6 @@ static myr_status choose_wide(const measuring *self, myr_calibration *found, cha
 {
     double worst, mean;
     myr_status status = try_precision(self, MYR_PRECISION_INT8, found, self->n_pictures, &worst, &mean);
-    found->cosine[MYR_PRECISION_INT8] = worst;
     if (status != MYR_OK || worst >= wanted)
         return status;
     layer *layers = myr_alloc(found->n_layers, sizeof *layers);
@@ -344,10 +343,22 @@ static myr_status choose_wide(const measuring *self, myr_calibration *found, cha
     found->n_wide = high;
     for (size_t i = 0; i < high && status == MYR_OK; i++)
         found->wide[i] = layers[i].name;
-    if (status == MYR_OK)
-        status =
-            try_precision(self, MYR_PRECISION_INT8, found, self->n_pictures, &found->cosine[MYR_PRECISION_INT8], &mean);
     free(layers);
+    return status;
+}
+
+/* What both narrow precisions lose, as this processor computes them and as those without blocks do. */
+static myr_status measure_losses(const measuring *self, myr_calibration *found)
+{
+    double mean;
+    myr_status status = MYR_OK;
+    for (int way = 0; way < MYR_N_WAYS; way++) {
+        found->is_layer_by_layer = way == MYR_LAYER_BY_LAYER;
+        for (myr_precision precision = MYR_PRECISION_BF16; precision <= MYR_PRECISION_INT8 && status == MYR_OK;
+             precision++)
+            status = try_precision(self, precision, found, self->n_pictures, &found->cosine[way][precision], &mean);
+    }
+    found->is_layer_by_layer = false;
     return status;
 }
 
@@ -374,7 +385,7 @@ myr_status myr_calibration_measure(const myr_model *model, const char *output, c
                       .n_pictures = n_pictures,
                       .options = options};
     char **layers = NULL;
-    double wanted = options->cosine > 0 ? options->cosine : DEFAULT_COSINE, mean;
+    double wanted = options->cosine > 0 ? options->cosine : DEFAULT_COSINE;
     *out = NULL;
     myr_calibration *found = myr_alloc(1, sizeof *found);
     if (!found)
@@ -389,12 +400,12 @@ myr_status myr_calibration_measure(const myr_model *model, const char *output, c
         status = myr_fail(MYR_ERR_UNSUPPORTED, "the network has no convolution that could run in 8 bits");
     if (status == MYR_OK) {
         found->wide = myr_alloc(found->n_layers, sizeof *found->wide);
-        status = found->wide ? try_precision(&self, MYR_PRECISION_BF16, NULL, n_pictures,
-                                             &found->cosine[MYR_PRECISION_BF16], &mean)
-                             : myr_fail(MYR_ERR_NOMEM, "no memory to calibrate");
+        found->is_layer_by_layer = true; /* what holds so holds on every processor */
+        status =
+            found->wide ? choose_wide(&self, found, layers, wanted) : myr_fail(MYR_ERR_NOMEM, "no memory to calibrate");
     }
     if (status == MYR_OK)
-        status = choose_wide(&self, found, layers, wanted);
+        status = measure_losses(&self, found);
     if (status == MYR_OK)
         status = own_names(found);
     else

@@ -2,12 +2,14 @@
  * Calibrations as JSON files:
  *
  *   {"format": "myriops calibration 1", "model": "<sha256>", "pictures": 128, "layers": 50,
- *    "cosine": {"bf16": 0.9998, "int8": 0.995}, "wide": ["name", ...], "ranges": {"name": [low, high], ...}}
+ *    "cosine": {"bf16": 0.9962, "int8": 0.995}, "cosine_in_blocks": {"bf16": 0.9997, "int8": 0.9993},
+ *    "wide": ["name", ...], "ranges": {"name": [low, high], ...}}
  */
 #include "nn/calibration.h"
 
 #include "base/alloc.h"
 #include "base/file.h"
+#include "nn/block.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -49,7 +51,8 @@ bool myr_calibration_is_wide(const myr_calibration *calibration, const char *val
 
 double myr_calibration_cosine(const myr_calibration *calibration, myr_precision precision)
 {
-    return precision == MYR_PRECISION_F32 ? 1 : calibration->cosine[precision];
+    int way = myr_block_has_processor() ? MYR_IN_BLOCKS : MYR_LAYER_BY_LAYER;
+    return precision == MYR_PRECISION_F32 ? 1 : calibration->cosine[way][precision];
 }
 
 size_t myr_calibration_n_layers(const myr_calibration *calibration, size_t *n_wide)
@@ -73,6 +76,11 @@ void myr_calibration_free(myr_calibration *calibration)
 
 /* ---- Writing ---- */
 
+static json_t *print_cosine(const double *cosine)
+{
+    return json_pack("{s: f, s: f}", "bf16", cosine[MYR_PRECISION_BF16], "int8", cosine[MYR_PRECISION_INT8]);
+}
+
 char *myr_calibration_print(const myr_calibration *self, const char *model)
 {
     json_t *wide = json_array(), *ranges = json_object();
@@ -81,10 +89,10 @@ char *myr_calibration_print(const myr_calibration *self, const char *model)
     for (size_t i = 0; i < self->n_ranges; i++)
         json_object_set_new(ranges, self->ranges[i].name,
                             json_pack("[f, f]", (double)self->ranges[i].low, (double)self->ranges[i].high));
-    json_t *document = json_pack("{s: s, s: s, s: I, s: I, s: {s: f, s: f}, s: o, s: o}", "format", FORMAT, "model",
-                                 model, "pictures", (json_int_t)self->n_pictures, "layers", (json_int_t)self->n_layers,
-                                 "cosine", "bf16", self->cosine[MYR_PRECISION_BF16], "int8",
-                                 self->cosine[MYR_PRECISION_INT8], "wide", wide, "ranges", ranges);
+    json_t *document = json_pack("{s: s, s: s, s: I, s: I, s: o, s: o, s: o, s: o}", "format", FORMAT, "model", model,
+                                 "pictures", (json_int_t)self->n_pictures, "layers", (json_int_t)self->n_layers,
+                                 "cosine", print_cosine(self->cosine[MYR_LAYER_BY_LAYER]), "cosine_in_blocks",
+                                 print_cosine(self->cosine[MYR_IN_BLOCKS]), "wide", wide, "ranges", ranges);
     bool whole = document && json_array_size(wide) == self->n_wide && json_object_size(ranges) == self->n_ranges;
     char *text = whole ? json_dumps(document, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(document);
@@ -137,17 +145,24 @@ static bool read_wide(json_t *array, myr_calibration *self)
     return true;
 }
 
+static bool read_cosine(json_t *object, double *cosine)
+{
+    return json_unpack(object, "{s: F, s: F}", "bf16", &cosine[MYR_PRECISION_BF16], "int8",
+                       &cosine[MYR_PRECISION_INT8]) == 0;
+}
+
 /* NULL = fine; else what is wrong. */
 static const char *read_document(json_t *document, const char *model, myr_calibration *self)
 {
     const char *format = NULL, *of = NULL;
-    json_t *wide = NULL, *ranges = NULL;
+    json_t *wide = NULL, *ranges = NULL, *cosine = NULL, *in_blocks = NULL;
     json_int_t n_pictures = 0, n_layers = 0;
-    if (json_unpack(document, "{s: s, s: s, s: I, s: I, s: {s: F, s: F}, s: o, s: o}", "format", &format, "model", &of,
-                    "pictures", &n_pictures, "layers", &n_layers, "cosine", "bf16", &self->cosine[MYR_PRECISION_BF16],
-                    "int8", &self->cosine[MYR_PRECISION_INT8], "wide", &wide, "ranges", &ranges) != 0 ||
-        !json_is_array(wide) || !json_is_object(ranges) || json_array_size(wide) > MAX_ENTRIES ||
-        json_object_size(ranges) > MAX_ENTRIES || n_pictures < 1 || n_layers < 0)
+    if (json_unpack(document, "{s: s, s: s, s: I, s: I, s: o, s: o, s: o, s: o}", "format", &format, "model", &of,
+                    "pictures", &n_pictures, "layers", &n_layers, "cosine", &cosine, "cosine_in_blocks", &in_blocks,
+                    "wide", &wide, "ranges", &ranges) != 0 ||
+        !read_cosine(cosine, self->cosine[MYR_LAYER_BY_LAYER]) ||
+        !read_cosine(in_blocks, self->cosine[MYR_IN_BLOCKS]) || !json_is_array(wide) || !json_is_object(ranges) ||
+        json_array_size(wide) > MAX_ENTRIES || json_object_size(ranges) > MAX_ENTRIES || n_pictures < 1 || n_layers < 0)
         return "not a calibration";
     if (strcmp(format, FORMAT) != 0)
         return "a calibration of another version";

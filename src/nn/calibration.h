@@ -13,6 +13,9 @@ typedef struct myr_range {
     float low, high;
 } myr_range;
 
+/* Convolutions one by one, or inverted residuals in one piece, which rounds less: not every processor can. */
+enum { MYR_LAYER_BY_LAYER, MYR_IN_BLOCKS, MYR_N_WAYS };
+
 struct myr_calibration {
     size_t n_ranges;
     myr_range *ranges; /* ascending by name */
@@ -20,7 +23,8 @@ struct myr_calibration {
     size_t n_wide;
     char **wide; /* names of the values that wide convolutions make */
     size_t n_pictures;
-    double cosine[MYR_PRECISION_INT8 + 1]; /* of the worst picture to f32 */
+    double cosine[MYR_N_WAYS][MYR_PRECISION_INT8 + 1]; /* of the worst picture to f32 */
+    bool is_layer_by_layer; /* what is compiled with it has no blocks; for measuring what other processors give */
 };
 
 /* The range of a value; false where it was not measured. */

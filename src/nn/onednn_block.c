@@ -90,13 +90,6 @@ static bool is_simple(const myr_activation *activation)
            activation->kind == MYR_ACTIVATION_CLIP;
 }
 
-/* Whether a convolution is not to be computed in 8 bits, which blocks do not have. */
-static bool is_wide(const myr_onednn_builder *build, const myr_node *node)
-{
-    const myr_calibration *calibration = build->compiler->calibration;
-    return !node || !calibration || myr_calibration_is_wide(calibration, build->graph->values[node->outputs[0]].name);
-}
-
 /* The three nodes (expand NULL where the block begins with the depthwise one) as a block's options. */
 static bool describe(const myr_onednn_builder *build, const myr_node *expand, const myr_node *depthwise,
                      const myr_node *projection, myr_block_options *options)
@@ -105,11 +98,10 @@ static bool describe(const myr_onednn_builder *build, const myr_node *expand, co
     const myr_node *first = expand ? expand : depthwise;
     const myr_shape *in = &build->graph->values[first->inputs[0]].shape,
                     *out = &build->graph->values[projection->outputs[0]].shape;
-    bool fits = is_wide(build, expand) && is_wide(build, depthwise) && is_wide(build, projection) && in->rank == 4 &&
-                out->rank == 4 && in->dims[1] <= INT32_MAX && (!expand || is_pointwise(build, expand, &unused)) &&
-                is_depthwise(build, depthwise, &window) && is_pointwise(build, projection, &unused) &&
-                (!expand || expand->residual < 0) && depthwise->residual < 0 &&
-                (projection->residual < 0 || projection->residual == first->inputs[0]) &&
+    bool fits = in->rank == 4 && out->rank == 4 && in->dims[1] <= INT32_MAX &&
+                (!expand || is_pointwise(build, expand, &unused)) && is_depthwise(build, depthwise, &window) &&
+                is_pointwise(build, projection, &unused) && (!expand || expand->residual < 0) &&
+                depthwise->residual < 0 && (projection->residual < 0 || projection->residual == first->inputs[0]) &&
                 (!expand || is_simple(&expand->activation)) && is_simple(&depthwise->activation) &&
                 is_simple(&projection->activation);
     if (!fits || in->dims[2] > 16384 || in->dims[3] > 16384 || in->dims[1] > 16384 || out->dims[1] > 16384)
@@ -177,7 +169,7 @@ myr_status myr_onednn_inverted_residual(myr_onednn_builder *build, const myr_nod
     const myr_node *depthwise, *projection;
     myr_block_options options;
     *taken = false;
-    if (build->type != dnnl_bf16 || !is_convolution(build, node))
+    if (build->type != dnnl_bf16 || build->compiler->is_layer_by_layer || !is_convolution(build, node))
         return MYR_OK;
     depthwise = only_reader(build, node->outputs[0]);
     projection = depthwise ? only_reader(build, depthwise->outputs[0]) : NULL;

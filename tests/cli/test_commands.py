@@ -162,7 +162,7 @@ class Answers(Case):
         self.assertEqual((facts["network"]["backend"], facts["precisions"]["bf16"]["computed_in"]), ("openblas", "f32"))
         self.assertIsNone(facts["precisions"]["f32"]["images_per_s"])
         self.check(myriops("info", "--backend", "abacus", "efficientnet-lite0"), USAGE, "abacus", "openblas")
-        self.check(myriops("info", "--seconds", 0, "efficientnet-lite0"), DONE, "computed_in", "myriops calibrate")
+        self.check(myriops("info", "--seconds", 0, "efficientnet-lite0"), DONE, "computed_in", "calibrated true")
         facts = myriops("info", "--format", "json", "--label-from-folder", self.root).json()
         self.assertEqual((facts["kind"], facts["items"], facts["classes"], facts["labelled"]), ("corpus", 16, 2, 16))
         vectors = write_u8bin(scratch / "info.u8bin", np.zeros((5, 12)))

@@ -194,6 +194,7 @@ static void files_keep_everything(void **state)
     myr_model_free(model);
 }
 
+#define COSINE "\"cosine_in_blocks\": {\"bf16\": 1, \"int8\": 1}, "
 #define HEAD "{\"format\": \"myriops calibration 1\", \"model\": \"m\", \"layers\": 1, "
 
 static void lies_are_refused(void **state)
@@ -205,12 +206,16 @@ static void lies_are_refused(void **state)
         "{}",
         "{\"format\": 1}",
         HEAD "\"pictures\": 1}",
-        HEAD "\"pictures\": 0, \"cosine\": {\"bf16\": 1, \"int8\": 1}, \"wide\": [], \"ranges\": {}}",
-        HEAD "\"pictures\": 1, \"cosine\": {\"bf16\": 1, \"int8\": 1}, \"wide\": {}, \"ranges\": {}}",
-        HEAD "\"pictures\": 1, \"cosine\": {\"bf16\": 1, \"int8\": 1}, \"wide\": [3], \"ranges\": {}}",
-        HEAD "\"pictures\": 1, \"cosine\": {\"bf16\": 1, \"int8\": 1}, \"wide\": [], \"ranges\": {\"a\": [1]}}",
-        HEAD "\"pictures\": 1, \"cosine\": {\"bf16\": 1, \"int8\": 1}, \"wide\": [], \"ranges\": {\"a\": [2, 1]}}",
-        HEAD "\"pictures\": 1, \"cosine\": {\"bf16\": 1, \"int8\": 1}, \"wide\": [], \"ranges\": {\"a\": [0, 1e99]}}",
+        HEAD "\"pictures\": 1, \"cosine\": {\"bf16\": 1, \"int8\": 1}, \"wide\": [], \"ranges\": {}}",
+        HEAD "\"pictures\": 0, \"cosine\": {\"bf16\": 1, \"int8\": 1}, " COSINE "\"wide\": [], \"ranges\": {}}",
+        HEAD "\"pictures\": 1, \"cosine\": {\"bf16\": 1, \"int8\": 1}, " COSINE "\"wide\": {}, \"ranges\": {}}",
+        HEAD "\"pictures\": 1, \"cosine\": {\"bf16\": 1, \"int8\": 1}, " COSINE "\"wide\": [3], \"ranges\": {}}",
+        HEAD "\"pictures\": 1, \"cosine\": {\"bf16\": 1, \"int8\": 1}, " COSINE
+             "\"wide\": [], \"ranges\": {\"a\": [1]}}",
+        HEAD "\"pictures\": 1, \"cosine\": {\"bf16\": 1, \"int8\": 1}, " COSINE
+             "\"wide\": [], \"ranges\": {\"a\": [2, 1]}}",
+        HEAD "\"pictures\": 1, \"cosine\": {\"bf16\": 1, \"int8\": 1}, " COSINE
+             "\"wide\": [], \"ranges\": {\"a\": [0, 1e99]}}",
     };
     for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
         myr_calibration *read = NULL;
@@ -218,8 +223,8 @@ static void lies_are_refused(void **state)
             fail_msg("taken: %s", lies[i]);
         assert_null(read);
     }
-    const char *fine =
-        HEAD "\"pictures\": 1, \"cosine\": {\"bf16\": 1, \"int8\": 1}, \"wide\": [], \"ranges\": {\"a\": [0, 1]}}";
+    const char *fine = HEAD "\"pictures\": 1, \"cosine\": {\"bf16\": 1, \"int8\": 1}, " COSINE
+                            "\"wide\": [], \"ranges\": {\"a\": [0, 1]}}";
     myr_calibration *read = NULL;
     assert_int_equal(myr_calibration_parse(fine, strlen(fine), "truth", "m", &read), MYR_OK);
     myr_calibration_free(read);
