@@ -314,7 +314,8 @@ def tiled(b):
     y = b.add("MaxPool", b.conv(x, 48, 32, 3), kernel_shape=[3, 3], pads=[1, 1, 1, 1])
     x = b.conv(x, 48, 20, 3, bias=False)
     x = b.conv(b.add("Concat", x, y, axis=1), 52, 32, 3)
-    x = b.conv(x, 32, 32, 3, group=4)
+    x = b.add("Concat", b.conv(x, 32, 32, 3, group=4), b.conv(x, 32, 16, 3), b.conv(x, 32, 48, 3), axis=1)
+    x = b.conv(x, 96, 8, 1)
     b.add("Flatten", x, out="out")
 
 
