@@ -145,6 +145,11 @@ static myr_status compile_concat(myr_onednn_builder *build, const myr_node *node
         }
         layouts[i] = sources[i].layout;
     }
+    if (axis == 1) {
+        myr_status status = myr_onednn_join_channels(build, node->name, node->outputs[0], n, sources, taken);
+        if (status != MYR_OK || *taken)
+            return status;
+    }
     dnnl_primitive_attr_t attributes = myr_onednn_new_attributes();
     dnnl_status_t planning =
         attributes && myr_onednn_set_layout(&target, build->type, out->rank, out->dims, dnnl_format_tag_any)

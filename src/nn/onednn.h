@@ -162,6 +162,9 @@ myr_status myr_onednn_mean_of_channels(myr_onednn_builder *build, const char *la
 /* (n, c, h, w) times (n, c, 1, 1). *taken is false where shapes or layout are others. */
 myr_status myr_onednn_scale_channels(myr_onednn_builder *build, const char *label, int value, int factor, int result,
                                      bool *taken);
+/* n values behind each other along the channels. *taken is false where one of them is not in blocks of 16 channels. */
+myr_status myr_onednn_join_channels(myr_onednn_builder *build, const char *label, int result, int n,
+                                    const myr_onednn_source *sources, bool *taken);
 /* The block of convolutions that begins at this one, if it is an inverted residual. */
 myr_status myr_onednn_inverted_residual(myr_onednn_builder *build, const myr_node *node, bool *taken);
 /* Conv with all that is fused behind it. */

@@ -236,7 +236,10 @@ static dnnl_primitive_attr_t attributes_of(const convolution *self, const myr_ac
     return NULL;
 }
 
-static dnnl_primitive_desc_t plan(myr_onednn_builder *build, convolution *self, const myr_activation *activation)
+/* layouts: of source and result, in place of self's. */
+static dnnl_primitive_desc_t plan_by(const myr_onednn_builder *build, const convolution *self,
+                                     const myr_activation *activation, dnnl_alg_kind_t algorithm,
+                                     const dnnl_memory_desc_t layouts[2])
 {
     dnnl_convolution_desc_t descriptor;
     dnnl_dims_t stride = {0}, dilation = {0}, pads[2] = {{0}};
@@ -245,11 +248,80 @@ static dnnl_primitive_desc_t plan(myr_onednn_builder *build, convolution *self, 
                            self->weights->shape.dims + 2, &window) != MYR_OK)
         return NULL;
     as_dims(&window, stride, dilation, pads);
-    if (dnnl_dilated_convolution_forward_desc_init(&descriptor, dnnl_forward_inference, dnnl_convolution_direct,
-                                                   &self->source, &self->kernel, self->bias ? &self->offset : NULL,
-                                                   &self->result, stride, dilation, pads[0], pads[1]) != dnnl_success)
+    if (dnnl_dilated_convolution_forward_desc_init(&descriptor, dnnl_forward_inference, algorithm, &layouts[0],
+                                                   &self->kernel, self->bias ? &self->offset : NULL, &layouts[1],
+                                                   stride, dilation, pads[0], pads[1]) != dnnl_success)
         return NULL;
     return myr_onednn_plan(build, &descriptor, attributes_of(self, activation));
+}
+
+/* Fewer multiplications (Lavin & Gray 2016, arXiv:1509.09308), F(4x4, 3x3): twice as fast where enough tiles of a
+ * batch share the transformed weights, which are four times as large, and where the transformed values, its scratch
+ * memory, come in blocks that fit the caches. NULL elsewhere. */
+#define MIN_WINOGRAD_TILES 32
+#define MIN_WINOGRAD_CHANNELS 32
+#define MAX_WINOGRAD_BYTES ((size_t)64 << 20)
+
+static dnnl_primitive_desc_t plan_winograd(const myr_onednn_builder *build, const convolution *self,
+                                           const myr_activation *activation)
+{
+    const int64_t *kernel = self->weights->shape.dims, *out = self->result.dims;
+    int64_t n_tiles = out[0] * ((out[2] + 3) / 4) * ((out[3] + 3) / 4);
+    if (self->n_groups > 1 || kernel[2] != 3 || kernel[3] != 3 || kernel[1] < MIN_WINOGRAD_CHANNELS ||
+        n_tiles < MIN_WINOGRAD_TILES || self->sum_into >= 0)
+        return NULL;
+    const dnnl_memory_desc_t layouts[2] = {self->source, self->result};
+    dnnl_primitive_desc_t planned = plan_by(build, self, activation, dnnl_convolution_winograd, layouts);
+    const dnnl_memory_desc_t *scratch = planned ? myr_onednn_layout_of(planned, dnnl_query_scratchpad_md, 0) : NULL;
+    if (!scratch || dnnl_memory_desc_get_size(scratch) <= MAX_WINOGRAD_BYTES)
+        return planned;
+    dnnl_primitive_desc_destroy(planned);
+    return NULL;
+}
+
+/* In blocks of 16 channels, where oneDNN has code of its own for them. NULL elsewhere. Left to choose, it takes
+ * channels side by side, in which depthwise convolutions and poolings are slower, and Winograd's would be between
+ * reorders. */
+static dnnl_primitive_desc_t plan_blocked(const myr_onednn_builder *build, const convolution *self,
+                                          const myr_activation *activation)
+{
+    dnnl_memory_desc_t layouts[2] = {self->source, self->result};
+    const char *by = "";
+    if (self->result.dims[1] < 16 ||
+        (self->source.dims[1] >= 16 &&
+         !myr_onednn_set_layout(&layouts[0], dnnl_f32, 4, self->source.dims, dnnl_nChw16c)) ||
+        (self->sum_into < 0 && !myr_onednn_set_layout(&layouts[1], dnnl_f32, 4, self->result.dims, dnnl_nChw16c)))
+        return NULL;
+    dnnl_primitive_desc_t planned = plan_by(build, self, activation, dnnl_convolution_direct, layouts);
+    if (!planned || (dnnl_primitive_desc_query(planned, dnnl_query_impl_info_str, 0, &by) == dnnl_success &&
+                     strncmp(by, "jit", 3) == 0))
+        return planned;
+    dnnl_primitive_desc_destroy(planned);
+    return NULL;
+}
+
+/* Channels side by side, as a view of rows leaves them: blocks would be between reorders. */
+static bool lies_by_pixel(const myr_onednn_builder *build, int value)
+{
+    const myr_onednn_place *place = &build->places[value];
+    const dnnl_blocking_desc_t *blocking = &place->layout.format_desc.blocking;
+    return place->buffer >= 0 && !place->is_view && place->layout.ndims == 4 && blocking->inner_nblks == 0 &&
+           blocking->strides[1] == 1 && place->layout.dims[1] > 1 && place->layout.dims[2] * place->layout.dims[3] > 1;
+}
+
+static dnnl_primitive_desc_t plan(const myr_onednn_builder *build, const convolution *self,
+                                  const myr_activation *activation)
+{
+    const dnnl_memory_desc_t layouts[2] = {self->source, self->result};
+    bool has_wide_registers = (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
+    dnnl_primitive_desc_t planned = NULL;
+    if (build->type == dnnl_f32 && !build->compiler->calibration && has_wide_registers &&
+        !lies_by_pixel(build, self->node->inputs[0])) {
+        planned = plan_winograd(build, self, activation);
+        if (!planned)
+            planned = plan_blocked(build, self, activation);
+    }
+    return planned ? planned : plan_by(build, self, activation, dnnl_convolution_direct, layouts);
 }
 
 /* The bias, in units of the sums it is added to. */

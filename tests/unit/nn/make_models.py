@@ -314,6 +314,23 @@ def crossed(b):
     b.add("Concat", b.add("Flatten", x), b.add("Flatten", y), axis=1, out="out")
 
 
+def tiled(b):
+    """Many channels and 3x3 windows, as Winograd's convolutions take them: edges that cut tiles, channels that fill no
+    block, sums before and behind, neighbours of other kinds."""
+    x = b.add("Relu", b.conv("image", 3, 32, 3, pads=[1, 1, 1, 1]))
+    y = b.norm(b.conv(x, 32, 40, 3, bias=False, pads=[1, 1, 1, 1]), 40)
+    y = b.add("Relu", b.conv(y, 40, 32, 3, pads=[1, 1, 1, 1]))
+    x = b.add("Relu", b.add("Add", b.conv(y, 32, 32, 3, pads=[1, 1, 1, 1]), x))
+    x = b.clip(b.conv(x, 32, 48, 3, pads=[0, 1, 1, 0]))
+    x = b.add("HardSwish", b.conv(x, 48, 48, 3, group=48, pads=[1, 1, 1, 1]))
+    y = b.add("MaxPool", b.conv(x, 48, 32, 3), kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    x = b.conv(x, 48, 20, 3, bias=False)
+    x = b.conv(b.add("Concat", x, y, axis=1), 52, 32, 3)
+    x = b.add("Concat", b.conv(x, 32, 32, 3, group=4), b.conv(x, 32, 16, 3), b.conv(x, 32, 48, 3), axis=1)
+    x = b.conv(x, 96, 8, 1)
+    b.add("Flatten", x, out="out")
+
+
 def main():
     folder, what = sys.argv[1:]
     if what == "hostile":
@@ -331,7 +348,7 @@ def main():
             b.save(f"{folder}/{block.__name__}.onnx", opset=opset)
         return
     for block in (residual, inverted, fire, excite, pooled, normalised, padded, folded, heavy, token, crossed,
-                  fixed_batch):
+                  fixed_batch, tiled):
         b = Builder()
         block(b)
         b.save(f"{folder}/{block.__name__}.onnx", batch=1 if block is fixed_batch else "batch",

@@ -179,7 +179,7 @@ static void blocks_are_the_same_on_every_backend(void **state)
 {
     (void)state;
     static const char *const blocks[] = {"residual", "inverted",    "fire",   "excite",  "pooled", "normalised",
-                                         "padded",   "fixed_batch", "folded", "crossed", "token"};
+                                         "padded",   "fixed_batch", "folded", "crossed", "token",  "tiled"};
     if (run_script("blocks") != 0) {
         print_message("skipped: python3-onnx is missing\n");
         skip();

@@ -207,7 +207,7 @@ static void all_kinds_are_counted(void **state)
 }
 
 /* Convolutions of all sorts, sums, pools, products; attention; products with one value a channel. */
-static const char *const cases[] = {"residual", "inverted", "pooled", "fire", "excite", "token"};
+static const char *const cases[] = {"residual", "inverted", "pooled", "fire", "excite", "token", "tiled"};
 
 /* Nothing was counted over the runs of a warm session, but what libraries are known to do. */
 static bool check_counts(const char *network, const char *backend)
