@@ -65,7 +65,6 @@ static myr_status become(myr_fusing *fuse, myr_node *node, const char *op, int v
     drop(fuse, node);
     fuse->uses[value]++;
     myr_node_clear_attributes(node);
-    free(node->attributes);
     node->attributes = own;
     node->n_attributes = attribute ? 1 : 0;
     node->inputs[0] = value;
