@@ -11,6 +11,7 @@
 #include "myriops/hit.h"
 #include "myriops/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -111,6 +112,60 @@ MYR_API myr_status myr_hnsw_search(myr_hnsw_searcher *searcher, const float *que
  */
 MYR_API myr_status myr_hnsw_search_batch(myr_hnsw_searcher *searcher, const float *queries, size_t n_queries, size_t k,
                                          size_t ef, myr_hit *hits, myr_hnsw_stats *stats);
+
+/*
+ * Filters: which rows may be hits. `accepts` is asked for ids in no particular order, some of them several times; it
+ * must answer alike each time. A filter of one's own, or one of those below with its set as context.
+ */
+typedef struct myr_filter {
+    bool (*accepts)(const void *context, int64_t id);
+    const void *context; /* [borrowed] */
+} myr_filter;
+
+typedef struct myr_id_set {
+    const int64_t *ids; /* (n) ascending */
+    size_t n;
+} myr_id_set;
+MYR_API bool myr_accept_ids(const void *id_set, int64_t id);
+
+typedef struct myr_id_bitmap {
+    const uint64_t *bits; /* bit id % 64 of word id / 64; (n + 63) / 64 words */
+    size_t n;             /* ids from n on are not accepted */
+} myr_id_bitmap;
+MYR_API bool myr_accept_bitmap(const void *id_bitmap, int64_t id);
+
+typedef struct myr_label_set {
+    const int32_t *labels; /* (n) by id */
+    size_t n;
+    const int32_t *wanted; /* (n_wanted) any of these */
+    size_t n_wanted;
+} myr_label_set;
+MYR_API bool myr_accept_labels(const void *label_set, int64_t id);
+
+/*
+ * myr_hnsw_search_filtered - k nearest of the rows that a filter accepts.
+ *
+ *  ef      as many accepted candidates are looked for: the walk is widened until about as many were seen. Where
+ *          scanning the accepted rows is estimated to be cheaper, that is done, and is exact.
+ *  filter  [borrowed]  NULL = every row
+ *  hits    [out]  (k) ascending (distance, id); fewer than k accepted rows end in id -1
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM. Otherwise as myr_hnsw_search.
+ */
+MYR_API myr_status myr_hnsw_search_filtered(myr_hnsw_searcher *searcher, const float *query, size_t k, size_t ef,
+                                            const myr_filter *filter, myr_hit *hits, myr_hnsw_stats *stats);
+
+/*
+ * myr_hnsw_search_range - all accepted rows within a distance, as far as they are found.
+ *
+ *  radius  >= 0, in the units of hits: Euclidean, or 1 - cosine; a row at just this distance is within it
+ *  ef      the walk is widened until so many accepted candidates beyond the radius were seen
+ *  hits    [out, owned]  (*n) ascending (distance, id), release with free(); NULL where there are none
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM
+ */
+MYR_API myr_status myr_hnsw_search_range(myr_hnsw_searcher *searcher, const float *query, float radius, size_t ef,
+                                         const myr_filter *filter, myr_hit **hits, size_t *n, myr_hnsw_stats *stats);
 
 /*
  * myr_hnsw_search_exact - the true k nearest, by scanning all full vectors.

@@ -173,6 +173,10 @@ static inline bool is_beyond(const myr_hnsw *graph, uint32_t node, uint32_t code
 /* Measures a node and gives its rows to the best k. */
 void hnsw_push(const myr_hnsw *graph, const float *query, uint32_t node, myr_topk *top);
 
+/* search.c: what a searcher is made of, for the other searches. */
+hnsw_beam *hnsw_searcher_beam(myr_hnsw_searcher *searcher);
+const myr_hnsw *hnsw_searcher_graph(const myr_hnsw_searcher *searcher);
+
 /* check.c: all but reachability, for a file just opened. */
 myr_status hnsw_check_shape(const myr_hnsw *graph);
 

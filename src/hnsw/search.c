@@ -42,6 +42,16 @@ void myr_hnsw_searcher_free(myr_hnsw_searcher *searcher)
     free(searcher);
 }
 
+hnsw_beam *hnsw_searcher_beam(myr_hnsw_searcher *searcher)
+{
+    return searcher->beams;
+}
+
+const myr_hnsw *hnsw_searcher_graph(const myr_hnsw_searcher *searcher)
+{
+    return searcher->graph;
+}
+
 static void fetch(const myr_hnsw *graph, uint32_t node)
 {
     const char *vector = (const char *)(graph->vectors + node * graph->dim);
