@@ -117,10 +117,10 @@ MYR_API myr_status myr_hnsw_search_batch(myr_hnsw_searcher *searcher, const floa
  * Filters: which rows may be hits. `accepts` is asked for ids in no particular order, some of them several times; it
  * must answer alike each time. A filter of one's own, or one of those below with its set as context.
  */
-typedef struct myr_filter {
+typedef struct myr_row_filter {
     bool (*accepts)(const void *context, int64_t id);
     const void *context; /* [borrowed] */
-} myr_filter;
+} myr_row_filter;
 
 typedef struct myr_id_set {
     const int64_t *ids; /* (n) ascending */
@@ -153,7 +153,7 @@ MYR_API bool myr_accept_labels(const void *label_set, int64_t id);
  * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM. Otherwise as myr_hnsw_search.
  */
 MYR_API myr_status myr_hnsw_search_filtered(myr_hnsw_searcher *searcher, const float *query, size_t k, size_t ef,
-                                            const myr_filter *filter, myr_hit *hits, myr_hnsw_stats *stats);
+                                            const myr_row_filter *filter, myr_hit *hits, myr_hnsw_stats *stats);
 
 /*
  * myr_hnsw_search_range - all accepted rows within a distance, as far as they are found.
@@ -165,7 +165,8 @@ MYR_API myr_status myr_hnsw_search_filtered(myr_hnsw_searcher *searcher, const f
  * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM
  */
 MYR_API myr_status myr_hnsw_search_range(myr_hnsw_searcher *searcher, const float *query, float radius, size_t ef,
-                                         const myr_filter *filter, myr_hit **hits, size_t *n, myr_hnsw_stats *stats);
+                                         const myr_row_filter *filter, myr_hit **hits, size_t *n,
+                                         myr_hnsw_stats *stats);
 
 /*
  * myr_hnsw_search_exact - the true k nearest, by scanning all full vectors.

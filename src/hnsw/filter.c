@@ -50,13 +50,13 @@ bool myr_accept_labels(const void *context, int64_t id)
     return false;
 }
 
-static bool accepts(const myr_filter *filter, int64_t id)
+static bool accepts(const myr_row_filter *filter, int64_t id)
 {
     return !filter || filter->accepts(filter->context, id);
 }
 
 /* Whether one of a node's rows is accepted. */
-static bool accepts_node(const myr_hnsw *graph, const myr_filter *filter, uint32_t node)
+static bool accepts_node(const myr_hnsw *graph, const myr_row_filter *filter, uint32_t node)
 {
     if (!filter)
         return true;
@@ -67,7 +67,7 @@ static bool accepts_node(const myr_hnsw *graph, const myr_filter *filter, uint32
 }
 
 /* The share of nodes that are accepted, from some of them, spread evenly. */
-static double estimate_share(const myr_hnsw *graph, const myr_filter *filter)
+static double estimate_share(const myr_hnsw *graph, const myr_row_filter *filter)
 {
     size_t n = graph->n_nodes < SAMPLE ? graph->n_nodes : SAMPLE, n_accepted = 0;
     if (!filter)
@@ -97,7 +97,7 @@ static double cost_of_scan(const myr_hnsw *graph, double share)
 typedef struct answer {
     const myr_hnsw *graph;
     const float *query;
-    const myr_filter *filter;
+    const myr_row_filter *filter;
     hnsw_query facts;
     float radius; /* NAN = the k best */
     double reach;
@@ -211,7 +211,7 @@ static myr_status find(answer *self, hnsw_beam *beam, size_t k, size_t ef)
     return MYR_OK;
 }
 
-static myr_status check(const myr_hnsw_searcher *searcher, const float *query, const myr_filter *filter)
+static myr_status check(const myr_hnsw_searcher *searcher, const float *query, const myr_row_filter *filter)
 {
     if (!searcher || !query || (filter && !filter->accepts))
         return myr_fail(MYR_ERR_ARG, "hnsw: a search needs a searcher, a query and a filter that can be asked");
@@ -235,7 +235,7 @@ static void count(const hnsw_beam *beam, myr_hnsw_stats *stats)
 }
 
 myr_status myr_hnsw_search_filtered(myr_hnsw_searcher *searcher, const float *query, size_t k, size_t ef,
-                                    const myr_filter *filter, myr_hit *hits, myr_hnsw_stats *stats)
+                                    const myr_row_filter *filter, myr_hit *hits, myr_hnsw_stats *stats)
 {
     myr_status status = check(searcher, query, filter);
     if (status != MYR_OK)
@@ -262,7 +262,7 @@ static int by_hit(const void *a, const void *b)
 }
 
 myr_status myr_hnsw_search_range(myr_hnsw_searcher *searcher, const float *query, float radius, size_t ef,
-                                 const myr_filter *filter, myr_hit **hits, size_t *n, myr_hnsw_stats *stats)
+                                 const myr_row_filter *filter, myr_hit **hits, size_t *n, myr_hnsw_stats *stats)
 {
     *hits = NULL;
     *n = 0;

@@ -39,7 +39,8 @@ static void free_setting(setting *all)
 }
 
 /* The oracle: every row by naive_search, those not accepted left out. Returns how many there are, at most k. */
-static size_t naive_filtered(const setting *all, const float *query, const myr_filter *filter, size_t k, myr_hit *hits)
+static size_t naive_filtered(const setting *all, const float *query, const myr_row_filter *filter, size_t k,
+                             myr_hit *hits)
 {
     myr_hit *every = malloc(all->n * sizeof *every);
     size_t n = 0;
@@ -51,7 +52,7 @@ static size_t naive_filtered(const setting *all, const float *query, const myr_f
     return n;
 }
 
-static double recall_of(setting *all, const myr_filter *filter)
+static double recall_of(setting *all, const myr_row_filter *filter)
 {
     myr_hit got[K], right[K];
     size_t n_right = 0, n_wanted = 0;
@@ -99,10 +100,10 @@ static void test_recall_by_share(void **state)
         setting all = make_setting(kinds[s], 20000);
         for (size_t i = 0; i < sizeof shares / sizeof *shares; i++) {
             draw some = {.below = (uint64_t)(shares[i] * (1 << 20))};
-            double at_random = recall_of(&all, &(myr_filter){is_drawn, &some});
+            double at_random = recall_of(&all, &(myr_row_filter){is_drawn, &some});
             /* Rows in a run are a cluster, or a part of one; half of the queries are far from it. */
             span run = {.first = 7, .last = 7 + (int64_t)(3 * 20000 * shares[i])};
-            double in_a_run = recall_of(&all, &(myr_filter){is_between, &run});
+            double in_a_run = recall_of(&all, &(myr_row_filter){is_between, &run});
             print_message("%s, %g accepted: recall %.4f at random, %.4f in a run\n", shape_name(kinds[s]), shares[i],
                           at_random, in_a_run);
             assert_true(at_random >= 0.95 && in_a_run >= 0.95);
@@ -129,8 +130,9 @@ static void test_sets(void **state)
     for (size_t q = 0; q < 5; q++) {
         const float *query = all.queries + q * DIM;
         myr_hit right[K], got[K];
-        assert_int_equal(naive_filtered(&all, query, &(myr_filter){myr_accept_ids, &set}, K, right), K);
-        const myr_filter filters[] = {{myr_accept_ids, &set}, {myr_accept_bitmap, &map}, {myr_accept_labels, &marked}};
+        assert_int_equal(naive_filtered(&all, query, &(myr_row_filter){myr_accept_ids, &set}, K, right), K);
+        const myr_row_filter filters[] = {
+            {myr_accept_ids, &set}, {myr_accept_bitmap, &map}, {myr_accept_labels, &marked}};
         for (size_t f = 0; f < 3; f++) {
             assert_int_equal(myr_hnsw_search_filtered(all.searcher, query, K, EF, &filters[f], got, NULL), MYR_OK);
             assert_same_hits(got, right, K, "sets");
@@ -150,7 +152,7 @@ static void test_few_and_none(void **state)
     setting all = make_setting(SHAPE_DUPLICATES, 5000);
     myr_hit got[K], right[K];
     const int64_t three[] = {7 + 3 * 3, 7 + 3 * 4, 7 + 3 * 4990}; /* two of them copies of one vector */
-    myr_filter some = {myr_accept_ids, &(myr_id_set){three, 3}}, none = {myr_accept_ids, &(myr_id_set){three, 0}};
+    myr_row_filter some = {myr_accept_ids, &(myr_id_set){three, 3}}, none = {myr_accept_ids, &(myr_id_set){three, 0}};
     assert_int_equal(naive_filtered(&all, all.queries, &some, K, right), 3);
     assert_int_equal(myr_hnsw_search_filtered(all.searcher, all.queries, K, EF, &some, got, NULL), MYR_OK);
     assert_same_hits(got, right, 3, "three");
@@ -158,7 +160,7 @@ static void test_few_and_none(void **state)
     assert_int_equal(myr_hnsw_search_filtered(all.searcher, all.queries, K, EF, &none, got, NULL), MYR_OK);
     assert_int_equal(got[0].id, -1);
     assert_int_equal(myr_hnsw_search_filtered(all.searcher, all.queries, K, K - 1, &none, got, NULL), MYR_ERR_ARG);
-    assert_int_equal(myr_hnsw_search_filtered(all.searcher, all.queries, K, EF, &(myr_filter){0}, got, NULL),
+    assert_int_equal(myr_hnsw_search_filtered(all.searcher, all.queries, K, EF, &(myr_row_filter){0}, got, NULL),
                      MYR_ERR_ARG);
     free_setting(&all);
 }
@@ -169,7 +171,7 @@ static void test_range(void **state)
     static const shape kinds[] = {SHAPE_UNIFORM, SHAPE_TIGHT, SHAPE_DUPLICATES};
     static const size_t places[] = {0, 3, 30, 300, 3000};
     draw half = {.below = 1 << 19};
-    const myr_filter filters[] = {{is_between, &(span){0, INT64_MAX}}, {is_drawn, &half}};
+    const myr_row_filter filters[] = {{is_between, &(span){0, INT64_MAX}}, {is_drawn, &half}};
     for (size_t s = 0; s < sizeof kinds / sizeof *kinds; s++) {
         setting all = make_setting(kinds[s], 10000);
         myr_hit *every = malloc(all.n * sizeof *every);
