@@ -25,6 +25,9 @@ typedef struct myr_openblas_builder {
 typedef myr_status (*myr_openblas_compile)(myr_openblas_builder *build, const myr_node *node, bool *taken);
 
 myr_status myr_openblas_convolution(myr_openblas_builder *build, const myr_node *node, bool *taken);
+/* The same where its windows are 3x3 next to each other and there are enough of them. */
+myr_status myr_openblas_winograd(myr_openblas_builder *build, const myr_node *node, const myr_window *window,
+                                 bool *taken);
 myr_status myr_openblas_product(myr_openblas_builder *build, const myr_node *node, bool *taken);
 myr_status myr_openblas_stack_product(myr_openblas_builder *build, const myr_node *node, bool *taken);
 myr_status myr_openblas_pool(myr_openblas_builder *build, const myr_node *node, bool *taken);

@@ -80,18 +80,43 @@ typedef struct unrolling {
     int64_t n_cells; /* of the kernel in a line */
     int64_t n_line;  /* columns of a line */
     int64_t begin, end;
+    int64_t ky, kx, offset; /* where `begin` is */
 } unrolling;
 
 static unrolling plan_unrolling(const convolution *self, int64_t begin, int64_t end)
 {
     bool runs = self->n_groups == 1 && self->window.dilation[1] == 1;
     int64_t n_cells = runs ? self->window.kernel[1] : 1;
-    return (unrolling){.n_cells = n_cells, .n_line = n_cells * self->n_in, .begin = begin, .end = end};
+    int64_t n_line = n_cells * self->n_in, line = begin / n_line, lines_a_row = self->window.kernel[1] / n_cells;
+    return (unrolling){.n_cells = n_cells,
+                       .n_line = n_line,
+                       .begin = begin,
+                       .end = end,
+                       .ky = line / lines_a_row,
+                       .kx = line % lines_a_row * n_cells,
+                       .offset = begin - line * n_line};
+}
+
+/* n floats, four at a time, the last four over again where n is no multiple: lines are short. */
+static inline void copy_line(const float *from, float *to, int64_t n)
+{
+    if (n < 4) {
+        for (int64_t i = 0; i < n; i++)
+            to[i] = from[i];
+        return;
+    }
+    for (int64_t i = 0; i + 4 <= n; i += 4)
+        memcpy(to + i, from + i, 4 * sizeof *to);
+    memcpy(to + n - 4, from + n - 4, 4 * sizeof *to);
 }
 
 /* to[i] = from[i] for i in [first, last), 0 elsewhere in [0, n). */
 static void copy_between(const float *from, int64_t first, int64_t last, float *to, int64_t n)
 {
+    if (first <= 0 && last >= n) {
+        copy_line(from, to, n);
+        return;
+    }
     first = first > 0 ? smaller(first, n) : 0;
     last = larger(first, smaller(last, n));
     for (int64_t i = 0; i < first; i++)
@@ -107,10 +132,8 @@ static void unroll_pixel(const convolution *self, const unrolling *plan, const f
                          float *columns)
 {
     const myr_window *window = &self->window;
-    int64_t n_channels = all_in(self), lines_a_row = window->kernel[1] / plan->n_cells;
+    int64_t n_channels = all_in(self), ky = plan->ky, kx = plan->kx, offset = plan->offset;
     for (int64_t at = plan->begin; at < plan->end;) {
-        int64_t line = at / plan->n_line, offset = at - line * plan->n_line;
-        int64_t ky = line / lines_a_row, kx = line % lines_a_row * plan->n_cells;
         int64_t n = smaller(plan->n_line - offset, plan->end - at);
         int64_t iy = y * window->stride[0] + ky * window->dilation[0] - window->pad_begin[0];
         int64_t ix = x * window->stride[1] + kx * window->dilation[1] - window->pad_begin[1];
@@ -122,6 +145,12 @@ static void unroll_pixel(const convolution *self, const unrolling *plan, const f
                          columns, n);
         columns += n;
         at += n;
+        offset = 0;
+        kx += plan->n_cells;
+        if (kx == window->kernel[1]) {
+            kx = 0;
+            ky++;
+        }
     }
 }
 
@@ -362,7 +391,9 @@ myr_status myr_openblas_convolution(myr_openblas_builder *build, const myr_node 
                           .activation = node->activation,
                           .residual = -1};
     myr_status status = myr_window_resolve(node, in, weights->shape.dims + 2, &self->window);
-    if (status != MYR_OK || !is_small_enough(self)) {
+    if (status == MYR_OK)
+        status = myr_openblas_winograd(build, node, &self->window, taken);
+    if (status != MYR_OK || *taken || !is_small_enough(self)) {
         free_convolution(self);
         return status;
     }

@@ -329,6 +329,70 @@ static void apply(myr_function function, float a, float b, const float *x, float
     }
 }
 
+/* ---- Winograd's transforms, a vector of channels at a time ---- */
+
+/* B^T d for six values `step` apart. */
+ALWAYS_INLINE void transform_six(const vector *d, int step, vector *to)
+{
+    vector a = d[4 * step] - 4 * d[2 * step], b = d[3 * step] - 4 * d[step];
+    vector c = d[4 * step] - d[2 * step], e = 2 * (d[3 * step] - d[step]);
+    to[0] = 4 * d[0] - 5 * d[2 * step] + d[4 * step];
+    to[step] = a + b;
+    to[2 * step] = a - b;
+    to[3 * step] = c + e;
+    to[4 * step] = c - e;
+    to[5 * step] = 4 * d[step] - 5 * d[3 * step] + d[5 * step];
+}
+
+static void winograd_in(const float *const cells[MYR_WINOGRAD_PLACES], size_t n_channels, float *to, size_t stride)
+{
+    for (size_t c = 0; c < n_channels; c += MYR_LANES) {
+        vector d[36], half[36];
+        for (int p = 0; p < 36; p++)
+            d[p] = load(cells[p] + c);
+        for (int x = 0; x < 6; x++)
+            transform_six(d + x, 6, half + x);
+        for (int y = 0; y < 6; y++)
+            transform_six(half + 6 * y, 1, d + 6 * y);
+        for (int p = 0; p < 36; p++)
+            store(to + (size_t)p * stride + c, d[p]);
+    }
+}
+
+/* A^T m for six values `step` apart into four. */
+ALWAYS_INLINE void transform_back(const vector *m, int step, vector *to, int to_step)
+{
+    vector a = m[step] + m[2 * step], b = m[step] - m[2 * step];
+    vector c = m[3 * step] + m[4 * step], e = m[3 * step] - m[4 * step];
+    to[0] = m[0] + a + c;
+    to[to_step] = b + 2 * e;
+    to[2 * to_step] = a + 4 * c;
+    to[3 * to_step] = b + 8 * e + m[5 * step];
+}
+
+static void winograd_out(const myr_winograd_result *result, const float *from)
+{
+    for (size_t c = 0; c < result->n_channels; c += MYR_LANES) {
+        vector m[36], half[24], y[16], bias = load(result->bias + c);
+        for (int p = 0; p < 36; p++)
+            m[p] = load(from + (size_t)p * result->stride + c);
+        for (int x = 0; x < 6; x++)
+            transform_back(m + x, 6, half + x, 6);
+        for (int i = 0; i < 4; i++)
+            transform_back(half + 6 * i, 1, y + 4 * i, 1);
+        for (int p = 0; p < 16; p++) {
+            if (!result->out[p])
+                continue;
+            vector value = y[p] + bias;
+            if (result->residual[p])
+                value += load(result->residual[p] + c);
+            for (int lane = 0; lane < MYR_LANES; lane++)
+                value[lane] = limit(value[lane], result->low, result->high);
+            store(result->out[p] + c, value);
+        }
+    }
+}
+
 /* ---- Pairs ---- */
 
 #define PAIR_BY(operator)                                                                                              \
@@ -456,6 +520,8 @@ const myr_openblas_kernels MYR_VARIANT = {.name = NAME_OF(MYR_VARIANT),
                                           .multiply = multiply_all,
                                           .finish_rows = finish_rows,
                                           .depthwise_row = depthwise_row,
+                                          .winograd_in = winograd_in,
+                                          .winograd_out = winograd_out,
                                           .apply = apply,
                                           .pair = pair,
                                           .scale = scale,

@@ -33,6 +33,18 @@ typedef struct myr_rows_by_panels {
     float low, high;                /* after the last row of the right matrix, results are put between them */
 } myr_rows_by_panels;
 
+#define MYR_WINOGRAD_PLACES 36
+
+/* Where the 4x4 results of one tile go. */
+typedef struct myr_winograd_result {
+    size_t n_channels; /* a multiple of 16 */
+    size_t stride;     /* floats from place to place */
+    const float *bias; /* (n_channels) */
+    float low, high;
+    float *out[16];            /* (n_channels) each; NULL outside the picture */
+    const float *residual[16]; /* likewise, NULL = none */
+} myr_winograd_result;
+
 typedef enum myr_function {
     MYR_FUNCTION_CLIP, /* between a and b; a = 0, b = infinity is Relu */
     MYR_FUNCTION_SIGMOID,
@@ -66,6 +78,9 @@ typedef struct myr_openblas_kernels {
                         size_t n);
     /* One row of results (n_out, n_channels) from kernel[0] rows of the input; out is no input. */
     void (*depthwise_row)(const myr_depthwise *self, const float *const *rows, float *out);
+    /* 36 cells of a tile (n_channels each, a multiple of 16) into 36 places, `stride` floats apart. */
+    void (*winograd_in)(const float *const cells[MYR_WINOGRAD_PLACES], size_t n_channels, float *to, size_t stride);
+    void (*winograd_out)(const myr_winograd_result *result, const float *from);
     void (*apply)(myr_function function, float a, float b, const float *x, float *y, size_t n);
     /* y = x (pairing) z; a stride of 0 takes the first element of x or z for all, of 1 each its own. */
     void (*pair)(myr_pairing pairing, const float *x, int x_stride, const float *z, int z_stride, float *y, size_t n);
