@@ -36,6 +36,7 @@ typedef struct convolution {
     int in, out, residual;       /* buffers; residual may be -1 */
     bool is_pointwise;           /* 1x1, stride 1, no padding: the input is the matrix already */
     int64_t n_pixels, n_columns; /* of a block */
+    int64_t line_stride;         /* floats between the lines of neighbours; 0 = laid out one behind the other */
 } convolution;
 
 static void free_convolution(void *memory)
@@ -182,23 +183,24 @@ static void multiply_panels(const convolution *self, int64_t group, int64_t begi
     const myr_activation *activation = &self->activation;
     bool clips = activation->kind == MYR_ACTIVATION_CLIP, cuts = activation->kind == MYR_ACTIVATION_RELU;
     int64_t place = group * self->n_out;
-    self->kernels->multiply(
-        &(myr_rows_by_panels){.n_rows = (size_t)n,
-                              .n_out = (size_t)self->n_out,
-                              .first = (size_t)begin,
-                              .last = (size_t)end,
-                              .depth = (size_t)depth_of(self),
-                              .left = left,
-                              .left_stride = (size_t)(self->is_pointwise ? all_in(self) : end - begin),
-                              .panels = self->weights + (size_t)group * self->n_panels,
-                              .bias = self->bias + place,
-                              .residual = residual ? residual + place : NULL,
-                              .out = block + place,
-                              .out_stride = (size_t)all_out(self),
-                              .low = clips  ? activation->low
-                                     : cuts ? 0
-                                            : -INFINITY,
-                              .high = clips ? activation->high : INFINITY});
+    self->kernels->multiply(&(myr_rows_by_panels){.n_rows = (size_t)n,
+                                                  .n_out = (size_t)self->n_out,
+                                                  .first = (size_t)begin,
+                                                  .last = (size_t)end,
+                                                  .depth = (size_t)depth_of(self),
+                                                  .left = left,
+                                                  .left_stride = (size_t)(self->line_stride    ? self->line_stride
+                                                                          : self->is_pointwise ? all_in(self)
+                                                                                               : end - begin),
+                                                  .panels = self->weights + (size_t)group * self->n_panels,
+                                                  .bias = self->bias + place,
+                                                  .residual = residual ? residual + place : NULL,
+                                                  .out = block + place,
+                                                  .out_stride = (size_t)all_out(self),
+                                                  .low = clips  ? activation->low
+                                                         : cuts ? 0
+                                                                : -INFINITY,
+                                                  .high = clips ? activation->high : INFINITY});
 }
 
 /* Adds one group's product to the block of n pixels from `first`. */
@@ -248,6 +250,76 @@ static myr_status run_products(const myr_step *step, void *bound, char *const *a
 }
 
 static const myr_step_kind product_step = {.name = "OpenBLAS", .run = run_products, .free = free_convolution};
+
+/* ---- Few input channels ---- */
+
+/* Up to so many, laying windows out as rows costs as much as the product: the first layer. */
+#define MAX_FEW_CHANNELS 8
+
+/* Columns of the weights [ky, ky + 1) for n pixels, whose lines begin at `left`, `stride` floats apart. */
+static void add_lines(const convolution *self, int64_t ky, const float *left, int64_t stride, int64_t n,
+                      const float *residual, float *out)
+{
+    int64_t n_line = self->window.kernel[1] * self->n_in;
+    convolution strided = *self;
+    strided.line_stride = stride;
+    multiply_panels(&strided, 0, ky * n_line, (ky + 1) * n_line, n, left, residual, out);
+}
+
+/* One row of results. The lines of neighbouring pixels overlap in the input, which is the left matrix as it is; a line
+ * that reaches over an edge is laid out. zeros: a row of the input. */
+static void run_row(const convolution *self, const float *picture, int64_t y, const float *zeros, float *line,
+                    const float *residual, float *out)
+{
+    const myr_window *window = &self->window;
+    int64_t n_line = window->kernel[1] * self->n_in, step = window->stride[1];
+    int64_t first = smaller((window->pad_begin[1] + step - 1) / step, window->out[1]);
+    int64_t reach = window->in[1] + window->pad_begin[1] - window->kernel[1];
+    int64_t last = reach < 0 ? first : larger(first, smaller(reach / step + 1, window->out[1]));
+    for (int64_t ky = 0; ky < window->kernel[0]; ky++) {
+        int64_t iy = y * window->stride[0] + ky * window->dilation[0] - window->pad_begin[0];
+        const float *row = iy < 0 || iy >= window->in[0] ? zeros : picture + iy * window->in[1] * self->n_in;
+        for (int64_t x = 0; x < window->out[1]; x++) {
+            if (x == first && first < last) {
+                add_lines(self, ky, row + (x * step - window->pad_begin[1]) * self->n_in, step * self->n_in,
+                          last - first, residual ? residual + x * self->n_out : NULL, out + x * self->n_out);
+                x = last - 1;
+                continue;
+            }
+            int64_t ix = x * step - window->pad_begin[1];
+            copy_between(row + ix * self->n_in, -ix * self->n_in, (window->in[1] - ix) * self->n_in, line, n_line);
+            add_lines(self, ky, line, n_line, 1, residual ? residual + x * self->n_out : NULL, out + x * self->n_out);
+        }
+    }
+}
+
+static myr_status run_few(const myr_step *step, void *bound, char *const *address, char *scratch)
+{
+    (void)bound;
+    const convolution *self = step->state;
+    const myr_window *window = &self->window;
+    const float *in = (const float *)address[self->in];
+    const float *residual = self->residual >= 0 ? (const float *)address[self->residual] : NULL;
+    float *out = (float *)address[self->out], *zeros = (float *)scratch;
+    int64_t in_picture = window->in[0] * window->in[1] * self->n_in, out_row = window->out[1] * self->n_out;
+    myr_activation_kind kind = self->activation.kind;
+    memset(zeros, 0, (size_t)(window->in[1] * self->n_in) * sizeof *zeros);
+    for (int64_t i = 0; i < self->batch * window->out[0]; i++, out += out_row) {
+        run_row(self, in + i / window->out[0] * in_picture, i % window->out[0], zeros,
+                zeros + window->in[1] * self->n_in, residual ? residual + i * out_row : NULL, out);
+        if (kind != MYR_ACTIVATION_NONE && kind != MYR_ACTIVATION_RELU && kind != MYR_ACTIVATION_CLIP)
+            myr_openblas_activate(self->kernels, &self->activation, out, (size_t)out_row);
+    }
+    return MYR_OK;
+}
+
+static const myr_step_kind few_step = {.name = "OpenBLAS", .run = run_few, .free = free_convolution};
+
+static bool has_few_channels(const convolution *self)
+{
+    return self->n_groups == 1 && self->n_in <= MAX_FEW_CHANNELS && self->window.dilation[1] == 1 &&
+           self->kernels->panel_width > 0 && !self->is_pointwise;
+}
 
 /* Blocks of about the same size, so that the last one is not a narrow rest. */
 static void plan_blocks(convolution *self)
@@ -409,12 +481,17 @@ myr_status myr_openblas_convolution(myr_openblas_builder *build, const myr_node 
         free_convolution(self);
         return status;
     }
+    bool is_few = !by_rows && has_few_channels(self);
     size_t scratch = by_rows              ? (size_t)(self->window.in[1] * all_in(self))
+                     : is_few             ? (size_t)((self->window.in[1] + self->window.kernel[1]) * self->n_in)
                      : self->is_pointwise ? 0
                                           : (size_t)(self->n_pixels * self->n_columns);
-    status = myr_program_add_step(build->compiler->program, by_rows ? &row_step : &product_step, node->name, self,
-                                  (int[]){self->in, self->out, self->residual}, self->residual >= 0 ? 3 : 2,
-                                  scratch * sizeof(float));
+    status = myr_program_add_step(build->compiler->program,
+                                  by_rows  ? &row_step
+                                  : is_few ? &few_step
+                                           : &product_step,
+                                  node->name, self, (int[]){self->in, self->out, self->residual},
+                                  self->residual >= 0 ? 3 : 2, scratch * sizeof(float));
     if (status == MYR_OK)
         myr_program_add_packed(build->compiler->program, packed_bytes(self, &weights->shape));
     return status;
