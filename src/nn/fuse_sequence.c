@@ -289,7 +289,8 @@ static bool find_spread(myr_fusing *fuse, const myr_node *divide, spread *all)
     all->mean = all->subtract ? myr_fusing_sole_producer(fuse, all->subtract, 1, MYR_KIND_REDUCE_MEAN) : NULL;
     all->root = myr_fusing_sole_producer(fuse, divide, 1, MYR_KIND_SQRT);
     all->sum = all->root ? myr_fusing_sole_producer(fuse, all->root, 0, MYR_KIND_ADD) : NULL;
-    if (!all->mean || !all->sum || all->mean->inputs[0] != all->subtract->inputs[0] || !is_row_mean(graph, all->mean))
+    if (!all->mean || !all->sum || !myr_fusing_is_plain(all->sum) || all->mean->inputs[0] != all->subtract->inputs[0] ||
+        !is_row_mean(graph, all->mean))
         return false;
     int side = as_number(graph, all->sum, 1, &all->epsilon) ? 0 : 1;
     if (side == 1 && !as_number(graph, all->sum, 0, &all->epsilon))

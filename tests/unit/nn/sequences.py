@@ -103,7 +103,10 @@ def not_gates(b):
     difference = b.add("Sub", y, b.add("ReduceMean", y, axes=[1], keepdims=1))
     variance = b.add("ReduceMean", b.add("Mul", difference, difference), axes=[2], keepdims=1)
     y = b.add("Div", difference, b.add("Sqrt", b.add("Add", variance, number(b, 1e-3))))
-    b.add("Flatten", y, out="out")
+    difference = b.add("Sub", y, b.add("ReduceMean", y, axes=[2], keepdims=1))
+    variance = b.add("ReduceMean", b.add("Mul", difference, difference), axes=[2], keepdims=1)
+    clipped = b.clip(b.add("Add", variance, number(b, 1e-3)), 0.4, 0.6)
+    b.add("Flatten", b.add("Div", difference, b.add("Sqrt", clipped)), out="out")
 
 
 def spread(b):
