@@ -399,7 +399,6 @@ static myr_status take_node(reading *read, const Onnx__NodeProto *from)
         return myr_fail(MYR_ERR_FORMAT,
                         "%s: node '%s' (%s) has %d inputs and %d outputs, which are not its own; the file is damaged",
                         read->path, node->name, type, node->n_inputs, node->n_outputs);
-    find_problems(read, node);
     return MYR_OK;
 }
 
@@ -410,6 +409,34 @@ static myr_status take_nodes(reading *read, const Onnx__GraphProto *from)
     for (size_t i = 0; i < from->n_node && status == MYR_OK; i++)
         status = take_node(read, from->node[order[i]]);
     free(order);
+    return status;
+}
+
+/* Leaves out the outputs behind a node's first that nobody reads: exporters write the mask of a Dropout that does
+ * nothing. */
+static myr_status drop_unread(const reading *read)
+{
+    myr_graph *graph = read->graph;
+    int *uses = myr_graph_count_uses(graph);
+    if (!uses)
+        return no_memory(read);
+    for (size_t i = 0; i < graph->n_nodes; i++) {
+        myr_node *node = &graph->nodes[i];
+        for (int j = 1; j < node->n_outputs; j++)
+            if (node->outputs[j] >= 0 && uses[node->outputs[j]] == 0)
+                node->outputs[j] = MYR_NO_VALUE;
+    }
+    free(uses);
+    return MYR_OK;
+}
+
+/* What the nodes ask for that is not supported, all of it. */
+static myr_status check_nodes(reading *read)
+{
+    myr_status status = drop_unread(read);
+    for (size_t i = 0; i < read->graph->n_nodes && status == MYR_OK; i++)
+        if (read->graph->nodes[i].op)
+            find_problems(read, &read->graph->nodes[i]);
     return status;
 }
 
@@ -444,6 +471,8 @@ static myr_status take_model(reading *read, const Onnx__ModelProto *model)
         status = take_nodes(read, model->graph);
     if (status == MYR_OK)
         status = take_outputs(read, model->graph);
+    if (status == MYR_OK)
+        status = check_nodes(read);
     if (status == MYR_OK && read->problems.size > 0)
         status = myr_fail(MYR_ERR_UNSUPPORTED, "%s: not supported: %s", read->path, read->problems.data);
     return status;

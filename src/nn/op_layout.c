@@ -23,12 +23,23 @@ static const char *refuse_dropout(const myr_node *node, int64_t opset)
     return node->n_outputs > 1 && node->outputs[1] >= 0 ? "the output mask" : NULL;
 }
 
-/* Dropout does nothing outside training. */
+/* A constant that holds this one number. */
+static bool is_constant(const myr_tensor *tensor, double number)
+{
+    if (!tensor || !tensor->data || myr_shape_count(&tensor->shape) != 1)
+        return false;
+    return tensor->type == MYR_TYPE_F32
+               ? *(const float *)tensor->data == (float)number
+               : tensor->type == MYR_TYPE_I64 && (double)*(const int64_t *)tensor->data == number;
+}
+
+/* Dropout does nothing outside training, nor where it drops nothing, as some exporters write it. */
 static myr_status infer_dropout(const myr_operation *operation)
 {
-    const myr_tensor *training = myr_operation_input(operation, 2);
-    if (training && (!training->data || training->type != MYR_TYPE_I64 || *(const int64_t *)training->data != 0))
-        return myr_operation_fail(operation, MYR_ERR_UNSUPPORTED, "training_mode is not a constant 0");
+    const myr_tensor *ratio = myr_operation_input(operation, 1), *training = myr_operation_input(operation, 2);
+    if (training && !is_constant(training, 0) && !is_constant(ratio, 0))
+        return myr_operation_fail(operation, MYR_ERR_UNSUPPORTED,
+                                  "neither training_mode nor the ratio is a constant 0");
     return infer_same(operation);
 }
 

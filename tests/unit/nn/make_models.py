@@ -83,12 +83,15 @@ def inverted(b):
 
 
 def fire(b):
-    """SqueezeNet: concatenation, pools with ceil_mode, dropout, a convolution as classifier."""
+    """SqueezeNet: concatenation, pools with ceil_mode, dropouts that do nothing, a convolution as classifier."""
     x = b.add("Relu", b.conv("image", 3, 16, 3, strides=[2, 2]))
     x = b.add("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)
     s = b.add("Relu", b.conv(x, 16, 8, 1))
     x = b.add("Concat", b.add("Relu", b.conv(s, 8, 16, 1)), b.add("Relu", b.conv(s, 8, 16, 3, pads=[1, 1, 1, 1])), axis=1)
-    x = b.add("Relu", b.conv(b.add("Dropout", x), 32, 10, 1))
+    x = b.add("Dropout", x, b.constant(np.float32(0.5)), b.constant(np.array(False)))
+    x = b.add("Dropout", x, b.constant(np.float32(0)), b.constant(np.array(True)))  # that drops nothing
+    b.nodes[-1].output.append("mask")  # and whose mask nobody reads
+    x = b.add("Relu", b.conv(x, 32, 10, 1))
     x = b.add("Flatten", b.add("GlobalAveragePool", x))
     b.add("Softmax", x, axis=1, out="out")
 
@@ -223,6 +226,7 @@ def hostile(folder):
     one("squeeze", lambda b: b.add("Flatten", b.add("Squeeze", b.add("GlobalAveragePool", "image"), axes=[2.0]), out="out"),
         opset=11)
     one("group", lambda b: b.add("Conv", "image", b.weight(4, 3, 3, 3), group=1.0, out="out"))
+    one("dropout", lambda b: b.add("Dropout", "image", b.constant(np.float32(0.5)), b.constant(np.array(True)), out="out"))
     one("no_pads", lambda b: b.add("Conv", "image", b.weight(4, 3, 3, 3), pads="1111", out="out"))
 
     def slice_of_nothing(b):

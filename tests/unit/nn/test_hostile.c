@@ -86,6 +86,7 @@ static void attributes_of_another_type_are_named(void **state)
         {"axes", MYR_ERR_UNSUPPORTED, "attribute axes of ReduceMean with type floats, not ints"},
         {"squeeze", MYR_ERR_UNSUPPORTED, "attribute axes of Squeeze with type floats, not ints"},
         {"group", MYR_ERR_UNSUPPORTED, "attribute group of Conv with type float, not int"},
+        {"dropout", MYR_ERR_UNSUPPORTED, "node 'node1' (Dropout): neither training_mode nor the ratio"},
         {"no_pads", MYR_ERR_UNSUPPORTED, "attribute pads of Conv with type text, not ints"},
     };
     check_refusals(cases, sizeof cases / sizeof *cases, try_file);
