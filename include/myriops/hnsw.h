@@ -56,6 +56,29 @@ MYR_API myr_status myr_hnsw_build(const float *vectors, size_t n, size_t dim, co
 MYR_API void myr_hnsw_free(myr_hnsw *graph); /* NULL is fine */
 
 /*
+ * myr_hnsw_add, myr_hnsw_remove - a new graph with vectors more, or less.
+ *
+ * Local. The graph given stays as it is: threads may search it meanwhile, and it is freed on its own. The new one is
+ * compact: nothing of what was removed is left in it. Deterministic: the graph and the change decide every link, so the
+ * same changes in the same order give the same bytes; other bytes than one build of all that is left gives.
+ *
+ *  vectors  [in]         (n, dim) f32, finite; copied. The range of codes stays the graph's: values outside are clamped,
+ *                        which costs recall where they are many. Build anew then.
+ *  ids      [in]         (n) ascending, distinct; to add: not in the graph; to remove: in it
+ *  pool     [borrowed]   NULL = this thread alone
+ *  updated  [out, owned] release with myr_hnsw_free
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOT_FOUND (an id to remove is not there) | MYR_ERR_LIMIT | MYR_ERR_NOMEM
+ * Cost:     a copy of the graph, and: to add, the distances of a build for the new ones; to remove, about M^2 distances
+ *           for each vector that had a link to one removed.
+ * Source:   Singh et al. 2021 (FreshDiskANN), Algorithm 4, for what is removed.
+ */
+MYR_API myr_status myr_hnsw_add(const myr_hnsw *graph, const float *vectors, size_t n, const int64_t *ids,
+                                myr_pool *pool, myr_hnsw **updated);
+MYR_API myr_status myr_hnsw_remove(const myr_hnsw *graph, const int64_t *ids, size_t n, myr_pool *pool,
+                                   myr_hnsw **updated);
+
+/*
  * myr_hnsw_check - the invariants: link bounds, no self link, no link twice, levels, entry point, every node
  * reachable from the entry point along level 0, aliases well formed, ids ascending.
  *

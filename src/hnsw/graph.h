@@ -89,6 +89,12 @@ static inline const uint32_t *links_at(const myr_hnsw *graph, uint32_t node, int
                       : graph->upper_links + (graph->upper_first[node] + (size_t)level - 1) * M;
 }
 
+/* The same of a graph that is being made: its arrays are its own. */
+static inline uint32_t *own_links(const myr_hnsw *graph, uint32_t node, int level)
+{
+    return (uint32_t *)(uintptr_t)links_at(graph, node, level);
+}
+
 static inline size_t count_links(const uint32_t *links, size_t room)
 {
     size_t n = 0;
@@ -137,16 +143,38 @@ void hnsw_beams_search(hnsw_beam *beams, size_t n, const myr_hnsw *graph, const 
  * select.c: which of the candidates become links.
  *
  *  keys  (n) ascending
- *  links [out] (room) the rest becomes NONE
+ *  links [in, out] (room) the n_kept first are chosen already; the rest becomes NONE
  */
-void hnsw_select(const myr_hnsw *graph, const uint64_t *keys, size_t n, uint32_t *links, size_t room);
+void hnsw_select(const myr_hnsw *graph, const uint64_t *keys, size_t n, uint32_t *links, size_t room, size_t n_kept);
 void hnsw_sort_keys(uint64_t *keys, size_t n);
+/* Keys of n nodes by their distance to one. */
+void hnsw_measure(const myr_hnsw *graph, uint32_t from, const uint32_t *nodes, size_t n, uint64_t *keys);
 
-/* nodes.c: rows into nodes, aliases, codes. The graph's n, dim, metric and scale are set. */
-myr_status hnsw_make_nodes(myr_hnsw *graph, const float *vectors, myr_pool *pool);
+/* nodes.c: rows into nodes, aliases, codes. The graph's n, dim, metric and scale are set; rows are (n) of dim each. */
+myr_status hnsw_make_nodes(myr_hnsw *graph, const float *const *rows, myr_pool *pool);
+
+/*
+ * build.c: what a graph has before its nodes are linked.
+ *
+ *  old_of  (n_nodes) the node of the graph `old` that this one was, NONE = a new one; NULL = all are new
+ *  order   [out, owned] (*n) the new nodes, as they are to be linked
+ */
+myr_status hnsw_make_levels(myr_hnsw *graph, const myr_hnsw *old, const uint32_t *old_of);
+myr_status hnsw_make_order(const myr_hnsw *graph, const uint32_t *old_of, uint32_t **order, size_t *n);
+myr_status hnsw_check_ids(const int64_t *ids, size_t n);
+
+/* Candidates kept while a node is linked. */
+static inline size_t hnsw_build_ef(const myr_hnsw *graph)
+{
+    size_t ef = (size_t)(graph->ef_construction > graph->M ? graph->ef_construction : graph->M);
+    return ef < graph->n_nodes ? ef : graph->n_nodes;
+}
+
+/* batch.c: links for n nodes that have none; all others have theirs. */
+myr_status hnsw_link_nodes(myr_hnsw *graph, const uint32_t *order, size_t n, myr_pool *pool);
 
 /* repair.c: links so that every node of each level is reached from the entry point. */
-myr_status hnsw_repair(const myr_hnsw *graph, uint32_t *links, uint32_t *upper_links, myr_pool *pool, hnsw_beam *beams);
+myr_status hnsw_repair(const myr_hnsw *graph, myr_pool *pool);
 
 /*
  * distance.c: what is reported, and what need not be measured.

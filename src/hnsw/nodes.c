@@ -15,8 +15,8 @@ enum { GRAIN = 256 };
 
 typedef struct job {
     myr_hnsw *graph;
-    const float *rows; /* (n, dim) as given */
-    uint64_t *hashes;  /* (n) */
+    const float *const *rows; /* (n) of dim values each, as given */
+    uint64_t *hashes;         /* (n) */
     uint32_t *row_node, *alias_first, *alias_row;
     float *vectors, *residuals;
     uint8_t *codes;
@@ -29,7 +29,7 @@ static myr_status hash_task(void *context, size_t first, size_t last, int thread
     size_t dim = all->graph->dim;
     (void)thread;
     for (size_t row = first; row < last; row++)
-        all->hashes[row] = myr_checksum64(all->rows + row * dim, dim * sizeof *all->rows);
+        all->hashes[row] = myr_checksum64(all->rows[row], dim * sizeof **all->rows);
     return MYR_OK;
 }
 
@@ -37,14 +37,12 @@ static myr_status hash_task(void *context, size_t first, size_t last, int thread
 static void find_equal(job *all, uint32_t *slots, size_t n_slots)
 {
     myr_hnsw *graph = all->graph;
-    size_t row_bytes = graph->dim * sizeof *all->rows;
+    size_t row_bytes = graph->dim * sizeof **all->rows;
     for (size_t row = 0; row < graph->n; row++) {
-        const float *vector = all->rows + row * graph->dim;
         size_t at = all->hashes[row] & (n_slots - 1);
         for (; slots[at] != NONE; at = (at + 1) & (n_slots - 1)) {
             uint32_t other = all->alias_row[slots[at]];
-            if (all->hashes[other] == all->hashes[row] &&
-                memcmp(all->rows + other * graph->dim, vector, row_bytes) == 0)
+            if (all->hashes[other] == all->hashes[row] && memcmp(all->rows[other], all->rows[row], row_bytes) == 0)
                 break;
         }
         if (slots[at] == NONE) {
@@ -95,7 +93,7 @@ static myr_status code_task(void *context, size_t first, size_t last, int thread
     for (size_t node = first; node < last; node++) {
         size_t row = all->alias_row[all->alias_first[node]];
         float *vector = all->vectors + node * graph->dim;
-        memcpy(vector, all->rows + row * graph->dim, graph->dim * sizeof *vector);
+        memcpy(vector, all->rows[row], graph->dim * sizeof *vector);
         if (!myr_quantise(&graph->scale, vector, graph->dim, all->codes + node * graph->n_code_bytes,
                           &all->residuals[node]))
             return myr_fail(MYR_ERR_ARG, "hnsw: vector %zu holds a value that is not finite", row);
@@ -118,11 +116,11 @@ static myr_status no_memory(const myr_hnsw *graph)
     return myr_fail(MYR_ERR_NOMEM, "hnsw: no memory for %zu vectors of %zu values", graph->n, graph->dim);
 }
 
-myr_status hnsw_make_nodes(myr_hnsw *graph, const float *vectors, myr_pool *pool)
+myr_status hnsw_make_nodes(myr_hnsw *graph, const float *const *rows, myr_pool *pool)
 {
     size_t n = graph->n;
     int n_threads = myr_pool_n_threads(pool);
-    job all = {.graph = graph, .rows = vectors};
+    job all = {.graph = graph, .rows = rows};
     graph->n_nodes = 0;
     graph->row_node = all.row_node = myr_alloc(n, sizeof *all.row_node);
     graph->alias_row = all.alias_row = myr_alloc(n, sizeof *all.alias_row);

@@ -22,8 +22,8 @@ enum { ROUND = 1024, N_NEAR = 32, GRAIN = 4 };
 
 typedef struct repair {
     const myr_hnsw *graph;
-    uint32_t *links, *upper_links;
-    hnsw_beam *beams;
+    hnsw_beam *beams; /* (n_threads) */
+    size_t ef;
     int level;
     uint32_t *parent;  /* (n_nodes) in the tree; NONE = not reached; the entry point's is itself */
     uint32_t *reached; /* (n_nodes) in the order they were reached */
@@ -32,13 +32,6 @@ typedef struct repair {
     uint32_t orphans[ROUND];      /* of this round */
     uint32_t near[ROUND][N_NEAR]; /* their nearest, NONE behind the last */
 } repair;
-
-static uint32_t *own_links(const repair *all, uint32_t node)
-{
-    const myr_hnsw *graph = all->graph;
-    return all->level == 0 ? all->links + (links_at(graph, node, 0) - graph->links)
-                           : all->upper_links + (links_at(graph, node, all->level) - graph->upper_links);
-}
 
 /* The node and all that can be reached through it join the tree. */
 static void reach(repair *all, uint32_t node, uint32_t parent)
@@ -87,7 +80,7 @@ static bool try_link(repair *all, uint32_t from, uint32_t orphan)
     size_t place = place_for(all, from);
     if (place == room_at(all->graph, all->level))
         return false;
-    own_links(all, from)[place] = orphan;
+    own_links(all->graph, from, all->level)[place] = orphan;
     reach(all, orphan, from);
     return true;
 }
@@ -108,11 +101,11 @@ static myr_status search_task(void *context, size_t first, size_t last, int thre
 {
     repair *all = context;
     const myr_hnsw *graph = all->graph;
-    hnsw_beam *beam = &all->beams[thread * BEAMS];
+    hnsw_beam *beam = &all->beams[thread];
     for (size_t i = first; i < last; i++) {
         const uint8_t *codes = codes_of(graph, all->orphans[i]);
         uint32_t start = hnsw_beam_descend(beam, graph, codes, all->level);
-        hnsw_beam_search(beam, graph, codes, all->level, start, beam->room);
+        hnsw_beam_search(beam, graph, codes, all->level, start, all->ef);
         size_t n = 0;
         for (size_t j = 0; j < beam->n && n < N_NEAR; j++)
             if (all->parent[key_node(beam->pool[j])] != NONE)
@@ -142,20 +135,32 @@ static myr_status repair_level(repair *all, myr_pool *pool)
     return status;
 }
 
-myr_status hnsw_repair(const myr_hnsw *graph, uint32_t *links, uint32_t *upper_links, myr_pool *pool, hnsw_beam *beams)
+static myr_status repair_all(repair *all, myr_pool *pool)
 {
+    const myr_hnsw *graph = all->graph;
+    myr_status status = MYR_OK;
+    for (int i = 0; status == MYR_OK && i < myr_pool_n_threads(pool); i++)
+        status = hnsw_beam_init(&all->beams[i], graph, all->ef);
+    for (all->level = graph->n_levels - 1; status == MYR_OK && all->level >= 0; all->level--)
+        status = repair_level(all, pool);
+    return status;
+}
+
+myr_status hnsw_repair(const myr_hnsw *graph, myr_pool *pool)
+{
+    int n_threads = myr_pool_n_threads(pool);
     repair *all = myr_alloc(1, sizeof *all);
     if (!all)
         return MYR_ERR_NOMEM;
     all->graph = graph;
-    all->links = links;
-    all->upper_links = upper_links;
-    all->beams = beams;
+    all->ef = hnsw_build_ef(graph);
     all->parent = myr_alloc(graph->n_nodes, sizeof *all->parent);
     all->reached = myr_alloc(graph->n_nodes, sizeof *all->reached);
-    myr_status status = all->parent && all->reached ? MYR_OK : MYR_ERR_NOMEM;
-    for (all->level = graph->n_levels - 1; status == MYR_OK && all->level >= 0; all->level--)
-        status = repair_level(all, pool);
+    all->beams = myr_alloc((size_t)n_threads, sizeof *all->beams);
+    myr_status status = all->parent && all->reached && all->beams ? repair_all(all, pool) : MYR_ERR_NOMEM;
+    for (int i = 0; all->beams && i < n_threads; i++)
+        hnsw_beam_fini(&all->beams[i]);
+    free(all->beams);
     free(all->parent);
     free(all->reached);
     free(all);

@@ -44,10 +44,12 @@ static bool is_hidden(const myr_hnsw *graph, const uint8_t *row, uint32_t distan
     return false;
 }
 
-void hnsw_select(const myr_hnsw *graph, const uint64_t *keys, size_t n, uint32_t *links, size_t room)
+void hnsw_select(const myr_hnsw *graph, const uint64_t *keys, size_t n, uint32_t *links, size_t room, size_t n_kept)
 {
     const uint8_t *chosen[MAX_LINKS];
-    size_t n_chosen = 0;
+    size_t n_chosen = n_kept;
+    for (size_t i = 0; i < n_kept; i++)
+        chosen[i] = codes_of(graph, links[i]);
     for (size_t i = 0; i < n && n_chosen < room; i++) {
         uint32_t node = key_node(keys[i]);
         const uint8_t *row = codes_of(graph, node);
@@ -58,4 +60,18 @@ void hnsw_select(const myr_hnsw *graph, const uint64_t *keys, size_t n, uint32_t
     }
     for (size_t i = n_chosen; i < room; i++)
         links[i] = NONE;
+}
+
+void hnsw_measure(const myr_hnsw *graph, uint32_t from, const uint32_t *nodes, size_t n, uint64_t *keys)
+{
+    const uint8_t *rows[4];
+    uint32_t distances[4];
+    for (size_t i = 0; i < n; i += 4) {
+        size_t n_now = n - i < 4 ? n - i : 4;
+        for (size_t j = 0; j < n_now; j++)
+            rows[j] = codes_of(graph, nodes[i + j]);
+        graph->kernel->code_distances(codes_of(graph, from), rows, n_now, graph->n_code_bytes, distances);
+        for (size_t j = 0; j < n_now; j++)
+            keys[i + j] = key_of(distances[j], nodes[i + j]);
+    }
 }

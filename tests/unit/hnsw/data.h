@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef enum shape {
     SHAPE_UNIFORM,
@@ -144,6 +145,18 @@ static inline void assert_same_hits(const myr_hit *got, const myr_hit *right, si
         if (got[i].id != right[i].id || got[i].distance != right[i].distance)
             fail_msg("%s: hit %zu is (%lld, %.9g), not (%lld, %.9g)", what, i, (long long)got[i].id,
                      (double)got[i].distance, (long long)right[i].id, (double)right[i].distance);
+}
+
+/* What this program prints when called with --digest THREADS: a process of its own, since kernels are chosen once. */
+static inline void digest_of(const char *disabled, int n_threads, char *text, size_t size)
+{
+    char command[512];
+    snprintf(command, sizeof command, "MYRIOPS_DISABLE_CPU='%s' /proc/%d/exe --digest %d", disabled, (int)getpid(),
+             n_threads);
+    FILE *pipe = popen(command, "r");
+    assert_non_null(pipe);
+    assert_non_null(fgets(text, (int)size, pipe));
+    assert_int_equal(pclose(pipe), 0);
 }
 
 #endif

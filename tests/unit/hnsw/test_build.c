@@ -4,7 +4,6 @@
  */
 #include "data.h"
 
-#include <unistd.h>
 
 static const myr_hnsw_options usual = {.M = 8, .ef_construction = 60, .seed = 5, .code_min = 0, .code_max = 1};
 
@@ -148,18 +147,6 @@ static int print_digest(int n_threads)
     }
     printf("\n");
     return 0;
-}
-
-/* In a process of its own, since the kernels are chosen once. */
-static void digest_of(const char *disabled, int n_threads, char *text, size_t size)
-{
-    char command[512];
-    snprintf(command, sizeof command, "MYRIOPS_DISABLE_CPU='%s' /proc/%d/exe --digest %d", disabled, (int)getpid(),
-             n_threads);
-    FILE *pipe = popen(command, "r");
-    assert_non_null(pipe);
-    assert_non_null(fgets(text, (int)size, pipe));
-    assert_int_equal(pclose(pipe), 0);
 }
 
 static void test_same_everywhere(void **state)

@@ -121,7 +121,8 @@ static void test_batch(void **state)
     (void)state;
     enum { N_ROWS = 3000, N_BATCH = 23 };
     myr_hnsw_options options = {.seed = 5, .code_max = 1};
-    float *vectors = make_vectors(SHAPE_UNIFORM, N_ROWS, DIM, 3), *queries = make_vectors(SHAPE_UNIFORM, N_BATCH, DIM, 4);
+    float *vectors = make_vectors(SHAPE_UNIFORM, N_ROWS, DIM, 3),
+          *queries = make_vectors(SHAPE_UNIFORM, N_BATCH, DIM, 4);
     myr_hnsw *graph = make_graph(vectors, N_ROWS, DIM, &options, 2);
     myr_hnsw_searcher *searcher = NULL;
     myr_hit alone[K], together[N_BATCH * K];

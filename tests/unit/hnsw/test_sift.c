@@ -26,6 +26,20 @@ static float *read_rows(const char *name, size_t n)
     return rows;
 }
 
+static double recall_of(const myr_hnsw *graph, const float *queries, const myr_hit *truth, size_t ef)
+{
+    myr_hnsw_searcher *searcher;
+    myr_hit *hits = malloc(N_QUERIES * K * sizeof *hits);
+    size_t n_right = 0;
+    assert_int_equal(myr_hnsw_searcher_create(graph, &searcher), MYR_OK);
+    assert_int_equal(myr_hnsw_search_batch(searcher, queries, N_QUERIES, K, ef, hits, NULL), MYR_OK);
+    for (size_t i = 0; i < N_QUERIES * K; i++)
+        n_right += hits[i].distance <= truth[i / K * K + K - 1].distance;
+    myr_hnsw_searcher_free(searcher);
+    free(hits);
+    return (double)n_right / (N_QUERIES * K);
+}
+
 static void test_recall(void **state)
 {
     (void)state;
@@ -46,23 +60,75 @@ static void test_recall(void **state)
     static const size_t efs[] = {50, 100};
     static const double floors[] = {0.97, 0.99}; /* measured: 0.985 and 0.997 */
     for (size_t e = 0; e < 2; e++) {
-        myr_hnsw_searcher *searcher = NULL;
-        size_t n_right = 0;
-        assert_int_equal(myr_hnsw_searcher_create(graph, &searcher), MYR_OK);
-        for (size_t q = 0; q < N_QUERIES; q++) {
-            assert_int_equal(myr_hnsw_search(searcher, queries + q * DIM, K, efs[e], hits, NULL), MYR_OK);
-            for (size_t i = 0; i < K; i++)
-                n_right += hits[i].distance <= truth[q * K + K - 1].distance;
-        }
-        double recall = (double)n_right / (N_QUERIES * K);
+        double recall = recall_of(graph, queries, truth, efs[e]);
         print_message("recall@%d at ef %zu: %.4f\n", K, efs[e], recall);
         assert_true(recall >= floors[e]);
-        myr_hnsw_searcher_free(searcher);
     }
     myr_pool_free(pool);
     myr_hnsw_free(graph);
     free(base);
     free(queries);
+    free(truth);
+}
+
+static void replace(myr_hnsw **graph, myr_hnsw *updated)
+{
+    assert_sound(updated, "sift, changed");
+    myr_hnsw_free(*graph);
+    *graph = updated;
+}
+
+/* Five rounds: a random 30 % of the rows go, as many new ones come. */
+static void test_rounds(void **state)
+{
+    (void)state;
+    enum { MOST = 2 * N, ROUNDS = 5 };
+    float *base = read_rows("base.u8bin", MOST + N), *queries = read_rows("query.u8bin", N_QUERIES);
+    float *rows = malloc((size_t)MOST * DIM * sizeof *rows);
+    int64_t *ids = malloc(MOST * sizeof *ids), *gone = malloc(MOST * sizeof *gone), next = N;
+    myr_hnsw_options options = {.code_min = 0, .code_max = 255};
+    myr_pool *pool = NULL;
+    myr_hnsw *graph, *fresh, *updated;
+    myr_hit *truth = malloc(N_QUERIES * K * sizeof *truth);
+    myr_rng rng;
+    myr_rng_seed(&rng, 17);
+    assert_int_equal(myr_pool_create(2, &pool), MYR_OK);
+    for (int64_t i = 0; i < N; i++)
+        ids[i] = i;
+    assert_int_equal(myr_hnsw_build(base, N, DIM, ids, &options, pool, &graph), MYR_OK);
+    for (int round = 0; round < ROUNDS; round++) {
+        size_t n_gone = 0, n_kept = 0;
+        for (size_t i = 0; i < N; i++)
+            if (myr_rng_unit(&rng) < 0.3)
+                gone[n_gone++] = ids[i];
+            else
+                ids[n_kept++] = ids[i];
+        assert_int_equal(myr_hnsw_remove(graph, gone, n_gone, pool, &updated), MYR_OK);
+        replace(&graph, updated);
+        for (size_t i = 0; i < n_gone; i++)
+            ids[n_kept + i] = next++;
+        assert_true(next <= MOST + N);
+        assert_int_equal(myr_hnsw_add(graph, base + ids[n_kept] * DIM, n_gone, ids + n_kept, pool, &updated), MYR_OK);
+        replace(&graph, updated);
+    }
+    for (size_t i = 0; i < N; i++)
+        memcpy(rows + i * DIM, base + ids[i] * DIM, DIM * sizeof *rows);
+    assert_int_equal(myr_hnsw_build(rows, N, DIM, ids, &options, pool, &fresh), MYR_OK);
+    assert_int_equal(myr_hnsw_search_exact(fresh, pool, queries, N_QUERIES, K, truth), MYR_OK);
+    static const size_t efs[] = {20, 50, 100};
+    for (size_t e = 0; e < 3; e++) {
+        double kept = recall_of(graph, queries, truth, efs[e]), right = recall_of(fresh, queries, truth, efs[e]);
+        print_message("after five rounds, ef %zu: recall %.4f, built anew %.4f\n", efs[e], kept, right);
+        assert_true(kept >= right - 0.01);
+    }
+    myr_hnsw_free(graph);
+    myr_hnsw_free(fresh);
+    myr_pool_free(pool);
+    free(base);
+    free(queries);
+    free(rows);
+    free(ids);
+    free(gone);
     free(truth);
 }
 
@@ -72,6 +138,6 @@ int main(void)
         printf("skipped: %s is not there\n", MYRIOPS_SOURCE_DIR "/../shared/data/sift");
         return 77;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_recall)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_recall), cmocka_unit_test(test_rounds)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
