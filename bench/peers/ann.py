@@ -153,7 +153,8 @@ def medians(rounds):
     curve = [{"ef": points[0]["ef"], "recall": points[0]["recall"], "qps": statistics.median(p["qps"] for p in points),
               "rounds": [p["qps"] for p in points]} for points in zip(*(one["curve"] for one in rounds))]
     rates = [one["build_points_per_s"] for one in rounds]
-    return {"build_points_per_s": statistics.median(rates), "build_rounds": rates, "curve": curve}
+    return {"build_points_per_s": statistics.median(rates), "build_rounds": rates,
+            "index_bytes": rounds[0].get("index_bytes"), "curve": curve}
 
 
 def main():

@@ -26,11 +26,13 @@ def cell(value, reference):
 
 def markdown(document):
     engines, reference = document["engines"], document["engines"].get(document["reference"])
-    lines = ["| engine | points/s built | " + " | ".join(f"queries/s at {r:.2f}" for r in RECALLS) + " |",
-             "|---|---:|" + "---:|" * len(RECALLS)]
+    lines = ["| engine | index, MB | points/s built | " + " | ".join(f"queries/s at {r:.2f}" for r in RECALLS) + " |",
+             "|---|---:|---:|" + "---:|" * len(RECALLS)]
     for name, result in engines.items():
         base = reference["build_points_per_s"] if reference else None
-        cells = [cell(result["build_points_per_s"], base)]
+        size, peer = result.get("index_bytes"), reference and reference.get("index_bytes")
+        cells = [f"{size / 1e6:,.0f} ({size / peer:.2f}×)" if size and peer else "–",
+                 cell(result["build_points_per_s"], base)]
         cells += [cell(rate_at(result["curve"], r), rate_at(reference["curve"], r) if reference else None) for r in RECALLS]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     head = (f"{document['dataset']}, {document['metric']}, recall@{document['k']}, {document['threads']} thread(s), "

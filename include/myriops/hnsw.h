@@ -32,10 +32,20 @@ typedef struct myr_hnsw_options {
     int ef_construction; /* candidates kept while a node is linked; 0 = 200 */
     uint64_t seed;       /* of the levels */
     myr_metric metric;   /* COSINE: vectors must be of length 1 */
-    /* The values that codes 0 and 255 stand for; values outside are clamped. code_max > code_min, or both equal when
-     * all values are. */
+    /* The values that codes 0 and 255 stand for; values outside are clamped. Both 0: those of the vectors, by
+     * myr_hnsw_fit_codes. Else code_max > code_min, or both equal when all values are. */
     float code_min, code_max;
 } myr_hnsw_options;
+
+/*
+ * myr_hnsw_fit_codes - a range of codes for whole numbers: one code for each.
+ *
+ * 0..255 where they lie in it, else 256 of them from the least. Codes lose nothing then, and the graph keeps no vectors
+ * beside them. Where numbers are not whole, or span more, the range stays as it is.
+ *
+ *  code_min, code_max  [in, out] of all values; INFINITY and -INFINITY where there are none, which gives 0..255
+ */
+MYR_API void myr_hnsw_fit_codes(bool all_whole, float *code_min, float *code_max);
 
 /*
  * myr_hnsw_build - a graph over n vectors.
@@ -48,7 +58,9 @@ typedef struct myr_hnsw_options {
  *  graph    [out, owned] release with myr_hnsw_free; rows keep the order given
  *
  * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_LIMIT (n >= 2^31, dim > 65536) | MYR_ERR_NOMEM. n = 0 is fine.
- * Cost:     O(n log n) distances; n * (5 * dim + 8 * M) bytes and a few more.
+ * Cost:     O(n log n) distances; n * (5 * dim + 8 * M) bytes and a few more; n * (dim + 8 * M) where every value is
+ *           one that a code stands for, such as whole numbers 0..255 under code_min = 0, code_max = 255: the codes are
+ *           the vectors then (dim <= 4096).
  * Source:   Malkov & Yashunin 2018, Algorithms 1 to 5.
  */
 MYR_API myr_status myr_hnsw_build(const float *vectors, size_t n, size_t dim, const int64_t *ids,
@@ -62,8 +74,8 @@ MYR_API void myr_hnsw_free(myr_hnsw *graph); /* NULL is fine */
  * compact: nothing of what was removed is left in it. Deterministic: the graph and the change decide every link, so the
  * same changes in the same order give the same bytes; other bytes than one build of all that is left gives.
  *
- *  vectors  [in]         (n, dim) f32, finite; copied. The range of codes stays the graph's: values outside are clamped,
- *                        which costs recall where they are many. Build anew then.
+ *  vectors  [in]         (n, dim) f32, finite; copied. The range of codes stays the graph's: values outside are
+ *                        clamped, which costs recall where they are many. Build anew then.
  *  ids      [in]         (n) ascending, distinct; to add: not in the graph; to remove: in it
  *  pool     [borrowed]   NULL = this thread alone
  *  updated  [out, owned] release with myr_hnsw_free
@@ -95,12 +107,13 @@ typedef struct myr_hnsw_facts {
     uint64_t seed;
     myr_metric metric;
     size_t n_nodes;    /* distinct vectors; n - n_nodes rows are aliases of them */
+    size_t n_bytes;    /* of codes, links, vectors and what goes with them */
     double mean_links; /* a node at level 0 */
 } myr_hnsw_facts;
 MYR_API void myr_hnsw_describe(const myr_hnsw *graph, myr_hnsw_facts *facts);
 
-/* Full vector of a row, (dim) f32. [borrowed] row < n. */
-MYR_API const float *myr_hnsw_vector(const myr_hnsw *graph, size_t row);
+/* The vector of a row, as it was given: (dim) f32. row < n. */
+MYR_API void myr_hnsw_vector(const myr_hnsw *graph, size_t row, float *vector);
 
 MYR_API myr_status myr_hnsw_searcher_create(const myr_hnsw *graph, myr_hnsw_searcher **searcher);
 MYR_API void myr_hnsw_searcher_free(myr_hnsw_searcher *searcher);
@@ -199,6 +212,28 @@ MYR_API myr_status myr_hnsw_search_range(myr_hnsw_searcher *searcher, const floa
  */
 MYR_API myr_status myr_hnsw_search_exact(const myr_hnsw *graph, myr_pool *pool, const float *queries, size_t n_queries,
                                          size_t k, myr_hit *hits);
+
+enum { MYR_CURVE_K = 10, MYR_CURVE_POINTS = 16 };
+
+typedef struct myr_hnsw_curve {
+    uint64_t n_queries;
+    uint64_t n_true;                    /* nearest neighbours they have, MYR_CURVE_K each at most */
+    uint64_t n_found[MYR_CURVE_POINTS]; /* of these, at each ef */
+} myr_hnsw_curve;
+
+/*
+ * myr_hnsw_measure - recall@10 at several ef, with rows of the graph as queries, each left out of its own answer.
+ *
+ * Rows are in the graph, so the curve flatters it a little. The same for any number of threads; curves of several
+ * graphs add up.
+ *
+ *  share  of the rows that is asked with, drawn by a hash of their ids; 65536 rows at most
+ *  efs    [in] (n_efs) n_efs <= MYR_CURVE_POINTS
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM
+ */
+MYR_API myr_status myr_hnsw_measure(const myr_hnsw *graph, myr_pool *pool, double share, const size_t *efs,
+                                    size_t n_efs, myr_hnsw_curve *curve);
 
 /*
  * myr_hnsw_save, myr_hnsw_open - the graph as sections of a file that may hold others too.

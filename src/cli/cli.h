@@ -6,6 +6,7 @@
 
 #include "base/config.h"
 #include "dist/comm.h"
+#include "dist/index_manifest.h"
 
 #include <jansson.h>
 
@@ -45,6 +46,8 @@ json_t *myr_json_text(const char *text);
 void myr_json_append(json_t **array, json_t *value);
 /* "all" (0) or a number of shards; MYR_ERR_ARG for anything else. */
 myr_status myr_read_probe(const myr_config *config, size_t *n_probe);
+/* --ef-search, or what --recall takes of the index's curve; no less than k. Alike on all ranks. */
+myr_status myr_choose_ef(const myr_cli *cli, const myr_index_manifest *index, size_t k, size_t *ef);
 /* Print a JSON document on standard output and release it. NULL = there was no memory to make it. */
 myr_status myr_print_json(json_t *document);
 /* Flush standard output; a full disk or closed pipe there is an error like any other. */

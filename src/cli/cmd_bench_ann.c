@@ -196,30 +196,13 @@ static myr_status load(ann *self)
 
 /* ---- Build and search ---- */
 
-static bool are_bytes(const ann *self)
-{
-    for (size_t i = 0; i < self->n * self->dim; i++)
-        if (!(self->base[i] >= 0 && self->base[i] <= 255 && self->base[i] == floorf(self->base[i])))
-            return false;
-    return true;
-}
-
 static myr_status build(ann *self)
 {
     const myr_config *config = self->cli->config;
     myr_hnsw_options options = {.M = (int)myr_config_int(config, "M"),
                                 .ef_construction = (int)myr_config_int(config, "ef-construction"),
                                 .seed = (uint64_t)myr_config_int(config, "seed"),
-                                .metric = self->is_cosine ? MYR_METRIC_COSINE : MYR_METRIC_L2,
-                                .code_max = 255};
-    if (!are_bytes(self)) {
-        options.code_min = INFINITY;
-        options.code_max = -INFINITY;
-        for (size_t i = 0; i < self->n * self->dim; i++) {
-            options.code_min = fminf(options.code_min, self->base[i]);
-            options.code_max = fmaxf(options.code_max, self->base[i]);
-        }
-    }
+                                .metric = self->is_cosine ? MYR_METRIC_COSINE : MYR_METRIC_L2};
     double start_s = myr_now_s();
     myr_status status = myr_hnsw_build(self->base, self->n, self->dim, self->ids, &options, self->pool, &self->graph);
     self->build_s = myr_now_s() - start_s;
@@ -331,17 +314,19 @@ static myr_status print_outcome(const ann *self, const point *curve, size_t n)
             myr_json_append(&points, json_pack("{s:I, s:f, s:f, s:f, s:f}", "ef", (json_int_t)curve[i].ef, "recall",
                                                curve[i].recall, "qps", curve[i].queries_per_s, "hops", curve[i].hops,
                                                "distances", curve[i].distances));
-        return myr_print_json(json_pack(
-            "{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:f, s:f, s:f, s:s, s:o}", "dataset",
-            myr_json_text(self->dataset), "n", (json_int_t)self->n, "dim", (json_int_t)self->dim, "queries",
-            (json_int_t)self->n_queries, "k", (json_int_t)self->k, "M", (json_int_t)facts.M, "ef_construction",
-            (json_int_t)facts.ef_construction, "threads", self->cli->n_threads, "build_s", self->build_s,
-            "build_points_per_s", points_per_s, "mean_links", facts.mean_links, "digest", digest, "curve", points));
+        return myr_print_json(
+            json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:f, s:f, s:I, s:f, s:s, s:o}", "dataset",
+                      myr_json_text(self->dataset), "n", (json_int_t)self->n, "dim", (json_int_t)self->dim, "queries",
+                      (json_int_t)self->n_queries, "k", (json_int_t)self->k, "M", (json_int_t)facts.M,
+                      "ef_construction", (json_int_t)facts.ef_construction, "threads", self->cli->n_threads, "build_s",
+                      self->build_s, "build_points_per_s", points_per_s, "index_bytes", (json_int_t)facts.n_bytes,
+                      "mean_links", facts.mean_links, "digest", digest, "curve", points));
     }
     printf("%s: %zu vectors of %zu values, %zu queries, recall@%zu, %d thread%s\n", self->dataset, self->n, self->dim,
            self->n_queries, self->k, self->cli->n_threads, self->cli->n_threads == 1 ? "" : "s");
-    printf("built in %.1f s, %.0f points/s, M %d, ef_construction %d, %.1f links a node, digest %.16s\n\n",
-           self->build_s, points_per_s, facts.M, facts.ef_construction, facts.mean_links, digest);
+    printf("built in %.1f s, %.0f points/s, M %d, ef_construction %d, %.1f links a node, %.1f MB, digest %.16s\n\n",
+           self->build_s, points_per_s, facts.M, facts.ef_construction, facts.mean_links, (double)facts.n_bytes * 1e-6,
+           digest);
     printf("%6s %8s %12s %10s %12s\n", "ef", "recall", "queries/s", "hops", "distances");
     for (size_t i = 0; i < n; i++)
         printf("%6zu %8.4f %12.0f %10.1f %12.1f\n", curve[i].ef, curve[i].recall, curve[i].queries_per_s, curve[i].hops,

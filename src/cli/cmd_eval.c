@@ -6,40 +6,79 @@
 #include "dist/cluster.h"
 #include "myriops/eval.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+static const size_t depths[] = {1, 10, 100};
+enum { N_DEPTHS = sizeof depths / sizeof *depths };
+
 typedef struct trial {
-    size_t n, k;
+    size_t n, k; /* k: of the search by which labels and speed are told, the item itself among it */
     float *vectors;
     int64_t *ids;
-    myr_hit *found, *truth; /* (n, k) */
+    myr_hit *found; /* (n, k) */
     myr_search_report search;
+    size_t n_truth;  /* of an item, itself among it */
+    myr_hit *truth;  /* (n, n_truth) */
+    size_t n_depths; /* that the index has room for */
+    size_t ef[N_DEPTHS];
+    myr_recall recall[N_DEPTHS];
     bool labelled;
     myr_retrieval retrieval;
 } trial;
 
-/* Recall at a depth no deeper than what was searched. */
-static myr_status recall_at(const trial *run, size_t k, myr_recall *recall)
+/* The first `depth` of n hits without the item itself, which would make any index look good. */
+static void leave_out(const myr_hit *from, size_t n, int64_t self, myr_hit *to, size_t depth)
 {
-    int64_t *truth = myr_alloc(run->n * k, sizeof *truth);
-    float *distance = myr_alloc(run->n * k, sizeof *distance);
-    myr_hit *found = myr_alloc(run->n * k, sizeof *found);
-    myr_status status = truth && distance && found ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for recall");
+    size_t n_taken = 0;
+    for (size_t i = 0; i < n && n_taken < depth; i++)
+        if (from[i].id >= 0 && from[i].id != self)
+            to[n_taken++] = from[i];
+    while (n_taken < depth)
+        to[n_taken++] = (myr_hit){.id = -1, .distance = INFINITY};
+}
+
+/* Recall of hits (n, depth + 1) against the truth, the items themselves left out. */
+static myr_status compare(const trial *run, const myr_hit *hits, size_t depth, myr_recall *recall)
+{
+    size_t n_true = run->n_truth - 1;
+    int64_t *truth = myr_alloc(run->n * n_true, sizeof *truth);
+    float *distance = myr_alloc(run->n * n_true, sizeof *distance);
+    myr_hit *found = myr_alloc(run->n * depth, sizeof *found), *row = myr_alloc(n_true, sizeof *row);
+    myr_status status = truth && distance && found && row ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for recall");
     for (size_t q = 0; q < run->n && status == MYR_OK; q++) {
-        for (size_t i = 0; i < k; i++) {
-            truth[q * k + i] = run->truth[q * run->k + i].id;
-            distance[q * k + i] = run->truth[q * run->k + i].distance;
-            found[q * k + i] = run->found[q * run->k + i];
+        leave_out(hits + q * (depth + 1), depth + 1, run->ids[q], found + q * depth, depth);
+        leave_out(run->truth + q * run->n_truth, run->n_truth, run->ids[q], row, n_true);
+        for (size_t i = 0; i < n_true; i++) {
+            truth[q * n_true + i] = row[i].id;
+            distance[q * n_true + i] = row[i].distance;
         }
     }
     if (status == MYR_OK)
-        status = myr_eval_recall(truth, distance, k, found, run->n, k, recall);
+        status = myr_eval_recall(truth, distance, n_true, found, run->n, depth, recall);
     free(truth);
     free(distance);
     free(found);
+    free(row);
     return status;
+}
+
+/* Searches as deep as is asked for, and compares. Collective. */
+static myr_status measure_recall(myr_cluster *cluster, bool root, myr_search_options options, size_t i, trial *run)
+{
+    size_t k = depths[i] + 1;
+    myr_hit *hits = myr_alloc(run->n * k, sizeof *hits);
+    myr_status status = myr_comm_agree(cluster->comm, hits ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for hits"));
+    options.k = k;
+    options.ef = run->ef[i] = options.ef > k ? options.ef : k;
+    if (status == MYR_OK)
+        status = myr_cluster_search(cluster, run->vectors, run->n, &options, hits, NULL);
+    if (status == MYR_OK && root)
+        status = compare(run, hits, depths[i], &run->recall[i]);
+    free(hits);
+    return myr_comm_agree(cluster->comm, status);
 }
 
 /* Labels of the sampled items and of their hits; the item itself is left out. Collective. */
@@ -82,43 +121,42 @@ static myr_status measure_labels(myr_cluster *cluster, bool root, trial *run)
     return myr_comm_agree(cluster->comm, status);
 }
 
+static json_t *recall_json(const trial *run)
+{
+    json_t *all = json_object();
+    for (size_t i = 0; i < run->n_depths; i++) {
+        const myr_recall *one = &run->recall[i];
+        char name[16];
+        snprintf(name, sizeof name, "%zu", depths[i]);
+        json_object_set_new(all, name,
+                            json_pack("{s:f, s:f, s:f, s:I}", "mean", one->recall, "low", one->low, "high", one->high,
+                                      "ef", (json_int_t)run->ef[i]));
+    }
+    return all;
+}
+
+static myr_status print_json(const trial *run, double ms)
+{
+    json_t *labels = run->labelled ? json_pack("{s:f, s:f, s:f}", "knn_accuracy", run->retrieval.knn_accuracy,
+                                               "precision", run->retrieval.precision, "map", run->retrieval.map)
+                                   : json_null();
+    return myr_print_json(json_pack("{s:I, s:o, s:f, s:f, s:f, s:f, s:o}", "queries", (json_int_t)run->n, "recall",
+                                    recall_json(run), "ms_per_query", ms, "probes_per_query",
+                                    run->search.probes_per_query, "hops_per_query", run->search.hops_per_query,
+                                    "distances_per_query", run->search.distances_per_query, "labels", labels));
+}
+
 static myr_status print_report(const myr_cli *cli, const myr_cluster *cluster, const trial *run)
 {
-    static const size_t depths[] = {1, 10, 100};
-    bool json = strcmp(myr_config_text(cli->config, "format"), "json") == 0;
     double ms = 1e3 * run->search.wall_s / (double)run->n;
-    json_t *recalls = json_object();
-    myr_status status = recalls ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for the answer");
-    if (!json)
-        printf("%zu sampled items of %lld, ef %lld\n", run->n, (long long)cluster->manifest.n_items,
-               (long long)myr_config_int(cli->config, "ef-search"));
-    for (size_t i = 0; i < sizeof depths / sizeof *depths && status == MYR_OK; i++) {
-        myr_recall recall;
-        char name[16];
-        if (depths[i] > run->k)
-            break;
-        status = recall_at(run, depths[i], &recall);
-        snprintf(name, sizeof name, "%zu", depths[i]);
-        json_object_set_new(
-            recalls, name, json_pack("{s:f, s:f, s:f}", "mean", recall.recall, "low", recall.low, "high", recall.high));
-        if (!json && status == MYR_OK)
-            printf("recall@%-4s %.4f  (95 %% of such samples: %.4f to %.4f)\n", name, recall.recall, recall.low,
-                   recall.high);
-    }
-    if (status != MYR_OK || json) {
-        json_t *labels = run->labelled ? json_pack("{s:f, s:f, s:f}", "knn_accuracy", run->retrieval.knn_accuracy,
-                                                   "precision", run->retrieval.precision, "map", run->retrieval.map)
-                                       : json_null();
-        if (status == MYR_OK)
-            return myr_print_json(json_pack("{s:I, s:o, s:f, s:f, s:o}", "queries", (json_int_t)run->n, "recall",
-                                            recalls, "ms_per_query", ms, "probes_per_query",
-                                            run->search.probes_per_query, "labels", labels));
-        json_decref(labels);
-        json_decref(recalls);
-        return status;
-    }
-    json_decref(recalls);
-    printf("%.3f ms a query, %.2f shards probed\n", ms, run->search.probes_per_query);
+    if (strcmp(myr_config_text(cli->config, "format"), "json") == 0)
+        return print_json(run, ms);
+    printf("%zu sampled items of %lld, each without itself\n", run->n, (long long)cluster->manifest.n_items);
+    for (size_t i = 0; i < run->n_depths; i++)
+        printf("recall@%-4zu %.4f  (95 %% of such samples: %.4f to %.4f), ef %zu\n", depths[i], run->recall[i].recall,
+               run->recall[i].low, run->recall[i].high, run->ef[i]);
+    printf("%.3f ms a query, %.2f shards probed, %.0f hops, %.0f distances\n", ms, run->search.probes_per_query,
+           run->search.hops_per_query, run->search.distances_per_query);
     if (run->labelled)
         printf("labels: kNN accuracy %.3f, precision %.3f, mAP %.3f\n", run->retrieval.knn_accuracy,
                run->retrieval.precision, run->retrieval.map);
@@ -134,18 +172,25 @@ static myr_status measure(const myr_cli *cli, size_t n_probe, myr_cluster *clust
         status = myr_fail(MYR_ERR_NOT_FOUND, "the sample is empty; take more with --sample");
     if (status != MYR_OK)
         return status;
+    size_t n_others = cluster->manifest.n_items > 1 ? (size_t)cluster->manifest.n_items - 1 : 1;
+    while (run->n_depths < N_DEPTHS && (depths[run->n_depths] <= n_others || run->n_depths == 0))
+        run->n_depths++;
+    run->n_truth = depths[run->n_depths - 1] + 1;
     run->k = (size_t)myr_config_int(config, "k") + 1; /* an item finds itself first */
     run->found = myr_alloc(run->n * run->k, sizeof *run->found);
-    run->truth = myr_alloc(run->n * run->k, sizeof *run->truth);
+    run->truth = myr_alloc(run->n * run->n_truth, sizeof *run->truth);
     status =
         myr_comm_agree(cli->comm, run->found && run->truth ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for hits"));
-    size_t ef = (size_t)myr_config_int(config, "ef-search");
-    myr_search_options options = {.k = run->k, .ef = ef > run->k ? ef : run->k, .n_probe = n_probe};
+    myr_search_options options = {.k = run->k, .n_probe = n_probe};
+    if (status == MYR_OK)
+        status = myr_choose_ef(cli, &cluster->manifest, run->k, &options.ef);
     if (status == MYR_OK)
         status = myr_cluster_search(cluster, run->vectors, run->n, &options, run->found, &run->search);
-    options.exact = true;
+    myr_search_options all = {.k = run->n_truth, .ef = run->n_truth, .exact = true};
     if (status == MYR_OK)
-        status = myr_cluster_search(cluster, run->vectors, run->n, &options, run->truth, NULL);
+        status = myr_cluster_search(cluster, run->vectors, run->n, &all, run->truth, NULL);
+    for (size_t i = 0; i < run->n_depths && status == MYR_OK; i++)
+        status = measure_recall(cluster, cli->comm->rank == 0, options, i, run);
     if (status == MYR_OK)
         status = measure_labels(cluster, cli->speaks, run);
     return status;

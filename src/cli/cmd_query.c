@@ -105,7 +105,7 @@ static myr_status ask_vectors(const char *path, const myr_index_manifest *index,
 }
 
 typedef struct answers {
-    size_t k;
+    size_t k, ef;
     myr_hit *hits;         /* (n, k) */
     myr_item_facts *facts; /* (n, k) */
     myr_buffer texts;
@@ -154,9 +154,10 @@ static myr_status write_json(const myr_cli *cli, const questions *ask, const ans
     json_t *queries = json_array();
     for (size_t q = 0; queries && q < ask->n; q++)
         myr_json_append(&queries, answer_json(ask, found, q));
-    json_t *document = json_pack("{s:o, s:i, s:i, s:i, s:f, s:f, s:f}", "queries", queries, "k", (int)found->k, "ranks",
-                                 cli->comm->size, "threads", cli->n_threads, "encode_s", ask->encode_s, "search_s",
-                                 found->search.wall_s, "probes_per_query", found->search.probes_per_query);
+    json_t *document =
+        json_pack("{s:o, s:i, s:i, s:i, s:i, s:f, s:f, s:f}", "queries", queries, "k", (int)found->k, "ef",
+                  (int)found->ef, "ranks", cli->comm->size, "threads", cli->n_threads, "encode_s", ask->encode_s,
+                  "search_s", found->search.wall_s, "probes_per_query", found->search.probes_per_query);
     char *text = document ? json_dumps(document, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(document);
     if (!text)
@@ -249,9 +250,9 @@ static myr_status answer(const myr_cli *cli, myr_cluster *cluster, questions *as
     int64_t n = (int64_t)ask->n;
     MPI_Bcast(&n, 1, MPI_INT64_T, 0, cli->comm->mpi);
     found->k = (size_t)myr_config_int(config, "k");
-    size_t ef = (size_t)myr_config_int(config, "ef-search"), n_hits = (size_t)n * found->k;
-    myr_status status = MYR_OK;
-    if (cli->speaks) {
+    size_t n_hits = (size_t)n * found->k;
+    myr_status status = myr_choose_ef(cli, &cluster->manifest, found->k, &found->ef);
+    if (status == MYR_OK && cli->speaks) {
         found->hits = myr_alloc(n_hits, sizeof *found->hits);
         found->facts = myr_alloc(n_hits, sizeof *found->facts);
         if (!found->hits || !found->facts)
@@ -259,7 +260,7 @@ static myr_status answer(const myr_cli *cli, myr_cluster *cluster, questions *as
     }
     if (status == MYR_OK)
         status = myr_read_probe(config, &n_probe);
-    myr_search_options options = {.k = found->k, .ef = ef > found->k ? ef : found->k, .n_probe = n_probe};
+    myr_search_options options = {.k = found->k, .ef = found->ef, .n_probe = n_probe};
     status = myr_comm_agree(cli->comm, status);
     if (status == MYR_OK)
         status = myr_cluster_search(cluster, ask->vectors, (size_t)n, &options, found->hits, &found->search);
@@ -309,9 +310,9 @@ myr_status myr_cmd_query(const myr_cli *cli)
         status = answer(cli, &cluster, &ask, &found);
     if (status == MYR_OK && cli->speaks) {
         status = write_answers(cli, &cluster.manifest, &ask, &found);
-        myr_note("%zu quer%s: %.2f s to encode, %.3f ms each to search, %.2f shards probed", ask.n,
+        myr_note("%zu quer%s: %.2f s to encode, %.3f ms each to search, %.2f shards probed, ef %zu", ask.n,
                  ask.n == 1 ? "y" : "ies", ask.encode_s, ask.n ? 1e3 * found.search.wall_s / (double)ask.n : 0,
-                 found.search.probes_per_query);
+                 found.search.probes_per_query, found.ef);
     }
     clear_questions(&ask);
     free(found.hits);

@@ -114,6 +114,23 @@ myr_status myr_read_probe(const myr_config *config, size_t *n_probe)
     return MYR_OK;
 }
 
+myr_status myr_choose_ef(const myr_cli *cli, const myr_index_manifest *index, size_t k, size_t *ef)
+{
+    double wish = myr_config_real(cli->config, "recall"), measured = wish;
+    myr_status status = MYR_OK;
+    *ef = (size_t)myr_config_int(cli->config, "ef-search");
+    if (wish > 0) {
+        status = myr_index_ef_for(index, k, &measured, ef);
+        if (status == MYR_OK && measured < wish && cli->speaks)
+            myr_warn(
+                "recall %g was not reached when the index was built; the best was %.4f, at ef-search %zu: a greater "
+                "--ef-search finds more",
+                wish, measured, *ef);
+    }
+    *ef = *ef > k ? *ef : k;
+    return status;
+}
+
 /* Long enough for a job to end by itself, short enough for the launcher that counts to ten. */
 #define GRACE_S 7
 

@@ -25,6 +25,7 @@ const myr_key myr_settings_table[] = {
     {"index", MYR_KEY_TEXT, NULL, 0, 0, NULL, "FOLDER", "the index to ask", "query eval", 'i'},
     {"k", MYR_KEY_INT, "10", 1, 10000, NULL, "N", "nearest neighbours wanted", "query eval bench", 'k'},
     {"ef-search", MYR_KEY_INT, "100", 1, 100000, NULL, "N", "candidates kept while searching a shard: more is slower and finds more", "query eval", 'e'},
+    {"recall", MYR_KEY_REAL, "0", 0, 1, NULL, "R", "recall wished for: takes the ef-search that reached it when the index was built; 0 = take --ef-search", "query eval", 0},
     {"probe", MYR_KEY_TEXT, "all", 0, 0, NULL, "all|N", "shards asked for each query, nearest first", "query eval", 'p'},
     {"vectors", MYR_KEY_TEXT, NULL, 0, 0, NULL, "FILE", "queries as vectors: .fbin .u8bin .fvecs .bvecs .npy .hdf5", "query", 0},
     {"sample", MYR_KEY_INT, "1000", 1, 1000000, NULL, "N", "items of the index used as queries", "eval", 0},

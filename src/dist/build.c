@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "base/rng.h"
+#include "dist/curve.h"
 #include "dist/exchange.h"
 #include "dist/router_file.h"
 #include "dist/shard.h"
@@ -37,11 +38,12 @@ typedef struct job {
     char build_id[9]; /* in the names of the files, so that an older index is not overwritten */
     int lock;         /* rank 0: the output folder is this job's; -1 = not held */
     float code_min, code_max;
-    bool bytes;        /* all values are whole numbers in 0..255: codes are the values */
+    bool all_whole;    /* all values are whole numbers */
     myr_buffer sample; /* on rank 0: rows of {id, vector} */
     myr_shard_plan plan;
     myr_shard_rows *shards; /* (n_shards), those of this rank filled */
     myr_index_manifest manifest;
+    myr_hnsw_curve curve; /* of this rank's shards */
 } job;
 
 /* Rows whose id hashes below this are in the sample: about MAX_SAMPLE of all. */
@@ -63,7 +65,7 @@ static myr_status survey_rows(job *work, const myr_rows *rows, myr_buffer *sampl
                 work->code_min = vector[d];
             if (vector[d] > work->code_max)
                 work->code_max = vector[d];
-            work->bytes = work->bytes && vector[d] >= 0 && vector[d] <= 255 && vector[d] == (float)(int)vector[d];
+            work->all_whole = work->all_whole && vector[d] == truncf(vector[d]);
         }
         if (in_sample(work, rows->id[i])) {
             myr_buffer_put_i64(sample, rows->id[i]);
@@ -80,7 +82,7 @@ static myr_status survey(job *work)
     myr_status status = MYR_OK;
     work->code_min = INFINITY;
     work->code_max = -INFINITY;
-    work->bytes = true;
+    work->all_whole = true;
     for (int64_t block = comm->rank; block < work->source.n_blocks && status == MYR_OK; block += comm->size) {
         myr_rows rows = {0};
         status = myr_stop_requested ? myr_fail(MYR_ERR_STOPPED, "stopped by a signal; run the same command again")
@@ -91,11 +93,11 @@ static myr_status survey(job *work)
     }
     status = myr_comm_agree(comm, status);
     if (status == MYR_OK) {
-        float range[3] = {-work->code_min, work->code_max, work->bytes ? 0.0f : 1.0f}, all[3];
+        float range[3] = {-work->code_min, work->code_max, work->all_whole ? 0.0f : 1.0f}, all[3];
         MPI_Allreduce(range, all, 3, MPI_FLOAT, MPI_MAX, comm->mpi);
         work->code_min = -all[0];
         work->code_max = all[1];
-        work->bytes = all[2] == 0 && work->code_min >= 0 && work->code_max <= 255;
+        myr_hnsw_fit_codes(all[2] == 0, &work->code_min, &work->code_max);
         status = myr_gather_bytes(comm, &sample, &work->sample);
     }
     myr_buffer_free(&sample);
@@ -184,11 +186,13 @@ static myr_status build_shard(job *work, size_t s)
                                  .seed = (uint64_t)options->seed,
                                  .metric =
                                      strcmp(work->source.metric, "cosine") == 0 ? MYR_METRIC_COSINE : MYR_METRIC_L2,
-                                 .code_min = work->bytes ? 0 : work->code_min,
-                                 .code_max = work->bytes ? 255 : work->code_max};
+                                 .code_min = work->code_min,
+                                 .code_max = work->code_max};
     status = myr_hnsw_build(rows->vectors, (size_t)rows->n, (size_t)rows->dim, rows->id, &settings, work->pool, &graph);
     if (status == MYR_OK)
         status = myr_hnsw_check(graph);
+    if (status == MYR_OK)
+        status = myr_curve_add(graph, work->report->n_items, work->pool, &work->curve);
     double built_s = myr_now_s();
     work->report->graph_s += built_s - start_s;
     if (status == MYR_OK) {
@@ -362,6 +366,7 @@ static myr_status run(job *work)
     if (status != MYR_OK)
         return status;
     gather_entries(work);
+    myr_curve_gather(comm, &work->curve, &work->manifest.curve);
     fill_manifest(work);
     seal_digest(&work->manifest);
     status = myr_comm_agree(comm, comm->rank == 0 ? put_in_force(work) : MYR_OK);

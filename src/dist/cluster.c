@@ -133,6 +133,7 @@ typedef struct round_state {
     myr_hit *mine;         /* (n, k) merged over this rank's shards */
     float *group_queries;  /* (n_threads, GROUP, dim) */
     myr_hit *group_hits;   /* (n_threads, GROUP, k) */
+    myr_hnsw_stats *stats; /* (n_threads) of all rounds */
 } round_state;
 
 /* Queries that visit a shard are searched together, this many at most. */
@@ -158,7 +159,8 @@ static myr_status search_shard(round_state *round, size_t shard, const group *al
     myr_hnsw_searcher **searcher = &round->cluster->searchers[shard][thread];
     myr_status status = *searcher ? MYR_OK : myr_hnsw_searcher_create(round->cluster->shards[shard].graph, searcher);
     if (status == MYR_OK)
-        status = myr_hnsw_search_batch(*searcher, all->queries, all->n, options->k, options->ef, all->hits, NULL);
+        status = myr_hnsw_search_batch(*searcher, all->queries, all->n, options->k, options->ef, all->hits,
+                                       &round->stats[thread]);
     for (size_t i = 0; status == MYR_OK && i < all->n; i++)
         myr_topk_merge(round->mine + all->places[i] * options->k, options->k, all->hits + i * options->k, options->k);
     return status;
@@ -243,6 +245,7 @@ typedef struct search_room {
     float *queries, *group_queries;
     uint8_t *visits;
     myr_hit *mine, *group_hits, *theirs;
+    myr_hnsw_stats *stats;
 } search_room;
 
 static void free_room(search_room *room)
@@ -253,6 +256,7 @@ static void free_room(search_room *room)
     free(room->group_queries);
     free(room->group_hits);
     free(room->theirs);
+    free(room->stats);
 }
 
 static myr_status make_room(const myr_cluster *cluster, size_t n, size_t k, search_room *room)
@@ -264,8 +268,10 @@ static myr_status make_room(const myr_cluster *cluster, size_t n, size_t k, sear
                           .mine = myr_alloc(n, k * sizeof(myr_hit)),
                           .group_queries = myr_alloc(n_threads * GROUP, (size_t)cluster->manifest.dim * sizeof(float)),
                           .group_hits = myr_alloc(n_threads * GROUP, k * sizeof(myr_hit)),
-                          .theirs = myr_alloc(size * n, k * sizeof(myr_hit))};
-    if (room->queries && room->visits && room->group_queries && room->mine && room->group_hits && room->theirs)
+                          .theirs = myr_alloc(size * n, k * sizeof(myr_hit)),
+                          .stats = myr_alloc(n_threads, sizeof(myr_hnsw_stats))};
+    if (room->queries && room->visits && room->group_queries && room->mine && room->group_hits && room->theirs &&
+        room->stats)
         return MYR_OK;
     return myr_fail(MYR_ERR_NOMEM, "no memory for a round of %zu queries", n);
 }
@@ -294,7 +300,8 @@ static myr_status run_round(myr_cluster *cluster, const myr_search_options *opti
                          .visits = room->visits,
                          .mine = room->mine,
                          .group_queries = room->group_queries,
-                         .group_hits = room->group_hits};
+                         .group_hits = room->group_hits,
+                         .stats = room->stats};
     status = options->exact ? scan_shards(&round) : myr_pool_for(cluster->pool, n, GROUP, search_queries, &round);
     if (status == MYR_OK && myr_stop_requested)
         status = myr_fail(MYR_ERR_STOPPED, "stopped by a signal");
@@ -325,6 +332,18 @@ static size_t choose_round(const myr_cluster *cluster, size_t n_queries, size_t 
     return n_queries < most ? n_queries : most;
 }
 
+/* Of all threads of all ranks, on the root. Collective. */
+static myr_hnsw_stats add_stats(const myr_cluster *cluster, const myr_hnsw_stats *stats)
+{
+    uint64_t mine[2] = {0}, all[2] = {0};
+    for (int i = 0; i < myr_pool_n_threads(cluster->pool); i++) {
+        mine[0] += stats[i].n_hops;
+        mine[1] += stats[i].n_distances;
+    }
+    MPI_Reduce(mine, all, 2, MPI_UINT64_T, MPI_SUM, 0, cluster->comm->mpi);
+    return (myr_hnsw_stats){.n_hops = all[0], .n_distances = all[1]};
+}
+
 myr_status myr_cluster_search(myr_cluster *cluster, const float *queries, size_t n_queries,
                               const myr_search_options *options, myr_hit *hits, myr_search_report *report)
 {
@@ -338,9 +357,15 @@ myr_status myr_cluster_search(myr_cluster *cluster, const float *queries, size_t
         status = run_round(cluster, options, queries ? queries + first * dim : NULL, n, &room,
                            hits ? hits + first * options->k : NULL, &n_probes);
     }
+    myr_hnsw_stats sum = {0};
+    if (status == MYR_OK)
+        sum = add_stats(cluster, room.stats);
     free_room(&room);
+    double n = n_queries > 0 ? (double)n_queries : 1;
     if (report)
-        *report = (myr_search_report){.probes_per_query = n_queries ? (double)n_probes / (double)n_queries : 0,
+        *report = (myr_search_report){.probes_per_query = (double)n_probes / n,
+                                      .hops_per_query = (double)sum.n_hops / n,
+                                      .distances_per_query = (double)sum.n_distances / n,
                                       .wall_s = myr_now_s() - start_s};
     return status;
 }
@@ -401,18 +426,20 @@ myr_status myr_cluster_sample(myr_cluster *cluster, size_t n_wanted, float **vec
     const myr_comm *comm = cluster->comm;
     size_t dim = (size_t)cluster->manifest.dim, row_bytes = sizeof(int64_t) + dim * sizeof(float);
     double share = (double)n_wanted / (double)(cluster->manifest.n_items ? cluster->manifest.n_items : 1);
-    myr_buffer mine = {0}, all = {0};
+    float *vector = myr_alloc(dim, sizeof *vector);
+    myr_buffer mine = {.failed = !vector}, all = {0};
     *vectors = NULL;
     *ids = NULL;
     *n = 0;
     for (size_t s = 0; s < cluster->manifest.n_shards; s++) {
         const myr_shard *shard = &cluster->shards[s];
-        for (int64_t row = 0; hosts(cluster, s) && row < shard->n; row++) {
+        for (int64_t row = 0; vector && hosts(cluster, s) && row < shard->n; row++) {
             double place = (double)(myr_hash64((uint64_t)shard->id[row], SAMPLE_SEED) >> 11) * 0x1p-53;
             if (place >= share)
                 continue;
             myr_buffer_put_i64(&mine, shard->id[row]);
-            myr_buffer_append(&mine, myr_hnsw_vector(shard->graph, (size_t)row), dim * sizeof(float));
+            myr_hnsw_vector(shard->graph, (size_t)row, vector);
+            myr_buffer_append(&mine, vector, dim * sizeof(float));
         }
     }
     myr_status status = myr_comm_agree(comm, mine.failed ? myr_fail(MYR_ERR_NOMEM, "no memory for a sample") : MYR_OK);
@@ -432,6 +459,7 @@ myr_status myr_cluster_sample(myr_cluster *cluster, size_t n_wanted, float **vec
     int64_t count = (int64_t)*n;
     MPI_Bcast(&count, 1, MPI_INT64_T, 0, comm->mpi);
     *n = (size_t)count;
+    free(vector);
     myr_buffer_free(&mine);
     myr_buffer_free(&all);
     return myr_comm_agree(comm, status);

@@ -38,6 +38,8 @@ typedef struct myr_search_options {
 
 typedef struct myr_search_report {
     double probes_per_query;
+    double hops_per_query;      /* nodes whose links were followed, in all shards; 0 where search is exact */
+    double distances_per_query; /* code distances measured, likewise */
     double wall_s;
 } myr_search_report;
 

@@ -8,6 +8,7 @@
 #include "base/utf8.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +39,15 @@ static json_t *text_json(const char *text)
     return value;
 }
 
+static json_t *curve_json(const myr_index_curve *curve)
+{
+    json_t *points = json_array();
+    for (size_t i = 0; i < curve->n_points; i++)
+        json_array_append_new(
+            points, json_pack("{s:I, s:f}", "ef", (json_int_t)curve->points[i].ef, "recall", curve->points[i].recall));
+    return json_pack("{s:i, s:I, s:o}", "k", 10, "queries", (json_int_t)curve->n_queries, "points", points);
+}
+
 myr_status myr_index_manifest_write(const char *folder, const myr_index_manifest *manifest)
 {
     char checksum[17];
@@ -48,13 +58,13 @@ myr_status myr_index_manifest_write(const char *folder, const myr_index_manifest
         whole = json_array_append_new(shards, shard_json(&manifest->shards[i])) == 0;
     for (size_t i = 0; i < manifest->n_classes && whole; i++)
         whole = json_array_append_new(classes, text_json(manifest->classes[i])) == 0;
-    json_t *document =
-        json_pack("{s:i, s:I, s:i, s:s, s:s?, s:o, s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:o, s:o}", "schema_version",
-                  SCHEMA, "items", (json_int_t)manifest->n_items, "dim", manifest->dim, "metric", manifest->metric,
-                  "contract", manifest->contract, "model", manifest->model ? text_json(manifest->model) : json_null(),
-                  "partition", manifest->partition, "M", manifest->M, "ef_construction", manifest->ef_construction,
-                  "seed", (json_int_t)manifest->seed, "digest", manifest->digest, "router_file", manifest->router_file,
-                  "router_checksum", checksum, "classes", classes, "shards", shards);
+    json_t *document = json_pack(
+        "{s:i, s:I, s:i, s:s, s:s?, s:o, s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:o, s:o, s:o}", "schema_version", SCHEMA,
+        "items", (json_int_t)manifest->n_items, "dim", manifest->dim, "metric", manifest->metric, "contract",
+        manifest->contract, "model", manifest->model ? text_json(manifest->model) : json_null(), "partition",
+        manifest->partition, "M", manifest->M, "ef_construction", manifest->ef_construction, "seed",
+        (json_int_t)manifest->seed, "digest", manifest->digest, "router_file", manifest->router_file, "router_checksum",
+        checksum, "classes", classes, "recall_curve", curve_json(&manifest->curve), "shards", shards);
     char *text = document && whole ? json_dumps(document, JSON_INDENT(2)) : NULL;
     char *path = myr_path_join(folder, "index.json");
     myr_status status = text && path ? myr_file_replace(path, text, strlen(text))
@@ -146,6 +156,28 @@ static bool take_classes(const json_t *classes, myr_index_manifest *manifest)
     return manifest->classes != NULL;
 }
 
+/* Indexes of older versions have none. */
+static bool take_curve(const json_t *curve, myr_index_curve *taken)
+{
+    const json_t *points = json_object_get(curve, "points");
+    int64_t ef = 0;
+    if (!curve)
+        return true;
+    if (!take_int(json_object_get(curve, "queries"), 0, INT64_MAX, &taken->n_queries) || !json_is_array(points) ||
+        json_array_size(points) > sizeof taken->points / sizeof *taken->points)
+        return false;
+    for (size_t i = 0; i < json_array_size(points); i++) {
+        const json_t *point = json_array_get(points, i);
+        double recall = json_number_value(json_object_get(point, "recall"));
+        if (!take_int(json_object_get(point, "ef"), ef + 1, INT32_MAX, &ef) || !(recall >= 0 && recall <= 1))
+            return false;
+        taken->points[i].ef = (size_t)ef;
+        taken->points[i].recall = recall;
+        taken->n_points = i + 1;
+    }
+    return true;
+}
+
 static const char *wrong_field(const json_t *root, myr_index_manifest *manifest)
 {
     int64_t dim = 0, M = 0, ef_construction = 0;
@@ -179,6 +211,8 @@ static const char *wrong_field(const json_t *root, myr_index_manifest *manifest)
         return "router_checksum";
     if (!take_classes(json_object_get(root, "classes"), manifest))
         return "classes";
+    if (!take_curve(json_object_get(root, "recall_curve"), &manifest->curve))
+        return "recall_curve";
     return take_shards(json_object_get(root, "shards"), manifest) ? NULL : "shards";
 }
 
@@ -233,4 +267,25 @@ void myr_index_manifest_clear(myr_index_manifest *manifest)
     free(manifest->partition);
     free(manifest->shards);
     *manifest = (myr_index_manifest){0};
+}
+
+myr_status myr_index_ef_for(const myr_index_manifest *manifest, size_t k, double *recall, size_t *ef)
+{
+    const myr_index_curve *curve = &manifest->curve;
+    if (curve->n_points == 0 || curve->n_queries == 0)
+        return myr_fail(MYR_ERR_NOT_FOUND,
+                        "this index holds no curve of recall, which `myriops index` measures when it "
+                        "builds one: build it again, or give --ef-search in place of --recall");
+    size_t at = 0;
+    for (; at + 1 < curve->n_points; at++) {
+        double measured = curve->points[at].recall;
+        double half = 1.96 * sqrt(measured * (1 - measured) / (double)curve->n_queries);
+        if (measured - half >= *recall)
+            break;
+    }
+    *recall = curve->points[at].recall;
+    *ef = curve->points[at].ef;
+    if (k > 10)
+        *ef = (*ef * k + 9) / 10;
+    return MYR_OK;
 }

@@ -15,6 +15,16 @@ typedef struct myr_shard_entry {
     uint64_t checksum; /* XXH3 of the whole file */
 } myr_shard_entry;
 
+/* Recall@10 of the items' own vectors, each left out of its own answer and asked in the shard it lies in. */
+typedef struct myr_index_curve {
+    int64_t n_queries;
+    size_t n_points; /* 0 = never measured */
+    struct {
+        size_t ef;
+        double recall;
+    } points[16]; /* ef ascending */
+} myr_index_curve;
+
 typedef struct myr_index_manifest {
     int64_t n_items;
     int dim, M, ef_construction;
@@ -26,6 +36,7 @@ typedef struct myr_index_manifest {
     char **classes;
     size_t n_classes, n_shards;
     myr_shard_entry *shards; /* [owned] (n_shards) */
+    myr_index_curve curve;
 } myr_index_manifest;
 
 /* myr_index_manifest_write - atomically to folder/index.json. */
@@ -34,6 +45,19 @@ myr_status myr_index_manifest_write(const char *folder, const myr_index_manifest
 myr_status myr_index_manifest_parse(const char *path, const char *text, size_t n_bytes, myr_index_manifest *manifest);
 /* myr_index_manifest_read - parse folder/index.json. */
 myr_status myr_index_manifest_read(const char *folder, myr_index_manifest *manifest);
+
+/*
+ * myr_index_ef_for - the least ef at which the curve reaches a recall, for k neighbours.
+ *
+ * Reached is a recall whose 95 % interval lies above the wish. Where k is greater than 10, as many times more candidates
+ * are taken.
+ *
+ *  ef      [out]
+ *  recall  [in, out] the wish; then what was measured at that ef
+ *
+ * Returns:  MYR_OK | MYR_ERR_NOT_FOUND (no curve). Where the curve ends below the wish, its last point.
+ */
+myr_status myr_index_ef_for(const myr_index_manifest *manifest, size_t k, double *recall, size_t *ef);
 void myr_index_manifest_clear(myr_index_manifest *manifest);
 
 #endif

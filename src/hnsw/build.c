@@ -130,6 +130,34 @@ myr_status hnsw_check_ids(const int64_t *ids, size_t n)
     return MYR_OK;
 }
 
+void myr_hnsw_fit_codes(bool all_whole, float *code_min, float *code_max)
+{
+    const float most = 1 << 23; /* below it a float and 255 more are whole numbers, too */
+    bool is_byte = *code_min >= 0 && *code_max <= 255;
+    if (!all_whole || (!is_byte && !(*code_min >= -most && *code_max <= most && *code_max - *code_min <= 255)))
+        return;
+    *code_min = is_byte ? 0 : *code_min;
+    *code_max = *code_min + 255;
+}
+
+/* The range of n values. One that is not finite is found later, when it gets its code. */
+static void measure_codes(const float *values, size_t n, float *code_min, float *code_max)
+{
+    float least = INFINITY, most = -INFINITY;
+    bool all_whole = true;
+    for (size_t i = 0; i < n; i++) {
+        float value = values[i];
+        bool is_finite = value - value == 0;
+        least = is_finite && value < least ? value : least;
+        most = is_finite && value > most ? value : most;
+        all_whole = all_whole && value == truncf(value);
+    }
+    bool is_any = least <= most;
+    *code_min = is_any ? least : 0;
+    *code_max = is_any ? most : 0;
+    myr_hnsw_fit_codes(all_whole, code_min, code_max);
+}
+
 static myr_status check_arguments(const float *vectors, size_t n, size_t dim, const int64_t *ids,
                                   const myr_hnsw_options *options)
 {
@@ -182,9 +210,11 @@ myr_status myr_hnsw_build(const float *vectors, size_t n, size_t dim, const int6
                         .metric = options->metric,
                         .code_min = options->code_min,
                         .code_max = options->code_max,
-                        .scale = myr_scale_of(options->code_min, options->code_max),
                         .kernel = myr_kernel_get(),
                         .ids = copy};
+    if (options->code_min == 0 && options->code_max == 0)
+        measure_codes(vectors, n * dim, &graph->code_min, &graph->code_max);
+    graph->scale = myr_scale_of(graph->code_min, graph->code_max);
     status = hnsw_make_nodes(graph, rows, pool);
     free(rows);
     if (status == MYR_OK)

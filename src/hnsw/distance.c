@@ -10,7 +10,7 @@
 
 #include <math.h>
 
-float hnsw_distance(const myr_hnsw *graph, const float *query, const float *vector)
+static float measure(const myr_hnsw *graph, const float *query, const float *vector)
 {
     if (graph->metric == MYR_METRIC_L2)
         return (float)sqrt(graph->kernel->squared_l2(query, vector, graph->dim));
@@ -18,12 +18,26 @@ float hnsw_distance(const myr_hnsw *graph, const float *query, const float *vect
     return away > 0 ? (float)away : 0.0f;
 }
 
+float hnsw_distance(const myr_hnsw *graph, const float *query, const hnsw_query *facts, uint32_t node,
+                    uint32_t code_distance)
+{
+    float vector[MOST_SPARED];
+    if (facts->is_whole)
+        return (float)sqrt((double)code_distance);
+    if (graph->vectors)
+        return measure(graph, query, graph->vectors + node * graph->dim);
+    myr_dequantise(&graph->scale, codes_of(graph, node), graph->dim, vector);
+    return measure(graph, query, vector);
+}
+
 bool hnsw_query_of(const myr_hnsw *graph, const float *query, uint8_t *codes, hnsw_query *facts)
 {
     float residual;
     if (!myr_quantise(&graph->scale, query, graph->dim, codes, &residual))
         return false;
-    *facts = (hnsw_query){.residual = residual};
+    /* Differences are whole numbers then, and so are their squares and sums: float and double hold them. */
+    bool is_whole = graph->metric == MYR_METRIC_L2 && !graph->vectors && graph->scale.step == 1 && residual == 0;
+    *facts = (hnsw_query){.residual = residual, .is_whole = is_whole};
     if (graph->metric == MYR_METRIC_COSINE)
         facts->squared = graph->kernel->dot(query, query, graph->dim) + (double)graph->longest * (double)graph->longest;
     return true;
@@ -42,9 +56,10 @@ double hnsw_reach(const myr_hnsw *graph, const hnsw_query *facts, float distance
     return away + facts->residual + slack;
 }
 
-void hnsw_push(const myr_hnsw *graph, const float *query, uint32_t node, myr_topk *top)
+void hnsw_push(const myr_hnsw *graph, const float *query, const hnsw_query *facts, uint32_t node,
+               uint32_t code_distance, myr_topk *top)
 {
-    float distance = hnsw_distance(graph, query, graph->vectors + node * graph->dim);
+    float distance = hnsw_distance(graph, query, facts, node, code_distance);
     if (distance > myr_topk_bound(top))
         return;
     const uint32_t *rows = graph->alias_row + graph->alias_first[node];

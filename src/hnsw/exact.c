@@ -41,7 +41,7 @@ static void scan_tile(const myr_hnsw *graph, seeker *one, size_t first, const ui
         uint32_t node = (uint32_t)(first + i);
         if (is_beyond(graph, node, distances[i], one->reach))
             continue;
-        hnsw_push(graph, one->query, node, &one->top);
+        hnsw_push(graph, one->query, &one->facts, node, distances[i], &one->top);
         if (myr_topk_bound(&one->top) < one->bound) {
             one->bound = myr_topk_bound(&one->top);
             one->reach = hnsw_reach(graph, &one->facts, one->bound);

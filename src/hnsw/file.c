@@ -5,9 +5,10 @@
  *  hnsw_row_node    u32 (n)                hnsw_residuals    f32 (n_nodes)
  *  hnsw_alias_first u32 (n_nodes + 1)      hnsw_levels       u8  (n_nodes)
  *  hnsw_alias_row   u32 (n)                hnsw_upper_first  u32 (n_nodes + 1)
- *  hnsw_vectors     f32 (n_nodes, dim)     hnsw_links        u32 (n_nodes, 2 M)
+ *  hnsw_vectors     f32 (n_nodes, dim)*    hnsw_links        u32 (n_nodes, 2 M)
  *                                          hnsw_upper_links  u32 (n_upper, M)
- *  numbers: hnsw_version = 1, hnsw_n, hnsw_dim, hnsw_n_nodes, hnsw_n_upper, hnsw_M, hnsw_ef_construction,
+ *  * (0, dim) where the codes say all of each vector
+ *  numbers: hnsw_version = 2, hnsw_n, hnsw_dim, hnsw_n_nodes, hnsw_n_upper, hnsw_M, hnsw_ef_construction,
  *  hnsw_n_levels, hnsw_entry (-1 none), hnsw_seed; as the bits of an f32: hnsw_code_min, hnsw_code_max, hnsw_longest
  *  text: hnsw_metric, "l2" or "cosine"
  *
@@ -24,7 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VERSION = 1, MAX_RANK = 2 };
+enum { VERSION = 2, MAX_RANK = 2 };
 
 /* One array of the graph: its name, shape and the place of its pointer, for both directions. */
 typedef struct array {
@@ -51,7 +52,7 @@ static void list_arrays(const myr_hnsw *graph, array list[N_ARRAYS])
         {"hnsw_row_node", MYR_SECTION_U32, 1, {n}, offsetof(myr_hnsw, row_node)},
         {"hnsw_alias_first", MYR_SECTION_U32, 1, {n_nodes + 1}, offsetof(myr_hnsw, alias_first)},
         {"hnsw_alias_row", MYR_SECTION_U32, 1, {n}, offsetof(myr_hnsw, alias_row)},
-        {"hnsw_vectors", MYR_SECTION_F32, 2, {n_nodes, graph->dim}, offsetof(myr_hnsw, vectors)},
+        {"hnsw_vectors", MYR_SECTION_F32, 2, {graph->vectors ? n_nodes : 0, graph->dim}, offsetof(myr_hnsw, vectors)},
         {"hnsw_codes", MYR_SECTION_U8, 2, {n_nodes, graph->n_code_bytes}, offsetof(myr_hnsw, codes)},
         {"hnsw_residuals", MYR_SECTION_F32, 1, {n_nodes}, offsetof(myr_hnsw, residuals)},
         {"hnsw_levels", MYR_SECTION_U8, 1, {n_nodes}, offsetof(myr_hnsw, levels)},
@@ -192,6 +193,12 @@ static myr_status get_arrays(const myr_sections *sections, myr_hnsw *graph)
         myr_status status = myr_sections_get(sections, arrays[i].name, arrays[i].type, arrays[i].rank, dims, &data);
         if (status != MYR_OK)
             return status;
+        if (arrays[i].at == offsetof(myr_hnsw, vectors) && dims[0] == 0 && dims[1] == graph->dim) {
+            if (graph->dim > MOST_SPARED)
+                return myr_fail(MYR_ERR_FORMAT, "hnsw: vectors of %zu values are not there", graph->dim);
+            continue; /* the codes say all of them */
+        }
+        arrays[i].dims[0] = arrays[i].at == offsetof(myr_hnsw, vectors) ? graph->n_nodes : arrays[i].dims[0];
         if (memcmp(dims, arrays[i].dims, (size_t)arrays[i].rank * sizeof *dims) != 0)
             return myr_fail(MYR_ERR_FORMAT, "hnsw: %s has another shape than its graph", arrays[i].name);
         memcpy((char *)graph + arrays[i].at, &data, sizeof data);

@@ -121,11 +121,11 @@ static void add_hit(answer *self, myr_hit hit)
 }
 
 /* Measures a node, whose accepted rows become hits where it is near enough. Whether it is. */
-static bool offer(answer *self, uint32_t node)
+static bool offer(answer *self, uint32_t node, uint32_t code_distance)
 {
     const myr_hnsw *graph = self->graph;
     bool by_radius = !isnan(self->radius);
-    float distance = hnsw_distance(graph, self->query, graph->vectors + node * graph->dim);
+    float distance = hnsw_distance(graph, self->query, &self->facts, node, code_distance);
     if (!(distance <= (by_radius ? self->radius : myr_topk_bound(&self->top))))
         return false;
     for (uint32_t i = graph->alias_first[node]; i < graph->alias_first[node + 1]; i++) {
@@ -157,7 +157,7 @@ static void scan(answer *self, const uint8_t *codes)
         graph->kernel->code_distances(codes, rows, n, graph->n_code_bytes, distances);
         for (size_t i = 0; i < n; i++)
             if (!is_beyond(graph, nodes[i], distances[i], self->reach))
-                offer(self, nodes[i]);
+                offer(self, nodes[i], distances[i]);
     }
 }
 
@@ -184,7 +184,7 @@ static myr_status walk(answer *self, hnsw_beam *beam, size_t width, tally *found
         if (!accepts_node(graph, self->filter, node))
             continue;
         found->n_accepted++;
-        found->n_beyond += is_far || !offer(self, node);
+        found->n_beyond += is_far || !offer(self, node, key_distance(beam->pool[i]));
     }
     return MYR_OK;
 }

@@ -33,6 +33,16 @@ void myr_hnsw_free(myr_hnsw *graph)
     free(graph);
 }
 
+/* Of all arrays. */
+static size_t bytes_of(const myr_hnsw *graph)
+{
+    size_t row = sizeof *graph->ids + sizeof *graph->row_node + sizeof *graph->alias_row;
+    size_t node = sizeof *graph->alias_first + sizeof *graph->residuals + sizeof *graph->levels +
+                  sizeof *graph->upper_first + graph->n_code_bytes + room_at(graph, 0) * sizeof *graph->links;
+    node += graph->vectors ? graph->dim * sizeof *graph->vectors : 0;
+    return graph->n * row + graph->n_nodes * node + graph->n_upper * room_at(graph, 1) * sizeof *graph->upper_links;
+}
+
 void myr_hnsw_describe(const myr_hnsw *graph, myr_hnsw_facts *facts)
 {
     size_t n_links = 0, room = room_at(graph, 0);
@@ -46,12 +56,21 @@ void myr_hnsw_describe(const myr_hnsw *graph, myr_hnsw_facts *facts)
                               .seed = graph->seed,
                               .metric = graph->metric,
                               .n_nodes = graph->n_nodes,
+                              .n_bytes = bytes_of(graph),
                               .mean_links = graph->n_nodes ? (double)n_links / (double)graph->n_nodes : 0};
 }
 
-const float *myr_hnsw_vector(const myr_hnsw *graph, size_t row)
+void hnsw_copy_vector(const myr_hnsw *graph, uint32_t node, float *vector)
 {
-    return graph->vectors + graph->row_node[row] * graph->dim;
+    if (graph->vectors)
+        memcpy(vector, graph->vectors + node * graph->dim, graph->dim * sizeof *vector);
+    else
+        myr_dequantise(&graph->scale, codes_of(graph, node), graph->dim, vector);
+}
+
+void myr_hnsw_vector(const myr_hnsw *graph, size_t row, float *vector)
+{
+    hnsw_copy_vector(graph, graph->row_node[row], vector);
 }
 
 static void add_number(myr_sha256 *hash, uint64_t value)

@@ -26,6 +26,7 @@ enum {
     MAX_LINKS = 2 * MAX_M,
     BEAMS = 4, /* that walk in turn on a thread. Measured on SIFT: 2 give 1.2 times the speed of 1, 4 1.5, 8 1.4 */
     AHEAD = 4, /* full vectors asked for before they are needed */
+    MOST_SPARED = 4096, /* values of a vector that is not kept beside its codes: they are made anew on the stack */
 };
 
 struct myr_hnsw {
@@ -47,7 +48,7 @@ struct myr_hnsw {
     const uint32_t *row_node;    /* (n) */
     const uint32_t *alias_first; /* (n_nodes + 1) into alias_row */
     const uint32_t *alias_row;   /* (n) rows by node, ascending in each */
-    const float *vectors;        /* (n_nodes, dim) */
+    const float *vectors;        /* (n_nodes, dim); NULL where the codes say all of each */
     const uint8_t *codes;        /* (n_nodes, n_code_bytes) */
     const float *residuals;      /* (n_nodes) no vector is farther from what its codes stand for */
     const uint8_t *levels;       /* (n_nodes) */
@@ -179,11 +180,11 @@ myr_status hnsw_repair(const myr_hnsw *graph, myr_pool *pool);
 /*
  * distance.c: what is reported, and what need not be measured.
  */
-float hnsw_distance(const myr_hnsw *graph, const float *query, const float *vector);
 /* What is known of a query, to tell from codes that a node is too far. */
 typedef struct hnsw_query {
     double residual; /* of the query's own codes */
     double squared;  /* |query|^2 + longest^2 */
+    bool is_whole;   /* code distances are the squared distances, to the last bit */
 } hnsw_query;
 /* Codes of the query and what goes with them; false where a value is not finite. */
 bool hnsw_query_of(const myr_hnsw *graph, const float *query, uint8_t *codes, hnsw_query *facts);
@@ -198,12 +199,19 @@ static inline bool is_beyond(const myr_hnsw *graph, uint32_t node, uint32_t code
     double edge = reach + (double)graph->residuals[node];
     return graph->scale.step * graph->scale.step * code_distance > edge * edge;
 }
-/* Measures a node and gives its rows to the best k. */
-void hnsw_push(const myr_hnsw *graph, const float *query, uint32_t node, myr_topk *top);
+/* The distance of a node that is reported; code_distance is the one that was measured. */
+float hnsw_distance(const myr_hnsw *graph, const float *query, const hnsw_query *facts, uint32_t node,
+                    uint32_t code_distance);
+/* The same, and the node's rows are given to the best k. */
+void hnsw_push(const myr_hnsw *graph, const float *query, const hnsw_query *facts, uint32_t node,
+               uint32_t code_distance, myr_topk *top);
 
 /* search.c: what a searcher is made of, for the other searches. */
 hnsw_beam *hnsw_searcher_beam(myr_hnsw_searcher *searcher);
 const myr_hnsw *hnsw_searcher_graph(const myr_hnsw_searcher *searcher);
+
+/* graph.c: a node's vector, (dim). */
+void hnsw_copy_vector(const myr_hnsw *graph, uint32_t node, float *vector);
 
 /* check.c: all but reachability, for a file just opened. */
 myr_status hnsw_check_shape(const myr_hnsw *graph);

@@ -1,6 +1,6 @@
 /*
  * Rows into nodes: equal rows are found by hash and comparison, each distinct one is
- * copied, quantised, and measured against what its codes stand for.
+ * quantised, measured against what its codes stand for, and copied where they say less than it.
  */
 #include "hnsw/graph.h"
 
@@ -20,8 +20,14 @@ typedef struct job {
     uint32_t *row_node, *alias_first, *alias_row;
     float *vectors, *residuals;
     uint8_t *codes;
-    double *longest; /* (n_threads) squared: a maximum has no order */
+    double *longest;  /* (n_threads) squared: a maximum has no order */
+    bool *is_rounded; /* (n_threads) codes that stand for other values than the vector's were met */
 } job;
+
+static myr_status no_memory(const myr_hnsw *graph)
+{
+    return myr_fail(MYR_ERR_NOMEM, "hnsw: no memory for %zu vectors of %zu values", graph->n, graph->dim);
+}
 
 static myr_status hash_task(void *context, size_t first, size_t last, int thread)
 {
@@ -86,21 +92,57 @@ static void list_aliases(job *all)
         all->alias_row[first[all->row_node[row] + 1]++] = (uint32_t)row;
 }
 
+/* Whether the codes say all of a vector, the sign of zeros too. */
+static bool is_whole(const myr_hnsw *graph, size_t node, const float *vector)
+{
+    float again[MOST_SPARED];
+    if (graph->residuals[node] != 0 || graph->dim > MOST_SPARED)
+        return false;
+    myr_dequantise(&graph->scale, codes_of(graph, (uint32_t)node), graph->dim, again);
+    return memcmp(again, vector, graph->dim * sizeof *again) == 0;
+}
+
 static myr_status code_task(void *context, size_t first, size_t last, int thread)
 {
     job *all = context;
     myr_hnsw *graph = all->graph;
     for (size_t node = first; node < last; node++) {
         size_t row = all->alias_row[all->alias_first[node]];
-        float *vector = all->vectors + node * graph->dim;
-        memcpy(vector, all->rows[row], graph->dim * sizeof *vector);
+        const float *vector = all->rows[row];
         if (!myr_quantise(&graph->scale, vector, graph->dim, all->codes + node * graph->n_code_bytes,
                           &all->residuals[node]))
             return myr_fail(MYR_ERR_ARG, "hnsw: vector %zu holds a value that is not finite", row);
         double squared = graph->kernel->dot(vector, vector, graph->dim);
         all->longest[thread] = squared > all->longest[thread] ? squared : all->longest[thread];
+        if (!all->is_rounded[thread])
+            all->is_rounded[thread] = !is_whole(graph, node, vector);
     }
     return MYR_OK;
+}
+
+static myr_status copy_task(void *context, size_t first, size_t last, int thread)
+{
+    job *all = context;
+    size_t dim = all->graph->dim;
+    (void)thread;
+    for (size_t node = first; node < last; node++)
+        memcpy(all->vectors + node * dim, all->rows[all->alias_row[all->alias_first[node]]], dim * sizeof(float));
+    return MYR_OK;
+}
+
+/* Vectors are kept only where codes do not say all of each. */
+static myr_status keep_vectors(job *all, myr_pool *pool)
+{
+    myr_hnsw *graph = all->graph;
+    bool is_rounded = false;
+    for (int i = 0; i < myr_pool_n_threads(pool); i++)
+        is_rounded = is_rounded || all->is_rounded[i];
+    if (!is_rounded)
+        return MYR_OK;
+    size_t vector_bytes;
+    bool fits = myr_mul(graph->dim, sizeof *all->vectors, &vector_bytes);
+    graph->vectors = all->vectors = fits ? myr_alloc_huge(graph->n_nodes, vector_bytes) : NULL;
+    return all->vectors ? myr_pool_for(pool, graph->n_nodes, GRAIN, copy_task, all) : no_memory(graph);
 }
 
 static float longest_of(const job *all, int n_threads)
@@ -109,11 +151,6 @@ static float longest_of(const job *all, int n_threads)
     for (int i = 0; i < n_threads; i++)
         squared = all->longest[i] > squared ? all->longest[i] : squared;
     return nextafterf((float)(sqrt(squared) * (1 + 1e-7)), INFINITY);
-}
-
-static myr_status no_memory(const myr_hnsw *graph)
-{
-    return myr_fail(MYR_ERR_NOMEM, "hnsw: no memory for %zu vectors of %zu values", graph->n, graph->dim);
 }
 
 myr_status hnsw_make_nodes(myr_hnsw *graph, const float *const *rows, myr_pool *pool)
@@ -128,20 +165,21 @@ myr_status hnsw_make_nodes(myr_hnsw *graph, const float *const *rows, myr_pool *
     if (status != MYR_OK)
         return no_memory(graph);
 
-    size_t vector_bytes;
-    bool fits = myr_mul(graph->dim, sizeof *all.vectors, &vector_bytes);
     graph->alias_first = all.alias_first = myr_alloc(graph->n_nodes + 1, sizeof *all.alias_first);
-    graph->vectors = all.vectors = fits ? myr_alloc_huge(graph->n_nodes, vector_bytes) : NULL;
     graph->codes = all.codes = myr_alloc_huge(graph->n_nodes, graph->n_code_bytes);
     graph->residuals = all.residuals = myr_alloc(graph->n_nodes, sizeof *all.residuals);
     all.longest = myr_alloc((size_t)n_threads, sizeof *all.longest);
-    if (all.alias_first && all.vectors && all.codes && all.residuals && all.longest) {
+    all.is_rounded = myr_alloc((size_t)n_threads, sizeof *all.is_rounded);
+    if (all.alias_first && all.codes && all.residuals && all.longest && all.is_rounded) {
         list_aliases(&all);
         status = myr_pool_for(pool, graph->n_nodes, GRAIN, code_task, &all);
         graph->longest = longest_of(&all, n_threads);
+        if (status == MYR_OK)
+            status = keep_vectors(&all, pool);
     } else {
         status = no_memory(graph);
     }
     free(all.longest);
+    free(all.is_rounded);
     return status;
 }

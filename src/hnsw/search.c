@@ -54,8 +54,8 @@ const myr_hnsw *hnsw_searcher_graph(const myr_hnsw_searcher *searcher)
 
 static void fetch(const myr_hnsw *graph, uint32_t node)
 {
-    const char *vector = (const char *)(graph->vectors + node * graph->dim);
-    size_t n_lines = graph->dim * sizeof(float) / LINE + 1;
+    const char *vector = graph->vectors ? (const char *)(graph->vectors + node * graph->dim) : NULL;
+    size_t n_lines = vector ? graph->dim * sizeof(float) / LINE + 1 : 0; /* codes were read just now */
     for (size_t i = 0; i < n_lines && i < MAX_LINES; i++)
         __builtin_prefetch(vector + i * LINE);
     __builtin_prefetch(graph->alias_first + node);
@@ -78,7 +78,7 @@ static void rerank(const hnsw_beam *beam, const myr_hnsw *graph, const float *qu
         }
         if (is_beyond(graph, node, key_distance(beam->pool[i]), reach))
             continue;
-        hnsw_push(graph, query, node, top);
+        hnsw_push(graph, query, facts, node, key_distance(beam->pool[i]), top);
         if (myr_topk_bound(top) < bound) {
             bound = myr_topk_bound(top);
             reach = hnsw_reach(graph, facts, bound);

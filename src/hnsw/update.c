@@ -23,6 +23,7 @@ typedef struct update {
     size_t n; /* rows of the graph to be */
     int64_t *ids;
     const float **rows;
+    float *decoded;    /* (old n_nodes, dim) where the old graph keeps no vectors */
     uint32_t *row_old; /* (n) the node of the old graph, NONE = added */
     uint32_t *old_of;  /* (n_nodes) the node of the old graph, NONE = new */
     uint32_t *new_of;  /* (old n_nodes) the node of the new, NONE = gone */
@@ -47,7 +48,7 @@ static void keep_row(update *all, size_t row)
     const myr_hnsw *old = all->old;
     uint32_t node = old->row_node[row];
     all->ids[all->n] = old->ids[row];
-    all->rows[all->n] = old->vectors + node * old->dim;
+    all->rows[all->n] = (old->vectors ? old->vectors : all->decoded) + node * old->dim;
     all->row_old[all->n++] = node;
 }
 
@@ -82,6 +83,18 @@ static myr_status merge_rows(update *all, const change *asked)
     return MYR_OK;
 }
 
+static bool decode(update *all)
+{
+    const myr_hnsw *old = all->old;
+    size_t row_bytes = old->dim * sizeof *all->decoded;
+    if (old->vectors)
+        return true;
+    all->decoded = myr_alloc_huge(old->n_nodes, row_bytes);
+    for (size_t i = 0; all->decoded && i < old->n_nodes; i++)
+        hnsw_copy_vector(old, (uint32_t)i, all->decoded + i * old->dim);
+    return all->decoded;
+}
+
 static myr_status gather_rows(update *all, const change *asked)
 {
     size_t most = all->old->n + asked->n_added;
@@ -90,7 +103,9 @@ static myr_status gather_rows(update *all, const change *asked)
     all->ids = myr_alloc(most, sizeof *all->ids);
     all->rows = myr_alloc(most, sizeof *all->rows);
     all->row_old = myr_alloc(most, sizeof *all->row_old);
-    return all->ids && all->rows && all->row_old ? merge_rows(all, asked) : MYR_ERR_NOMEM;
+    if (!all->ids || !all->rows || !all->row_old || !decode(all))
+        return MYR_ERR_NOMEM;
+    return merge_rows(all, asked);
 }
 
 /* ---- nodes ---- */
@@ -262,6 +277,7 @@ static myr_status change_graph(const myr_hnsw *old, const change *asked, myr_poo
     myr_status status = run(&all, asked, pool);
     free(all.ids);
     free(all.rows);
+    free(all.decoded);
     free(all.row_old);
     free(all.old_of);
     free(all.new_of);

@@ -78,4 +78,7 @@ myr_scale myr_scale_of(float least, float most);
  */
 bool myr_quantise(const myr_scale *scale, const float *vector, size_t dim, uint8_t *codes, float *residual);
 
+/* myr_dequantise - the values that codes stand for: (dim) of each. */
+void myr_dequantise(const myr_scale *scale, const uint8_t *codes, size_t dim, float *vector);
+
 #endif

@@ -1,5 +1,5 @@
 /*
- * Values to codes. In double, where the difference of two floats and its multiple neither
+ * Values to codes and back. In double, where the difference of two floats and its multiple neither
  * overflow nor vanish, and in plain C, so that every CPU gives the same codes.
  */
 #include "kernel/kernel.h"
@@ -36,4 +36,10 @@ bool myr_quantise(const myr_scale *scale, const float *vector, size_t dim, uint8
     /* The sum of up to 65536 rounded terms is right to about 1e-11; the step up to a float covers far more. */
     *residual = sum > 0 ? nextafterf((float)(sqrt(sum) * (1 + 1e-7)), INFINITY) : 0.0f;
     return zero == 0;
+}
+
+void myr_dequantise(const myr_scale *scale, const uint8_t *codes, size_t dim, float *vector)
+{
+    for (size_t i = 0; i < dim; i++)
+        vector[i] = (float)(scale->least + codes[i] * scale->step);
 }

@@ -39,6 +39,17 @@ class BenchAnn(Case):
             self.assertGreater(low["qps"], high["qps"])
             self.assertGreater(facts["build_points_per_s"], 0)
 
+    def test_whole_numbers_need_no_vectors_beside_their_codes(self):
+        rng = np.random.default_rng(5)
+        for kind, end, low, high in (("u1", "u8bin", 0, 256), ("i1", "i8bin", -128, 128)):
+            place = folder(f"whole-{kind}")
+            base, queries = (rng.integers(low, high, (n, 24)).astype(kind) for n in (2000, 50))
+            write_bin(place / f"base.{end}", base)
+            write_bin(place / f"query.{end}", queries)
+            facts = myriops("bench", "ann", "--dataset", place, "--ef", "400", "--format", "json").json()
+            self.assertGreater(facts["curve"][0]["recall"], 0.99)
+            self.assertLess(facts["index_bytes"] / 2000, 240)
+
     def test_without_true_neighbours_they_are_searched(self):
         place = data_set("untold")
         told = myriops("bench", "ann", "--dataset", place, "--ef", "20", "--format", "json").json()

@@ -1,7 +1,10 @@
 """Usage, settings, output formats: what a person and a script see."""
+import json
 import re
 
 from harness import *
+
+import numpy as np
 
 COMMANDS = ("embed", "index", "query", "eval", "classify", "info")
 
@@ -140,8 +143,46 @@ class Answers(Case):
     def test_eval_knows_the_labels(self):
         result = myriops("eval", "--index", self.index, "--sample", 16, "--format", "json", "-k", 5, ranks=3)
         self.check(result, DONE)
-        self.assertEqual(result.json()["recall"]["1"]["mean"], 1)
+        facts = result.json()
+        self.assertEqual([(depth, one["mean"]) for depth, one in facts["recall"].items()], [("1", 1), ("10", 1)])
+        self.assertGreaterEqual(facts["distances_per_query"], facts["hops_per_query"])
+        self.assertGreaterEqual(facts["hops_per_query"], 2)  # one in each shard at least
         self.assertGreater(result.json()["labels"]["knn_accuracy"], 0.9)
+
+    def test_a_recall_is_wished_for(self):
+        place = folder("wish")
+        rng = np.random.default_rng(8)
+        centres = rng.normal(size=(60, 16))
+        rows = (centres[rng.integers(0, 60, 9000)] + rng.normal(size=(9000, 16))).astype("f4")
+        base, queries = rows[:8000], rows[8000:]
+        np.save(place / "base.npy", base)
+        np.save(place / "query.npy", queries)
+        ef = {}
+        for ranks in (1, 3):
+            self.check(myriops("index", "--out", place / f"idx{ranks}", "--shards", 2, place / "base.npy", ranks=ranks), DONE)
+        curves = [json.loads((place / f"idx{ranks}/index.json").read_text())["recall_curve"] for ranks in (1, 3)]
+        self.assertEqual(*curves)
+        self.assertEqual([p["ef"] for p in curves[0]["points"]], sorted(p["ef"] for p in curves[0]["points"]))
+        away = np.square(queries[:, None].astype(float) - base[None]).sum(2)
+        bounds = np.sort(away, axis=1)[:, 9] * (1 + 1e-6)
+        for wish in (0.8, 0.95, 0.99):
+            result = myriops("query", "--index", place / "idx1", "--vectors", place / "query.npy", "--recall", wish, "--format",
+                             "json", ranks=2)
+            self.check(result, DONE)
+            ids = np.array([[int(hit["key"].split(":")[-1]) if "key" in hit else hit["id"] for hit in one["hits"]]
+                            for one in result.json()["queries"]])
+            recall = (np.take_along_axis(away, ids, 1) <= bounds[:, None]).mean()
+            self.assertGreaterEqual(recall, wish - 0.02)
+            ef[wish] = result.json()["ef"]
+        self.assertLess(ef[0.8], ef[0.99])
+        facts = myriops("eval", "--index", place / "idx3", "--recall", 0.95, "--sample", 300, "--format", "json").json()
+        self.assertGreater(facts["recall"]["10"]["mean"], 0.93)
+        manifest = json.loads((place / "idx1/index.json").read_text())
+        del manifest["recall_curve"]
+        (place / "idx1/index.json").write_text(json.dumps(manifest))
+        self.check(myriops("query", "--index", place / "idx1", "--vectors", place / "query.npy", "--recall", 0.9, ranks=2),
+                   FAILED, "--ef-search")
+        self.check(myriops("query", "--index", place / "idx1", "--vectors", place / "query.npy", "--recall", 1.5), USAGE)
 
     def test_info(self):
         facts = myriops("info", "--format", "json", self.embeddings, ranks=2).json()

@@ -1,6 +1,10 @@
 """What cmake --install puts in place works from there: program, library, headers, man page."""
 from harness import *
 
+import re
+
+import numpy as np
+
 PROGRAM_TEXT = r"""
 #include <myriops/corpus.h>
 #include <myriops/encoder.h>
@@ -55,6 +59,15 @@ class Install(Case):
         self.assertEqual(built.returncode, 0, built.stderr)
         answer = run(scratch / "user", env=env)
         self.assertRegex(answer.stdout, r"^\d+\.\d+\.\d+ 20 5\.0 10\n$", answer.stderr)
+
+        example = re.search(r"```c\n(.*?)```", (SOURCE / "README.md").read_text(), re.S).group(1)
+        (scratch / "neighbours.c").write_text(example)
+        built = run("cc", "-std=c11", "-Wall", "-Wextra", "-Werror", scratch / "neighbours.c", "-o", scratch / "neighbours",
+                    *flags.stdout.split())
+        self.assertEqual(built.returncode, 0, built.stderr)
+        np.save(scratch / "rows.npy", np.array([[0, 0], [10, 0], [13, 4], [200, 9]], "u1"))
+        answer = run(scratch / "neighbours", scratch / "rows.npy", env=env)
+        self.assertEqual(answer.stdout, "0: 1 at 10.000\n1: 2 at 5.000\n2: 1 at 5.000\n3: 2 at 187.067\n", answer.stderr)
 
 
 if __name__ == "__main__":

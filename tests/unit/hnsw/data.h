@@ -87,6 +87,8 @@ static inline void normalise(float *vectors, size_t n, size_t dim)
 /* Ids with gaps: 7, 10, 13, ... */
 static inline int64_t *make_ids(size_t n)
 {
+    if (n > UINT32_MAX)
+        abort();
     int64_t *ids = malloc((n + 1) * sizeof *ids);
     assert_non_null(ids);
     for (size_t i = 0; i < n; i++)
@@ -119,6 +121,13 @@ static inline int by_hit(const void *a, const void *b)
 {
     const myr_hit *x = a, *y = b;
     return myr_hit_before(*x, *y) ? -1 : myr_hit_before(*y, *x);
+}
+
+static inline void assert_vector(const myr_hnsw *graph, size_t row, const float *right, size_t dim)
+{
+    float vector[2048];
+    myr_hnsw_vector(graph, row, vector);
+    assert_memory_equal(vector, right, dim * sizeof *vector);
 }
 
 /* The oracle: every row, the reference kernel, a sort. */

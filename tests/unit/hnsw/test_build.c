@@ -4,7 +4,6 @@
  */
 #include "data.h"
 
-
 static const myr_hnsw_options usual = {.M = 8, .ef_construction = 60, .seed = 5, .code_min = 0, .code_max = 1};
 
 static void test_shapes(void **state)
@@ -21,7 +20,7 @@ static void test_shapes(void **state)
                 myr_hnsw *graph = make_graph(vectors, sizes[s], 12, &options, 2);
                 assert_sound(graph, shape_name((shape)kind));
                 for (size_t row = 0; row < sizes[s]; row++)
-                    assert_memory_equal(myr_hnsw_vector(graph, row), vectors + row * 12, 12 * sizeof *vectors);
+                    assert_vector(graph, row, vectors + row * 12, 12);
                 myr_hnsw_free(graph);
                 free(vectors);
             }

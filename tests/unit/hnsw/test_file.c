@@ -62,13 +62,17 @@ static void test_round(void **state)
     (void)state;
     static const size_t sizes[] = {0, 1, 2, 3, N};
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
-        for (int cosine = 0; cosine < 2; cosine++) {
+        for (int kind = 0; kind < 3; kind++) {
+            bool cosine = kind == 1, whole = kind == 2;
             myr_hnsw_options options = usual;
             options.metric = cosine ? MYR_METRIC_COSINE : MYR_METRIC_L2;
-            float *vectors = make_vectors(SHAPE_DUPLICATES, sizes[s], DIM, 1), query[DIM] = {1};
+            float *vectors = make_vectors(whole ? SHAPE_UNIFORM : SHAPE_DUPLICATES, sizes[s], DIM, 1), query[DIM] = {1};
             if (cosine)
                 normalise(vectors, sizes[s], DIM);
+            for (size_t i = 0; whole && i < sizes[s] * DIM; i++)
+                vectors[i] = roundf(vectors[i]);
             myr_hnsw *graph = make_graph(vectors, sizes[s], DIM, &options, 1);
+            assert_true(!whole || !graph->vectors);
             compare_round(graph, query);
             myr_hnsw_free(graph);
             free(vectors);
@@ -209,7 +213,7 @@ static void test_disagreement(void **state)
         {"hnsw_dim", 1 << 30, MYR_ERR_FORMAT},
         {"hnsw_M", 7, MYR_ERR_FORMAT},
         {"hnsw_n_upper", 1, MYR_ERR_FORMAT},
-        {"hnsw_version", 2, MYR_ERR_UNSUPPORTED},
+        {"hnsw_version", 3, MYR_ERR_UNSUPPORTED},
         {"hnsw_version", 0, MYR_ERR_FORMAT},
         {"hnsw_code_min", 1LL << 40, MYR_ERR_FORMAT},
     };

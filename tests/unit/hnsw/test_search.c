@@ -53,7 +53,7 @@ static void test_exact(void **state)
                 normalise(queries, N_QUERIES, DIM);
             }
             compare_exact(vectors, N, DIM, &options, queries, N_QUERIES, K, shape_name((shape)kind));
-            options.code_max = options.code_min; /* codes that say nothing */
+            options.code_min = options.code_max = 2; /* codes that say nothing */
             compare_exact(vectors, N, DIM, &options, queries, 3, K, "no codes");
             free(vectors);
             free(queries);
@@ -73,6 +73,121 @@ static void test_small(void **state)
                 free(vectors);
                 free(queries);
             }
+}
+
+/* A curve ends at all that is there, and does not depend on the threads. */
+static void test_curve(void **state)
+{
+    (void)state;
+    static const size_t efs[] = {12, 40, N};
+    float *vectors = make_vectors(SHAPE_DUPLICATES, N, DIM, 9);
+    for (size_t i = 0; i < N * DIM / 2; i++)
+        vectors[i] += (float)(i % 97) * 0.001f;
+    myr_hnsw *graph = make_graph(vectors, N, DIM, &usual, 2);
+    myr_hnsw_curve one, other;
+    myr_pool *pool;
+    assert_int_equal(myr_pool_create(3, &pool), MYR_OK);
+    assert_int_equal(myr_hnsw_measure(graph, NULL, 1, efs, 3, &one), MYR_OK);
+    assert_int_equal(myr_hnsw_measure(graph, pool, 1, efs, 3, &other), MYR_OK);
+    assert_memory_equal(&one, &other, sizeof one);
+    assert_int_equal(one.n_queries, N);
+    assert_int_equal(one.n_true, N * MYR_CURVE_K);
+    assert_true(one.n_found[0] > 0 && one.n_found[0] <= one.n_found[1]);
+    assert_int_equal(one.n_found[2], one.n_true);
+    assert_int_equal(myr_hnsw_measure(graph, pool, 0.1, efs, 3, &other), MYR_OK);
+    assert_true(other.n_queries > N / 20 && other.n_queries < N / 5);
+    assert_int_equal(myr_hnsw_measure(graph, pool, 0, efs, 3, &other), MYR_OK);
+    assert_int_equal(other.n_queries, 0);
+    assert_int_equal(myr_hnsw_measure(graph, pool, -1, efs, 3, &other), MYR_ERR_ARG);
+    myr_pool_free(pool);
+    myr_hnsw_free(graph);
+    graph = make_graph(vectors, 4, DIM, &usual, 1); /* fewer than K */
+    assert_int_equal(myr_hnsw_measure(graph, NULL, 1, efs, 3, &one), MYR_OK);
+    assert_int_equal(one.n_true, 12);
+    assert_int_equal(one.n_found[0], 12);
+    myr_hnsw_free(graph);
+    free(vectors);
+}
+
+static void round_values(float *values, size_t n, float least, float width)
+{
+    for (size_t i = 0; i < n; i++)
+        values[i] = least + roundf(values[i] * width);
+}
+
+static void test_range_of_codes(void **state)
+{
+    (void)state;
+    static const struct {
+        bool all_whole;
+        float least, most, right_least, right_most;
+    } cases[] = {{true, 3, 200, 0, 255},
+                 {true, 0, 255, 0, 255},
+                 {false, 3, 200, 3, 200},
+                 {true, -128, 127, -128, 127},
+                 {true, -100, 90, -100, 155},
+                 {true, -1, 255, -1, 255},
+                 {true, 1000, 1255, 1000, 1255},
+                 {true, 1e9f, 1e9f, 1e9f, 1e9f},
+                 {true, -1e30f, 1e30f, -1e30f, 1e30f},
+                 {true, 7, 7, 0, 255},
+                 {true, INFINITY, -INFINITY, 0, 255}};
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        float least = cases[c].least, most = cases[c].most;
+        myr_hnsw_fit_codes(cases[c].all_whole, &least, &most);
+        if (least != cases[c].right_least || most != cases[c].right_most)
+            fail_msg("case %zu: %g..%g", c, (double)least, (double)most);
+    }
+}
+
+/* Vectors that their codes say all of are not kept: the same answers, from less memory. */
+static void test_whole(void **state)
+{
+    (void)state;
+    static const struct {
+        float least, width;
+        bool is_cosine;
+    } cases[] = {{0, 255, false},    {-128, 255, false}, {0.5f, 255, false},
+                 {1e6f, 255, false}, {0, 1, false},      {0, 1, true}};
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        float least = cases[c].least, width = cases[c].width;
+        myr_hnsw_options options = usual;
+        myr_hnsw_facts facts;
+        float *vectors = make_vectors(SHAPE_UNIFORM, N, DIM, 7), *queries = make_vectors(SHAPE_UNIFORM, 20, DIM, 8);
+        options.code_min = least;
+        options.code_max = least + width;
+        options.metric = cases[c].is_cosine ? MYR_METRIC_COSINE : MYR_METRIC_L2;
+        round_values(vectors, N * DIM, least, width);
+        round_values(queries, 10 * DIM, least, width); /* the others lie between */
+        compare_exact(vectors, N, DIM, &options, queries, 20, K, "whole");
+        myr_hnsw *graph = make_graph(vectors, N, DIM, &options, 2);
+        assert_null(graph->vectors);
+        for (size_t row = 0; row < N; row++)
+            assert_vector(graph, row, vectors + row * DIM, DIM);
+        myr_hnsw_describe(graph, &facts);
+        size_t n_spared = facts.n_bytes;
+        if (!cases[c].is_cosine && width == 255) { /* the range is found, too */
+            char given[65], found[65];
+            myr_hnsw_digest(graph, given);
+            options.code_min = options.code_max = 0;
+            myr_hnsw *other = make_graph(vectors, N, DIM, &options, 1);
+            myr_hnsw_digest(other, found);
+            assert_string_equal(given, found);
+            myr_hnsw_free(other);
+            options.code_min = least;
+            options.code_max = least + width;
+        }
+        myr_hnsw_free(graph);
+        vectors[0] = least == 0 ? -0.0f : least + 0.25f; /* one that no code stands for */
+        graph = make_graph(vectors, N, DIM, &options, 2);
+        assert_non_null(graph->vectors);
+        assert_vector(graph, 0, vectors, DIM);
+        myr_hnsw_describe(graph, &facts);
+        assert_true(facts.n_bytes >= n_spared + facts.n_nodes * DIM * sizeof(float));
+        myr_hnsw_free(graph);
+        free(vectors);
+        free(queries);
+    }
 }
 
 /* Large offsets, tiny and huge values: where the bounds could go wrong by rounding. */
@@ -249,13 +364,11 @@ static void test_many_searches(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exact),
-        cmocka_unit_test(test_small),
-        cmocka_unit_test(test_extremes),
-        cmocka_unit_test(test_batch),
-        cmocka_unit_test(test_recall),
-        cmocka_unit_test(test_copies),
-        cmocka_unit_test(test_stats_and_refusals),
+        cmocka_unit_test(test_exact),         cmocka_unit_test(test_small),
+        cmocka_unit_test(test_curve),         cmocka_unit_test(test_range_of_codes),
+        cmocka_unit_test(test_whole),         cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_batch),         cmocka_unit_test(test_recall),
+        cmocka_unit_test(test_copies),        cmocka_unit_test(test_stats_and_refusals),
         cmocka_unit_test(test_many_searches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

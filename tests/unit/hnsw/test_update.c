@@ -112,7 +112,7 @@ static void assert_holds(const myr_hnsw *graph, const rows *right)
     assert_int_equal(facts.n, right->n);
     for (size_t i = 0; i < right->n; i++) {
         assert_int_equal(graph->ids[i], right->ids[i]);
-        assert_memory_equal(myr_hnsw_vector(graph, i), right->vectors + i * DIM, DIM * sizeof(float));
+        assert_vector(graph, i, right->vectors + i * DIM, DIM);
     }
 }
 
@@ -295,6 +295,28 @@ static void aliases_come_and_go(void **state)
     free_rows(&all);
 }
 
+/* Vectors that the codes say all of, until one comes that they do not. */
+static void whole_vectors_stay_whole(void **state)
+{
+    (void)state;
+    rows all = some_rows(SHAPE_UNIFORM, 500, 0, 1, 12), one = some_rows(SHAPE_UNIFORM, 1, 1000, 1, 13);
+    for (size_t i = 0; i < all.n * DIM; i++)
+        all.vectors[i] = roundf(all.vectors[i]);
+    myr_hnsw *graph = build(&all, NULL);
+    assert_null(graph->vectors);
+    all.n--;
+    take(&graph, all.ids + all.n, 1, NULL);
+    assert_null(graph->vectors);
+    assert_holds(graph, &all);
+    add(&graph, &one, NULL);
+    assert_non_null(graph->vectors);
+    append(&all, &one);
+    assert_holds(graph, &all);
+    myr_hnsw_free(graph);
+    free_rows(&all);
+    free_rows(&one);
+}
+
 /* The highest nodes go one after the other, so the entry point moves down level by level; then higher ones come. */
 static void entry_point_moves(void **state)
 {
@@ -328,7 +350,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rounds_keep_recall),          cmocka_unit_test(machines_make_no_difference),
         cmocka_unit_test(no_change_is_the_same_graph), cmocka_unit_test(ends_are_fine),
-        cmocka_unit_test(aliases_come_and_go),         cmocka_unit_test(entry_point_moves),
+        cmocka_unit_test(aliases_come_and_go),         cmocka_unit_test(whole_vectors_stay_whole),
+        cmocka_unit_test(entry_point_moves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
