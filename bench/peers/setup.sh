@@ -11,7 +11,7 @@ folder=${1:-.venv-peers}
 [ -x "$folder/bin/python" ] || python3 -m venv "$folder"
 "$folder/bin/python" -m pip install --quiet --upgrade pip
 "$folder/bin/python" -m pip install --quiet \
-    onnxruntime==1.32.0 openvino==2026.4.1 onnx==1.23.2 numpy pillow faiss-cpu==1.15.1 scalable-vs==0.5.0
+    onnxruntime==1.32.0 openvino==2026.4.1 onnx==1.23.2 numpy h5py pillow faiss-cpu==1.15.1 scalable-vs==0.5.0
 "$folder/bin/python" -m pip install --quiet --extra-index-url https://download.pytorch.org/whl/cpu \
     torch==2.15.0 torchvision==0.29.2
 if ! dpkg-query -W -f '${Status}' libhnswlib-dev 2>/dev/null | grep -q 'ok installed'; then

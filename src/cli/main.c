@@ -28,7 +28,9 @@ static const myr_command commands[] = {
      myr_cmd_embed},
     {"index", "EMBEDDINGS... | VECTORS.fbin", "vectors into a sharded HNSW index",
      "  mpirun -n 4 myriops index --out idx/ --shards 8 emb/\n"
-     "  myriops index --out idx/ --metric l2 base.u8bin\n",
+     "  myriops index --out idx/ --metric l2 base.u8bin\n"
+     "  mpirun -n 4 myriops index --out idx/ --add new-emb/\n"
+     "  myriops index --out idx/ --delete keys.txt\n",
      myr_cmd_index},
     {"query", "[PICTURE...]", "the nearest neighbours of pictures or vectors",
      "  mpirun -n 4 myriops query --index idx/ -k 10 cat.jpg dog.jpg\n"

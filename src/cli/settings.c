@@ -16,6 +16,8 @@ const myr_key myr_settings_table[] = {
     {"chunk", MYR_KEY_INT, "0", 0, 1048576, NULL, "N", "items in one output file and unit of work; 0 = by the size of the corpus", "embed", 0},
     {"dtype", MYR_KEY_CHOICE, "f32", 0, 0, "f32|f16", "TYPE", "how embeddings are stored", "embed", 0},
     {"max-bad", MYR_KEY_REAL, "0.05", 0, 1, NULL, "SHARE", "share of unusable items above which the run fails", "embed", 0},
+    {"add", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "add to the index in --out, in place of building one; items whose keys it holds are replaced", "index", 0},
+    {"delete", MYR_KEY_TEXT, NULL, 0, 0, NULL, "FILE", "take items out of the index in --out: their keys, one a line", "index", 0},
     {"shards", MYR_KEY_INT, "0", 0, 1048576, NULL, "S", "shards of the index; 0 = one for each rank", "index", 's'},
     {"partition", MYR_KEY_CHOICE, "kmeans", 0, 0, "kmeans|hash", "RULE", "how vectors find their shard", "index", 0},
     {"metric", MYR_KEY_CHOICE, "l2", 0, 0, "l2|cosine", "NAME", "distance, for vector files; embeddings bring their own", "index bench", 0},

@@ -19,7 +19,6 @@
 #include "dist/router_file.h"
 #include "dist/shard.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,8 +58,6 @@ static myr_status survey_rows(job *work, const myr_rows *rows, myr_buffer *sampl
     for (int64_t i = 0; i < rows->n; i++) {
         const float *vector = rows->vectors + (size_t)i * dim;
         for (size_t d = 0; d < dim; d++) {
-            if (!isfinite(vector[d]))
-                return myr_fail(MYR_ERR_FORMAT, "item %s: value %zu is NaN or infinite", rows->key[i], d);
             if (vector[d] < work->code_min)
                 work->code_min = vector[d];
             if (vector[d] > work->code_max)
@@ -153,23 +150,6 @@ static myr_status partition(job *work)
     return status;
 }
 
-/* The folder's files that index.json does not name are left from older builds. */
-static void sweep_folder(const job *work)
-{
-    DIR *folder = opendir(work->options->folder);
-    if (!folder)
-        return;
-    for (struct dirent *entry; (entry = readdir(folder));) {
-        const char *name = entry->d_name;
-        bool ours = (strncmp(name, "shard-", 6) == 0 || strncmp(name, "router-", 7) == 0) && strstr(name, ".h5");
-        char *path = ours && !strstr(name, work->build_id) ? myr_path_join(work->options->folder, name) : NULL;
-        if (path)
-            remove(path);
-        free(path);
-    }
-    closedir(folder);
-}
-
 static myr_status build_shard(job *work, size_t s)
 {
     const myr_build_options *options = work->options;
@@ -243,15 +223,6 @@ static void gather_entries(job *work)
     }
 }
 
-static void seal_digest(myr_index_manifest *manifest)
-{
-    myr_sha256 *hash = myr_sha256_create();
-    for (size_t s = 0; hash && s < manifest->n_shards; s++)
-        myr_sha256_update(hash, manifest->shards[s].digest, MYR_SHA256_TEXT - 1);
-    if (hash)
-        myr_sha256_finish(hash, manifest->digest);
-}
-
 /* Texts of the manifest are borrowed from the source and options here. */
 static void fill_manifest(job *work)
 {
@@ -282,7 +253,7 @@ static myr_status put_in_force(job *work)
     if (status == MYR_OK)
         status = myr_index_manifest_write(work->options->folder, manifest);
     if (status == MYR_OK)
-        sweep_folder(work);
+        myr_index_manifest_sweep(work->options->folder, manifest);
     free(path);
     return status;
 }
@@ -368,7 +339,7 @@ static myr_status run(job *work)
     gather_entries(work);
     myr_curve_gather(comm, &work->curve, &work->manifest.curve);
     fill_manifest(work);
-    seal_digest(&work->manifest);
+    myr_index_manifest_seal(&work->manifest);
     status = myr_comm_agree(comm, comm->rank == 0 ? put_in_force(work) : MYR_OK);
     double mine[5] = {report->partition_s, report->exchange_s, report->graph_s, report->write_s, myr_now_s() - start_s},
            all[5];

@@ -64,7 +64,7 @@ myr_status myr_plan_shards(const myr_comm *comm, const myr_source *source, myr_r
         status = myr_stop_requested ? myr_fail(MYR_ERR_STOPPED, "stopped by a signal; run the same command again")
                                     : assign_block(source, router, block, pool, &clusters, &ids);
     status = myr_comm_agree(comm, status);
-    if (status == MYR_OK)
+    if (status == MYR_OK && myr_router_n_shards(router) == 0)
         status = pack_router(comm, router, &clusters, n_shards);
     if (status != MYR_OK)
         goto done;

@@ -15,7 +15,7 @@ typedef struct myr_shard_plan {
     int64_t *shard_items; /* (n_shards) over all ranks */
 } myr_shard_plan;
 
-/* myr_plan_shards - assign all rows, pack the router by the counts of all ranks. Collective. */
+/* myr_plan_shards - assign all rows; pack the router by the counts of all ranks where it is not packed. Collective. */
 myr_status myr_plan_shards(const myr_comm *comm, const myr_source *source, myr_router *router, size_t n_shards,
                            myr_pool *pool, myr_shard_plan *plan);
 void myr_shard_plan_free(myr_shard_plan *plan);

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/utf8.h"
 
+#include <dirent.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -73,6 +74,41 @@ myr_status myr_index_manifest_write(const char *folder, const myr_index_manifest
     free(text);
     json_decref(document);
     return status;
+}
+
+void myr_index_manifest_seal(myr_index_manifest *manifest)
+{
+    myr_sha256 *hash = myr_sha256_create();
+    for (size_t s = 0; hash && s < manifest->n_shards; s++)
+        myr_sha256_update(hash, manifest->shards[s].digest, MYR_SHA256_TEXT - 1);
+    if (hash)
+        myr_sha256_finish(hash, manifest->digest);
+}
+
+/* Of files named like shards: "shard-00007-..." can only be entry 7's. */
+static bool is_named(const myr_index_manifest *manifest, const char *name)
+{
+    if (strcmp(name, manifest->router_file) == 0)
+        return true;
+    char *end;
+    unsigned long long s = strncmp(name, "shard-", 6) == 0 ? strtoull(name + 6, &end, 10) : manifest->n_shards;
+    return s < manifest->n_shards && strcmp(name, manifest->shards[s].file) == 0;
+}
+
+void myr_index_manifest_sweep(const char *folder, const myr_index_manifest *manifest)
+{
+    DIR *entries = opendir(folder);
+    if (!entries)
+        return;
+    for (struct dirent *entry; (entry = readdir(entries));) {
+        const char *name = entry->d_name;
+        bool ours = (strncmp(name, "shard-", 6) == 0 || strncmp(name, "router-", 7) == 0) && strstr(name, ".h5");
+        char *path = ours && !is_named(manifest, name) ? myr_path_join(folder, name) : NULL;
+        if (path)
+            remove(path);
+        free(path);
+    }
+    closedir(entries);
 }
 
 /* A plain file name inside the folder: no way out of it. */

@@ -41,6 +41,10 @@ typedef struct myr_index_manifest {
 
 /* myr_index_manifest_write - atomically to folder/index.json. */
 myr_status myr_index_manifest_write(const char *folder, const myr_index_manifest *manifest);
+/* myr_index_manifest_seal - the index's digest, over its shards'. */
+void myr_index_manifest_seal(myr_index_manifest *manifest);
+/* myr_index_manifest_sweep - removes the shards and routers in the folder that the manifest does not name. */
+void myr_index_manifest_sweep(const char *folder, const myr_index_manifest *manifest);
 /* myr_index_manifest_parse - from the file's text; every field is checked. path is for the error. */
 myr_status myr_index_manifest_parse(const char *path, const char *text, size_t n_bytes, myr_index_manifest *manifest);
 /* myr_index_manifest_read - parse folder/index.json. */

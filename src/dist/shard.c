@@ -55,7 +55,8 @@ myr_status myr_shard_rows_add(myr_shard_rows *rows, const float *vector, int64_t
         return myr_fail(MYR_ERR_NOMEM, "no memory for the keys of a shard");
     }
     size_t dim = (size_t)rows->dim;
-    memcpy(rows->vectors + (size_t)rows->n * dim, vector, dim * sizeof *vector);
+    if (dim > 0)
+        memcpy(rows->vectors + (size_t)rows->n * dim, vector, dim * sizeof *vector);
     rows->id[rows->n] = id;
     rows->label[rows->n] = label;
     rows->key[rows->n] = key_copy;

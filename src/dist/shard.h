@@ -21,7 +21,7 @@ typedef struct myr_shard_rows {
 
 myr_status myr_shard_rows_create(myr_shard_rows *rows, int64_t capacity, int dim);
 void myr_shard_rows_free(myr_shard_rows *rows);
-/* Append one row; the texts are copied. MYR_ERR_INTERNAL when full. */
+/* Append one row; the texts are copied, vector may be NULL where dim is 0. MYR_ERR_INTERNAL when full. */
 myr_status myr_shard_rows_add(myr_shard_rows *rows, const float *vector, int64_t id, int32_t label, const char *key,
                               const char *source);
 /* Ascending id, in place, so that the order of arrival leaves no trace. */

@@ -9,6 +9,7 @@
 #include "base/vector.h"
 #include "dist/crew.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -287,6 +288,16 @@ static myr_status read_slice(const myr_source *source, const myr_source_input *i
     return status;
 }
 
+static myr_status check_values(const myr_source *source, const myr_rows *rows)
+{
+    size_t dim = (size_t)source->dim;
+    for (int64_t i = 0; i < rows->n; i++)
+        for (size_t d = 0; d < dim; d++)
+            if (!isfinite(rows->vectors[(size_t)i * dim + d]))
+                return myr_fail(MYR_ERR_FORMAT, "item %s: value %zu is NaN or infinite", rows->key[i], d);
+    return MYR_OK;
+}
+
 myr_status myr_source_read(const myr_source *source, int64_t block, myr_rows *rows)
 {
     size_t i = source->n_inputs - 1;
@@ -295,5 +306,11 @@ myr_status myr_source_read(const myr_source *source, int64_t block, myr_rows *ro
         i--;
     const myr_source_input *input = &source->inputs[i];
     int64_t place = block - input->first_block;
-    return input->is_folder ? read_chunk(source, input, place, rows) : read_slice(source, input, place, rows);
+    myr_status status =
+        input->is_folder ? read_chunk(source, input, place, rows) : read_slice(source, input, place, rows);
+    if (status == MYR_OK)
+        status = check_values(source, rows);
+    if (status != MYR_OK)
+        myr_rows_clear(rows);
+    return status;
 }

@@ -35,6 +35,7 @@ typedef struct myr_rows {
  */
 myr_status myr_source_open(const char *const *operands, size_t n_operands, const char *metric, myr_source *source);
 void myr_source_close(myr_source *source);
+/* One block, all values finite. Local. MYR_ERR_FORMAT names the item where they are not. */
 myr_status myr_source_read(const myr_source *source, int64_t block, myr_rows *rows);
 void myr_rows_clear(myr_rows *rows);
 

@@ -1,0 +1,475 @@
+/*
+ * The job that changes an index.
+ *
+ *   1. open      every rank maps its shards
+ *   2. exchange  new rows travel to the rank of their shard, by the router that is there
+ *   3. keys      what shall go, and what comes, is known to all ranks: any of them may hold the older item
+ *   4. graphs    each rank changes its shards, one after the other, and writes those that differ
+ *   5. manifest  rank 0 writes index.json, which puts the changed index in force
+ */
+#include "dist/change.h"
+
+#include "base/alloc.h"
+#include "base/file.h"
+#include "base/progress.h"
+#include "dist/cluster.h"
+#include "dist/curve.h"
+#include "dist/exchange.h"
+#include "dist/router_file.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LOCK_PATIENCE_S 15
+#define MAX_LIST_BYTES ((size_t)4 << 30)
+
+/* Keys, sorted. */
+typedef struct key_set {
+    myr_buffer texts; /* each ends in 0 */
+    const char **keys;
+    size_t n;
+} key_set;
+
+typedef struct job {
+    const myr_comm *comm;
+    const myr_change_options *options;
+    myr_change_report *report;
+    myr_cluster cluster;
+    myr_source source;
+    myr_shard_plan plan;
+    myr_shard_rows *added; /* (n_shards), those of this rank filled */
+    key_set removed, replaced;
+    int64_t next_id; /* above all ids of the index */
+    char build_id[9];
+    int lock; /* rank 0; -1 = not held */
+    int64_t n_removed, n_replaced, n_changed;
+    myr_hnsw_curve curve;
+} job;
+
+static bool is_hosted(const job *work, size_t shard)
+{
+    return shard % (size_t)work->comm->size == (size_t)work->comm->rank;
+}
+
+/* ---- keys ---- */
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static bool holds(const key_set *set, const char *key)
+{
+    return set->n > 0 && bsearch(&key, set->keys, set->n, sizeof *set->keys, by_text);
+}
+
+static void free_keys(key_set *set)
+{
+    free(set->keys);
+    myr_buffer_free(&set->texts);
+}
+
+/* Rank 0's texts become a set on every rank, equal keys counted once. Collective. */
+static myr_status share_keys(const myr_comm *comm, key_set *set)
+{
+    myr_status status =
+        myr_comm_agree(comm, set->texts.failed ? myr_fail(MYR_ERR_NOMEM, "no memory for a list of keys") : MYR_OK);
+    if (status == MYR_OK)
+        status = myr_comm_share(comm, &set->texts);
+    if (status != MYR_OK)
+        return status;
+    size_t n = 0;
+    for (size_t i = 0; i < set->texts.size; i++)
+        n += set->texts.data[i] == 0;
+    set->keys = myr_alloc(n, sizeof *set->keys);
+    if (set->keys) {
+        const char *at = set->texts.data;
+        for (size_t i = 0; i < n; i++, at += strlen(at) + 1)
+            set->keys[i] = at;
+        if (n > 0)
+            qsort(set->keys, n, sizeof *set->keys, by_text);
+        for (size_t i = 0; i < n; i++)
+            if (i == 0 || strcmp(set->keys[i], set->keys[i - 1]) != 0)
+                set->keys[set->n++] = set->keys[i];
+    }
+    return myr_comm_agree(comm, set->keys ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for %zu keys", n));
+}
+
+/* The lines of the list. Rank 0. */
+static myr_status read_list(const char *path, myr_buffer *texts)
+{
+    myr_buffer bytes = {0};
+    myr_status status = myr_path_exists(path)
+                            ? myr_file_read(path, MAX_LIST_BYTES, &bytes)
+                            : myr_fail(MYR_ERR_NOT_FOUND, "%s: the list of keys to take out is not there", path);
+    for (size_t at = 0; status == MYR_OK && at < bytes.size;) {
+        const char *line = bytes.data + at, *end = memchr(line, '\n', bytes.size - at);
+        size_t length = end ? (size_t)(end - line) : bytes.size - at;
+        at += length + 1;
+        length -= length > 0 && line[length - 1] == '\r';
+        if (length == 0 || memchr(line, 0, length))
+            continue;
+        myr_buffer_append(texts, line, length);
+        myr_buffer_append(texts, "", 1);
+    }
+    myr_buffer_free(&bytes);
+    return status;
+}
+
+/* Collective. */
+static myr_status collect_keys(job *work)
+{
+    const myr_comm *comm = work->comm;
+    myr_status status = MYR_OK;
+    if (comm->rank == 0 && work->options->removed)
+        status = read_list(work->options->removed, &work->removed.texts);
+    status = myr_comm_agree(comm, status);
+    if (status == MYR_OK)
+        status = share_keys(comm, &work->removed);
+    if (status != MYR_OK || !work->source.contract)
+        return status;
+    myr_buffer mine = {0};
+    for (size_t s = 0; s < work->cluster.manifest.n_shards; s++)
+        for (int64_t i = 0; i < work->added[s].n; i++)
+            myr_buffer_append(&mine, work->added[s].key[i], strlen(work->added[s].key[i]) + 1);
+    status =
+        myr_comm_agree(comm, mine.failed ? myr_fail(MYR_ERR_NOMEM, "no memory for the keys of new items") : MYR_OK);
+    if (status == MYR_OK)
+        status = myr_gather_bytes(comm, &mine, &work->replaced.texts);
+    myr_buffer_free(&mine);
+    return status == MYR_OK ? share_keys(comm, &work->replaced) : status;
+}
+
+/* ---- new rows ---- */
+
+static myr_status check_source(const job *work)
+{
+    const myr_index_manifest *manifest = &work->cluster.manifest;
+    const myr_source *source = &work->source;
+    if (source->dim != manifest->dim || strcmp(source->metric, manifest->metric) != 0)
+        return myr_fail(MYR_ERR_CONTRACT,
+                        "the index holds vectors of %d values under metric %s, these have %d under %s", manifest->dim,
+                        manifest->metric, source->dim, source->metric);
+    if (!source->contract != !manifest->contract ||
+        (source->contract && strcmp(source->contract, manifest->contract) != 0))
+        return myr_fail(MYR_ERR_CONTRACT,
+                        "the index was made under contract %.12s, these under %.12s; distances between "
+                        "them mean nothing: embed with the model of the index",
+                        manifest->contract ? manifest->contract : "none", source->contract ? source->contract : "none");
+    return MYR_OK;
+}
+
+/* Place of a class among the index's, which grow by those they lack. -1 without memory. */
+static int32_t place_of_class(myr_index_manifest *manifest, const char *name)
+{
+    for (size_t i = 0; i < manifest->n_classes; i++)
+        if (strcmp(manifest->classes[i], name) == 0)
+            return (int32_t)i;
+    char *copy = myr_strdup(name);
+    if (!copy ||
+        !myr_resize(&manifest->classes, manifest->n_classes, manifest->n_classes + 1, sizeof *manifest->classes)) {
+        free(copy);
+        return -1;
+    }
+    manifest->classes[manifest->n_classes] = copy;
+    return (int32_t)manifest->n_classes++;
+}
+
+/* Ids behind those that are there, labels by the index's classes, numbers as keys of bare vectors. */
+static myr_status settle_rows(job *work, const int32_t *classes, myr_shard_rows *rows)
+{
+    for (int64_t i = 0; i < rows->n; i++) {
+        rows->id[i] += work->next_id;
+        if (rows->label[i] >= 0)
+            rows->label[i] = (size_t)rows->label[i] < work->source.n_classes ? classes[rows->label[i]] : -1;
+        if (work->source.contract)
+            continue;
+        char key[32];
+        snprintf(key, sizeof key, "%lld", (long long)rows->id[i]);
+        free(rows->key[i]);
+        rows->key[i] = myr_strdup(key);
+        if (!rows->key[i])
+            return myr_fail(MYR_ERR_NOMEM, "no memory for keys");
+    }
+    return myr_shard_rows_sort(rows);
+}
+
+static myr_status settle(job *work)
+{
+    int32_t *classes = myr_alloc(work->source.n_classes, sizeof *classes);
+    bool is_whole = classes;
+    for (size_t i = 0; is_whole && i < work->source.n_classes; i++) {
+        classes[i] = place_of_class(&work->cluster.manifest, work->source.classes[i]);
+        is_whole = classes[i] >= 0;
+    }
+    myr_status status = is_whole ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for classes");
+    for (size_t s = 0; s < work->cluster.manifest.n_shards && status == MYR_OK; s++)
+        if (is_hosted(work, s))
+            status = settle_rows(work, classes, &work->added[s]);
+    free(classes);
+    return status;
+}
+
+/* Collective. */
+static myr_status receive_rows(job *work)
+{
+    const myr_comm *comm = work->comm;
+    const myr_change_options *options = work->options;
+    myr_index_manifest *manifest = &work->cluster.manifest;
+    int64_t last = -1;
+    if (options->n_operands == 0)
+        return MYR_OK;
+    myr_status status = myr_source_open(options->operands, options->n_operands, manifest->metric, &work->source);
+    if (status == MYR_OK)
+        status = check_source(work);
+    status = myr_comm_agree(comm, status);
+    if (status == MYR_OK)
+        status = myr_router_share(comm, &work->cluster.router);
+    if (status == MYR_OK)
+        status = myr_plan_shards(comm, &work->source, work->cluster.router, manifest->n_shards, work->cluster.pool,
+                                 &work->plan);
+    if (status == MYR_OK)
+        status =
+            myr_exchange_rows(comm, &work->source, &work->plan, manifest->n_shards, options->progress, work->added);
+    if (status != MYR_OK)
+        return status;
+    for (size_t s = 0; s < manifest->n_shards; s++)
+        if (is_hosted(work, s) && work->cluster.shards[s].n > 0) {
+            int64_t id = work->cluster.shards[s].id[work->cluster.shards[s].n - 1];
+            last = id > last ? id : last;
+        }
+    MPI_Allreduce(&last, &work->next_id, 1, MPI_INT64_T, MPI_MAX, comm->mpi);
+    work->next_id++;
+    if (work->next_id > INT64_MAX - work->source.n_ids)
+        return myr_fail(MYR_ERR_LIMIT, "the index has used up its ids; build it again");
+    return myr_comm_agree(comm, settle(work));
+}
+
+/* ---- shards ---- */
+
+/* Which rows of a shard go: their ids, ascending, and a mark for each row. */
+typedef struct going {
+    int64_t *ids;
+    bool *marks; /* (n) */
+    size_t n;
+} going;
+
+static myr_status find_going(job *work, const myr_shard *shard, going *out)
+{
+    out->ids = myr_alloc((size_t)shard->n, sizeof *out->ids);
+    out->marks = myr_alloc((size_t)shard->n, sizeof *out->marks);
+    if (!out->ids || !out->marks)
+        return myr_fail(MYR_ERR_NOMEM, "no memory to change a shard of %lld items", (long long)shard->n);
+    for (int64_t row = 0; row < shard->n; row++) {
+        const char *key = myr_text_table_get(&shard->key, (size_t)row);
+        bool is_removed = holds(&work->removed, key), is_replaced = !is_removed && holds(&work->replaced, key);
+        out->marks[row] = is_removed || is_replaced;
+        if (out->marks[row])
+            out->ids[out->n++] = shard->id[row];
+        work->n_removed += is_removed;
+        work->n_replaced += is_replaced;
+    }
+    return MYR_OK;
+}
+
+/* What is written of the rows beside their vectors. New ids are above the old ones. */
+static myr_status merge_rows(const myr_shard *shard, const going *gone, const myr_shard_rows *added,
+                             myr_shard_rows *merged)
+{
+    myr_status status = myr_shard_rows_create(merged, shard->n - (int64_t)gone->n + added->n, 0);
+    for (int64_t row = 0; row < shard->n && status == MYR_OK; row++)
+        if (!gone->marks[row])
+            status = myr_shard_rows_add(merged, NULL, shard->id[row], shard->label[row],
+                                        myr_text_table_get(&shard->key, (size_t)row),
+                                        myr_text_table_get(&shard->source, (size_t)row));
+    for (int64_t i = 0; i < added->n && status == MYR_OK; i++)
+        status = myr_shard_rows_add(merged, NULL, added->id[i], added->label[i], added->key[i], added->source[i]);
+    return status;
+}
+
+static myr_status change_graph(const job *work, const myr_hnsw *old, const going *gone, const myr_shard_rows *added,
+                               myr_hnsw **graph)
+{
+    myr_hnsw *less = NULL;
+    myr_status status = myr_hnsw_remove(old, gone->ids, gone->n, work->cluster.pool, &less);
+    if (status == MYR_OK && added->n > 0)
+        status = myr_hnsw_add(less, added->vectors, (size_t)added->n, added->id, work->cluster.pool, graph);
+    else if (status == MYR_OK) {
+        *graph = less;
+        less = NULL;
+    }
+    myr_hnsw_free(less);
+    return status == MYR_OK ? myr_hnsw_check(*graph) : status;
+}
+
+static myr_status write_shard(job *work, size_t s, const myr_hnsw *graph, const myr_shard_rows *rows)
+{
+    myr_shard_entry *entry = &work->cluster.manifest.shards[s];
+    snprintf(entry->file, sizeof entry->file, "shard-%05zu-%s.h5", s, work->build_id);
+    entry->n_items = rows->n;
+    myr_hnsw_digest(graph, entry->digest);
+    char *path = myr_path_join(work->options->folder, entry->file);
+    myr_status status = path ? myr_shard_write(path, graph, rows) : myr_fail(MYR_ERR_NOMEM, "no memory for a path");
+    if (status == MYR_OK)
+        status = myr_file_checksum(path, &entry->checksum);
+    free(path);
+    return status;
+}
+
+static myr_status change_shard(job *work, size_t s)
+{
+    const myr_shard *shard = &work->cluster.shards[s];
+    myr_shard_rows *added = &work->added[s], merged = {0};
+    going gone = {0};
+    myr_hnsw *graph = NULL;
+    myr_status status = find_going(work, shard, &gone);
+    bool is_changed = gone.n > 0 || added->n > 0;
+    if (status == MYR_OK && is_changed)
+        status = change_graph(work, shard->graph, &gone, added, &graph);
+    if (status == MYR_OK && is_changed)
+        status = merge_rows(shard, &gone, added, &merged);
+    if (status == MYR_OK && is_changed)
+        status = write_shard(work, s, graph, &merged);
+    if (status == MYR_OK)
+        status = myr_curve_add(graph ? graph : shard->graph, work->report->n_items, work->cluster.pool, &work->curve);
+    work->n_changed += is_changed;
+    myr_hnsw_free(graph);
+    myr_shard_rows_free(&merged);
+    myr_shard_rows_free(added);
+    free(gone.ids);
+    free(gone.marks);
+    return status;
+}
+
+/* Collective. */
+static myr_status change_shards(job *work)
+{
+    const myr_comm *comm = work->comm;
+    myr_index_manifest *manifest = &work->cluster.manifest;
+    myr_progress progress;
+    int64_t n_all = work->report->n_items, done = 0;
+    myr_status status = MYR_OK;
+    myr_progress_start(&progress, "changing graphs", "items", n_all, 0, work->options->progress);
+    for (size_t s = (size_t)comm->rank; s < manifest->n_shards && status == MYR_OK; s += (size_t)comm->size) {
+        int64_t n = work->cluster.shards[s].n + work->added[s].n;
+        status = myr_stop_requested ? myr_fail(MYR_ERR_STOPPED, "stopped by a signal; the index is as it was")
+                                    : change_shard(work, s);
+        done += n;
+        myr_progress_update(&progress, done * comm->size < n_all ? done * comm->size : n_all);
+    }
+    status = myr_comm_agree(comm, status);
+    if (status == MYR_OK)
+        myr_progress_finish(&progress, n_all);
+    for (size_t s = 0; s < manifest->n_shards && status == MYR_OK; s++)
+        MPI_Bcast(&manifest->shards[s], sizeof manifest->shards[s], MPI_BYTE, (int)(s % (size_t)comm->size), comm->mpi);
+    return status;
+}
+
+/* ---- the whole ---- */
+
+/* Rank 0: a name for the new files that no file in force bears. */
+static void choose_id(job *work)
+{
+    const myr_index_manifest *manifest = &work->cluster.manifest;
+    char text[512], hash[MYR_SHA256_TEXT];
+    bool is_taken = true;
+    for (int attempt = 0; is_taken; attempt++) {
+        snprintf(text, sizeof text, "change %s %s %llu %d", manifest->digest,
+                 work->source.digest ? work->source.digest : "",
+                 (unsigned long long)myr_checksum64(work->removed.texts.data, work->removed.texts.size), attempt);
+        myr_sha256_text(text, strlen(text), hash);
+        memcpy(work->build_id, hash, 8);
+        is_taken = strstr(manifest->router_file, work->build_id) != NULL;
+        for (size_t s = 0; s < manifest->n_shards && !is_taken; s++)
+            is_taken = strstr(manifest->shards[s].file, work->build_id) != NULL;
+    }
+}
+
+static myr_status open_index(job *work)
+{
+    const myr_change_options *options = work->options;
+    char *path = myr_path_join(options->folder, "index.json");
+    myr_status status = path ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for a path");
+    if (status == MYR_OK && work->comm->rank == 0 && myr_path_exists(path))
+        status = myr_folder_lock(options->folder, LOCK_PATIENCE_S, &work->lock);
+    free(path);
+    status = myr_comm_agree(work->comm, status);
+    if (status == MYR_OK)
+        status = myr_cluster_open(work->comm, options->folder, options->n_threads, &work->cluster);
+    if (status != MYR_OK)
+        return status;
+    work->added = myr_alloc(work->cluster.manifest.n_shards, sizeof *work->added);
+    return myr_comm_agree(work->comm, work->added ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for shards"));
+}
+
+static void fill_report(job *work)
+{
+    const myr_index_manifest *manifest = &work->cluster.manifest;
+    myr_change_report *report = work->report;
+    int64_t mine[3] = {work->n_removed, work->n_replaced, work->n_changed}, all[3];
+    MPI_Allreduce(mine, all, 3, MPI_INT64_T, MPI_SUM, work->comm->mpi);
+    report->n_removed = all[0];
+    report->n_replaced = all[1];
+    report->n_changed = (size_t)all[2];
+    report->n_unknown = (int64_t)work->removed.n - all[0];
+    report->n_shards = manifest->n_shards;
+    report->n_items = 0;
+    for (size_t s = 0; s < manifest->n_shards; s++) {
+        int64_t n = manifest->shards[s].n_items;
+        report->n_added += work->plan.shard_items ? work->plan.shard_items[s] : 0;
+        report->n_items += n;
+        report->largest_shard = n > report->largest_shard ? n : report->largest_shard;
+    }
+}
+
+static myr_status run(job *work)
+{
+    const myr_comm *comm = work->comm;
+    myr_index_manifest *manifest = &work->cluster.manifest;
+    myr_status status = open_index(work);
+    if (status == MYR_OK)
+        status = receive_rows(work);
+    if (status == MYR_OK)
+        status = collect_keys(work);
+    if (status != MYR_OK)
+        return status;
+    if (comm->rank == 0)
+        choose_id(work);
+    MPI_Bcast(work->build_id, sizeof work->build_id, MPI_BYTE, 0, comm->mpi);
+    work->report->n_items = manifest->n_items; /* as if nothing went, for the share that the curve is measured with */
+    for (size_t s = 0; work->plan.shard_items && s < manifest->n_shards; s++)
+        work->report->n_items += work->plan.shard_items[s];
+    status = change_shards(work);
+    if (status != MYR_OK)
+        return status;
+    fill_report(work);
+    myr_curve_gather(comm, &work->curve, &manifest->curve);
+    manifest->n_items = work->report->n_items;
+    myr_index_manifest_seal(manifest);
+    memcpy(work->report->digest, manifest->digest, sizeof work->report->digest);
+    if (comm->rank == 0)
+        status = myr_index_manifest_write(work->options->folder, manifest);
+    if (comm->rank == 0 && status == MYR_OK)
+        myr_index_manifest_sweep(work->options->folder, manifest);
+    return myr_comm_agree(comm, status);
+}
+
+myr_status myr_change(const myr_comm *comm, const myr_change_options *options, myr_change_report *report)
+{
+    job work = {.comm = comm, .options = options, .report = report, .lock = -1};
+    double start_s = myr_now_s();
+    *report = (myr_change_report){0};
+    myr_status status = run(&work);
+    for (size_t s = 0; work.added && s < work.cluster.manifest.n_shards; s++)
+        myr_shard_rows_free(&work.added[s]);
+    free(work.added);
+    free_keys(&work.removed);
+    free_keys(&work.replaced);
+    myr_shard_plan_free(&work.plan);
+    myr_source_close(&work.source);
+    myr_cluster_close(&work.cluster);
+    myr_folder_unlock(work.lock);
+    report->wall_s = myr_now_s() - start_s;
+    return status;
+}

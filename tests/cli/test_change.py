@@ -1,0 +1,105 @@
+"""myriops index --add and --delete: what was put in and not taken out is found, by any number of ranks, or nothing changes."""
+import json
+
+from harness import *
+
+import numpy as np
+
+
+def rows_of(n, seed):
+    rng = np.random.default_rng(seed)
+    return (rng.normal(size=(40, 12))[rng.integers(0, 40, n)] + rng.normal(size=(n, 12))).astype("f4")
+
+
+def index(place, *arguments, ranks=1):
+    return myriops("index", "--out", place, "--format", "json", *arguments, ranks=ranks)
+
+
+class Change(Case):
+    def found(self, place, queries, ranks=1):
+        """Ids of the ten nearest of each query."""
+        np.save(scratch / "queries.npy", queries)
+        result = myriops("query", "--index", place, "--vectors", scratch / "queries.npy", "--ef-search", 400, "--format", "json",
+                         ranks=ranks)
+        self.check(result, DONE)
+        return [[int(hit["key"]) for hit in one["hits"]] for one in result.json()["queries"]]
+
+    def assert_finds(self, place, rows, ids, queries):
+        away = np.square(queries[:, None].astype(float) - rows[None]).sum(2)
+        right = ids[np.argsort(away, axis=1)[:, :10]]
+        found = np.array(self.found(place, queries))
+        self.assertGreater(np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, right)]), 0.995)
+
+    def test_vectors_come_and_go(self):
+        place = folder("vectors")
+        first, second, queries = rows_of(3000, 1), rows_of(1500, 2), rows_of(50, 3)
+        np.save(place / "first.npy", first)
+        np.save(place / "second.npy", second)
+        gone = np.concatenate([np.arange(0, 3000, 3), np.arange(3000, 4500, 7)])
+        (place / "gone.txt").write_text("".join(f"{i}\n" for i in gone) + "987654\n\n")
+        digests = []
+        for ranks in (1, 3, 5):
+            idx = place / f"idx{ranks}"
+            self.check(index(idx, "--shards", 4, place / "first.npy", ranks=ranks), DONE)
+            added = index(idx, "--add", place / "second.npy", ranks=ranks).json()
+            self.assertEqual((added["items"], added["added"], added["replaced"], added["shards"]), (4500, 1500, 0, 4))
+            deleted = index(idx, "--delete", place / "gone.txt", ranks=ranks).json()
+            self.assertEqual((deleted["items"], deleted["deleted"], deleted["unknown"]), (4500 - len(gone), len(gone), 1))
+            digests.append((added["digest"], deleted["digest"]))
+            manifest = json.loads((idx / "index.json").read_text())
+            self.assertEqual(sorted(path.name for path in idx.glob("*.h5")),
+                             sorted([shard["file"] for shard in manifest["shards"]] + [manifest["router_file"]]))
+            self.assertGreater(manifest["recall_curve"]["queries"], 100)
+        self.assertEqual(digests[0], digests[1])
+        self.assertEqual(digests[0], digests[2])
+        kept = np.setdiff1d(np.arange(4500), gone)
+        self.assert_finds(place / "idx3", np.concatenate([first, second])[kept], kept, queries)
+        self.assertEqual(self.found(place / "idx1", queries, ranks=2), self.found(place / "idx5", queries))
+        self.check(myriops("eval", "--index", place / "idx1", "--sample", 200, ranks=2), DONE, "recall@10")
+
+    def test_all_go_and_come_again(self):
+        place = folder("empty")
+        rows = rows_of(400, 4)
+        np.save(place / "rows.npy", rows)
+        (place / "all.txt").write_text("".join(f"{i}\n" for i in range(400)))
+        self.check(index(place / "idx", "--shards", 3, place / "rows.npy"), DONE)
+        self.assertEqual(index(place / "idx", "--delete", place / "all.txt", ranks=2).json()["items"], 0)
+        self.assertEqual(set(sum(self.found(place / "idx", rows[:3]), [])), set())
+        again = index(place / "idx", "--add", "--delete", place / "all.txt", place / "rows.npy", ranks=2).json()
+        self.assertEqual((again["items"], again["unknown"]), (400, 400))
+        self.assert_finds(place / "idx", rows, np.arange(400), rows_of(20, 5))
+
+    def test_a_picture_takes_the_place_of_its_older_self(self):
+        place = folder("pictures")
+        some = pictures("changing", 12)
+        more = pictures("coming", 18)
+        for name, source in (("emb", some), ("more", more)):
+            self.check(myriops("embed", "--out", place / name, source, ranks=2), DONE)
+        self.check(index(place / "idx", "--shards", 2, place / "emb"), DONE)
+        facts = index(place / "idx", "--add", place / "emb", ranks=3).json()
+        self.assertEqual((facts["items"], facts["added"], facts["replaced"]), (12, 12, 12))
+        facts = index(place / "idx", "--add", place / "more").json()
+        self.assertEqual(facts["items"], 12 + 18 - facts["replaced"])
+        hits = myriops("query", "--index", place / "idx", "-k", 1, "--format", "json", more / "00017.jpg").json()["queries"][0]["hits"]
+        self.assertIn("00017", hits[0]["key"])
+        self.assertLess(hits[0]["distance"], 1e-4)
+
+    def test_nothing_changes_where_it_cannot(self):
+        place = folder("refused")
+        np.save(place / "rows.npy", rows_of(300, 6))
+        np.save(place / "wide.npy", np.zeros((5, 13), "f4"))
+        np.save(place / "nan.npy", np.full((5, 12), np.nan, "f4"))
+        self.check(index(place / "idx", "--shards", 2, place / "rows.npy"), DONE)
+        before = {path.name: path.read_bytes() for path in (place / "idx").iterdir()}
+        self.check(index(place / "idx", "--add", place / "wide.npy", ranks=3), FAILED, "13")
+        self.check(index(place / "idx", "--add", place / "nan.npy", ranks=3), FAILED)
+        self.check(index(place / "idx", "--delete", place / "nothing.txt", ranks=2), FAILED, "nothing.txt")
+        self.check(index(place / "nowhere", "--add", place / "rows.npy", ranks=2), FAILED, "no index here")
+        self.check(index(place / "idx", "--add"), USAGE, "--add")
+        self.check(index(place / "idx", "--delete", place / "x", place / "rows.npy"), USAGE, "--add")
+        after = {path.name: path.read_bytes() for path in (place / "idx").iterdir()}
+        self.assertEqual(before, after)
+
+
+if __name__ == "__main__":
+    main()
