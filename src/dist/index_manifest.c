@@ -17,6 +17,7 @@
 #define SCHEMA 1
 #define MAX_MANIFEST_BYTES ((size_t)256 << 20)
 #define MAX_SHARDS (1u << 20)
+#define UNSEEN 2 /* candidates for a query that is not in the graph, to those for one that is */
 
 static void hex64(uint64_t value, char text[17])
 {
@@ -320,7 +321,7 @@ myr_status myr_index_ef_for(const myr_index_manifest *manifest, size_t k, double
             break;
     }
     *recall = curve->points[at].recall;
-    *ef = curve->points[at].ef;
+    *ef = UNSEEN * curve->points[at].ef;
     if (k > 10)
         *ef = (*ef * k + 9) / 10;
     return MYR_OK;
