@@ -80,7 +80,8 @@ MYR_API void myr_hnsw_free(myr_hnsw *graph); /* NULL is fine */
  *  pool     [borrowed]   NULL = this thread alone
  *  updated  [out, owned] release with myr_hnsw_free
  *
- * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOT_FOUND (an id to remove is not there) | MYR_ERR_LIMIT | MYR_ERR_NOMEM
+ * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOT_FOUND (an id to remove is not there) | MYR_ERR_FORMAT (a
+ *           damaged graph) | MYR_ERR_LIMIT | MYR_ERR_NOMEM
  * Cost:     a copy of the graph, and: to add, the distances of a build for the new ones; to remove, about M^2 distances
  *           for each vector that had a link to one removed.
  * Source:   Singh et al. 2021 (FreshDiskANN), Algorithm 4, for what is removed.

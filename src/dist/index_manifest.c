@@ -44,9 +44,14 @@ static json_t *text_json(const char *text)
 static json_t *curve_json(const myr_index_curve *curve)
 {
     json_t *points = json_array();
-    for (size_t i = 0; i < curve->n_points; i++)
-        json_array_append_new(
-            points, json_pack("{s:I, s:f}", "ef", (json_int_t)curve->points[i].ef, "recall", curve->points[i].recall));
+    bool whole = points;
+    for (size_t i = 0; i < curve->n_points && whole; i++)
+        whole = json_array_append_new(points, json_pack("{s:I, s:f}", "ef", (json_int_t)curve->points[i].ef, "recall",
+                                                        curve->points[i].recall)) == 0;
+    if (!whole) {
+        json_decref(points);
+        return NULL;
+    }
     return json_pack("{s:i, s:I, s:o}", "k", 10, "queries", (json_int_t)curve->n_queries, "points", points);
 }
 
@@ -206,7 +211,7 @@ static bool take_curve(const json_t *curve, myr_index_curve *taken)
     for (size_t i = 0; i < json_array_size(points); i++) {
         const json_t *point = json_array_get(points, i);
         double recall = json_number_value(json_object_get(point, "recall"));
-        if (!take_int(json_object_get(point, "ef"), ef + 1, INT32_MAX, &ef) || !(recall >= 0 && recall <= 1))
+        if (!take_int(json_object_get(point, "ef"), ef + 1, 100000, &ef) || !(recall >= 0 && recall <= 1))
             return false;
         taken->points[i].ef = (size_t)ef;
         taken->points[i].recall = recall;

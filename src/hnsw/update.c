@@ -146,9 +146,13 @@ static myr_status map_nodes(update *all)
     if (all->old->n_nodes > 0)
         memset(all->new_of, 0xff, all->old->n_nodes * sizeof *all->new_of);
     for (size_t row = 0; row < graph->n; row++) {
-        if (all->row_old[row] == NONE)
+        uint32_t before = all->row_old[row], *place = &all->old_of[graph->row_node[row]];
+        if (before == NONE)
             continue;
-        all->old_of[graph->row_node[row]] = all->row_old[row];
+        if (*place != NONE && *place != before) /* only a damaged file; their levels need not agree */
+            return myr_fail(MYR_ERR_FORMAT, "hnsw: nodes %u and %u are one vector; build the index again", *place,
+                            before);
+        *place = before;
         all->new_of[all->row_old[row]] = graph->row_node[row];
     }
     return MYR_OK;

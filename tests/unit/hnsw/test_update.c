@@ -295,6 +295,21 @@ static void aliases_come_and_go(void **state)
     free_rows(&all);
 }
 
+/* A file could hold one vector as two nodes, of different levels: carried over as one, its links would lead astray. */
+static void nodes_that_are_one_vector_are_refused(void **state)
+{
+    (void)state;
+    rows all = some_rows(SHAPE_UNIFORM, 500, 0, 1, 14);
+    myr_hnsw *graph = build(&all, NULL), *updated;
+    float *vectors = (float *)(uintptr_t)graph->vectors;
+    memcpy(vectors + 7 * DIM, vectors + graph->entry * DIM, DIM * sizeof *vectors);
+    assert_int_equal(myr_hnsw_remove(graph, all.ids + 20, 1, NULL, &updated), MYR_ERR_FORMAT);
+    assert_null(updated);
+    assert_non_null(strstr(myr_error_detail(), "are one vector"));
+    myr_hnsw_free(graph);
+    free_rows(&all);
+}
+
 /* Vectors that the codes say all of, until one comes that they do not. */
 static void whole_vectors_stay_whole(void **state)
 {
@@ -348,9 +363,13 @@ int main(int argc, char **argv)
         return 0;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rounds_keep_recall),          cmocka_unit_test(machines_make_no_difference),
-        cmocka_unit_test(no_change_is_the_same_graph), cmocka_unit_test(ends_are_fine),
-        cmocka_unit_test(aliases_come_and_go),         cmocka_unit_test(whole_vectors_stay_whole),
+        cmocka_unit_test(rounds_keep_recall),
+        cmocka_unit_test(machines_make_no_difference),
+        cmocka_unit_test(no_change_is_the_same_graph),
+        cmocka_unit_test(ends_are_fine),
+        cmocka_unit_test(aliases_come_and_go),
+        cmocka_unit_test(whole_vectors_stay_whole),
+        cmocka_unit_test(nodes_that_are_one_vector_are_refused),
         cmocka_unit_test(entry_point_moves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
