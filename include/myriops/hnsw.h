@@ -25,8 +25,6 @@ typedef struct myr_sections_writer myr_sections_writer;
 typedef struct myr_hnsw myr_hnsw;                   /* a graph; read only, shared by threads */
 typedef struct myr_hnsw_searcher myr_hnsw_searcher; /* one thread's memory for searching it */
 
-typedef enum myr_metric { MYR_METRIC_L2, MYR_METRIC_COSINE } myr_metric;
-
 typedef struct myr_hnsw_options {
     int M;               /* links of a node on the upper levels, twice that at level 0; 2..512; 0 = 16 */
     int ef_construction; /* candidates kept while a node is linked; 0 = 200 */

@@ -11,6 +11,7 @@
 #include "base/pool.h"
 #include "base/progress.h"
 #include "cli/bench.h"
+#include "myriops/exact.h"
 #include "myriops/hnsw.h"
 #include "myriops/vectors.h"
 
@@ -233,7 +234,12 @@ static myr_status search_truth(ann *self)
     size_t n = self->n_queries < MAX_EXACT ? self->n_queries : MAX_EXACT;
     if (!isnan(self->reach[0]))
         return MYR_OK;
-    myr_status status = myr_hnsw_search_exact(self->graph, self->pool, self->queries, n, self->k, self->hits);
+    myr_exact *set;
+    myr_metric metric = self->is_cosine ? MYR_METRIC_COSINE : MYR_METRIC_L2;
+    myr_status status = myr_exact_create(self->base, self->n, self->dim, self->ids, metric, self->pool, &set);
+    if (status == MYR_OK)
+        status = myr_exact_search(set, self->pool, self->queries, n, self->k, self->hits);
+    myr_exact_free(set);
     for (size_t q = 0; q < n && status == MYR_OK; q++)
         self->reach[q] = (double)self->hits[q * self->k + self->k - 1].distance;
     return status;
