@@ -2,9 +2,10 @@
  * myriops bench ann: how fast an HNSW graph is built and searched, at which recall.
  *
  * One graph over the whole data set, on this process's threads. For each ef all queries are answered in rounds; the
- * rate is that of the median round. A hit counts when it is as near as the true k-th neighbour, whose distance is
- * measured anew from the vectors, so that the scale of the distances in the file does not matter. Without true
- * neighbours in the data set, exact search finds them for a sample of the queries.
+ * rate is that of the median round. A hit counts when it is as near as the true k-th neighbour; the distances of both
+ * are measured anew from the vectors as the data set has them, so that neither the scale of the file's distances nor
+ * what the graph rounds matters. Without true neighbours in the data set, exact search finds them for a sample of the
+ * queries.
  */
 #include "base/alloc.h"
 #include "base/file.h"
@@ -204,9 +205,20 @@ static myr_status build(ann *self)
                                 .ef_construction = (int)myr_config_int(config, "ef-construction"),
                                 .seed = (uint64_t)myr_config_int(config, "seed"),
                                 .metric = self->is_cosine ? MYR_METRIC_COSINE : MYR_METRIC_L2};
+    const float *vectors = self->base;
+    float *rounded = NULL;
+    if (strcmp(myr_config_text(config, "quantize"), "sq8-f16") == 0) {
+        size_t n_values = self->n * self->dim; /* as many as were read */
+        vectors = rounded = myr_alloc_huge(n_values, sizeof *rounded);
+        if (!rounded)
+            return no_memory(self);
+        memcpy(rounded, self->base, n_values * sizeof *rounded);
+        myr_hnsw_round(rounded, n_values);
+    }
     double start_s = myr_now_s();
-    myr_status status = myr_hnsw_build(self->base, self->n, self->dim, self->ids, &options, self->pool, &self->graph);
+    myr_status status = myr_hnsw_build(vectors, self->n, self->dim, self->ids, &options, self->pool, &self->graph);
     self->build_s = myr_now_s() - start_s;
+    free(rounded);
     return status == MYR_OK ? myr_hnsw_check(self->graph) : status;
 }
 
@@ -253,8 +265,11 @@ static double recall_of(const ann *self)
         if (isnan(self->reach[q]))
             continue;
         n_known++;
-        for (size_t i = 0; i < self->k; i++)
-            n_found += self->hits[q * self->k + i].id >= 0 && (double)self->hits[q * self->k + i].distance <= edge;
+        for (size_t i = 0; i < self->k; i++) {
+            int64_t id = self->hits[q * self->k + i].id;
+            n_found += id >= 0 &&
+                       distance_of(self, self->queries + q * self->dim, self->base + (size_t)id * self->dim) <= edge;
+        }
     }
     return (double)n_found / (double)(n_known * self->k);
 }

@@ -88,6 +88,7 @@ myr_status myr_cmd_index(const myr_cli *cli)
         .folder = folder,
         .metric = myr_config_text(config, "metric"),
         .hash = strcmp(myr_config_text(config, "partition"), "hash") == 0,
+        .halves = strcmp(myr_config_text(config, "quantize"), "sq8-f16") == 0,
         .n_shards = n_shards > 0 ? (size_t)n_shards : (size_t)cli->comm->size,
         .M = (int)myr_config_int(config, "M"),
         .ef_construction = (int)myr_config_int(config, "ef-construction"),

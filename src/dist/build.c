@@ -168,6 +168,8 @@ static myr_status build_shard(job *work, size_t s)
                                      strcmp(work->source.metric, "cosine") == 0 ? MYR_METRIC_COSINE : MYR_METRIC_L2,
                                  .code_min = work->code_min,
                                  .code_max = work->code_max};
+    if (options->halves)
+        myr_hnsw_round(rows->vectors, (size_t)rows->n * (size_t)rows->dim);
     status = myr_hnsw_build(rows->vectors, (size_t)rows->n, (size_t)rows->dim, rows->id, &settings, work->pool, &graph);
     if (status == MYR_OK)
         status = myr_hnsw_check(graph);
@@ -236,6 +238,7 @@ static void fill_manifest(job *work)
     manifest->metric = work->source.metric;
     manifest->contract = work->source.contract;
     manifest->model = work->source.model;
+    manifest->halves = options->halves;
     manifest->partition = options->hash ? "hash" : "kmeans";
     manifest->classes = work->source.classes;
     manifest->n_classes = work->source.n_classes;

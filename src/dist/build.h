@@ -13,6 +13,7 @@ typedef struct myr_build_options {
     const char *folder; /* output */
     const char *metric; /* for a vector file: "l2" | "cosine" */
     bool hash;          /* partition by id instead of k-means */
+    bool halves;        /* vectors are rounded to f16 */
     size_t n_shards;
     int M, ef_construction;
     int64_t seed;

@@ -66,12 +66,13 @@ myr_status myr_index_manifest_write(const char *folder, const myr_index_manifest
     for (size_t i = 0; i < manifest->n_classes && whole; i++)
         whole = json_array_append_new(classes, text_json(manifest->classes[i])) == 0;
     json_t *document = json_pack(
-        "{s:i, s:I, s:i, s:s, s:s?, s:o, s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:o, s:o, s:o}", "schema_version", SCHEMA,
-        "items", (json_int_t)manifest->n_items, "dim", manifest->dim, "metric", manifest->metric, "contract",
+        "{s:i, s:I, s:i, s:s, s:s?, s:o, s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "schema_version",
+        SCHEMA, "items", (json_int_t)manifest->n_items, "dim", manifest->dim, "metric", manifest->metric, "contract",
         manifest->contract, "model", manifest->model ? text_json(manifest->model) : json_null(), "partition",
         manifest->partition, "M", manifest->M, "ef_construction", manifest->ef_construction, "seed",
         (json_int_t)manifest->seed, "digest", manifest->digest, "router_file", manifest->router_file, "router_checksum",
-        checksum, "classes", classes, "recall_curve", curve_json(&manifest->curve), "shards", shards);
+        checksum, "quantize", manifest->halves ? "sq8-f16" : "sq8", "classes", classes, "recall_curve",
+        curve_json(&manifest->curve), "shards", shards);
     char *text = document && whole ? json_dumps(document, JSON_INDENT(2)) : NULL;
     char *path = myr_path_join(folder, "index.json");
     myr_status status = text && path ? myr_file_replace(path, text, strlen(text))
@@ -198,6 +199,14 @@ static bool take_classes(const json_t *classes, myr_index_manifest *manifest)
     return manifest->classes != NULL;
 }
 
+/* Indexes of older versions have none: sq8. */
+static bool take_quantize(const json_t *value, bool *halves)
+{
+    const char *name = json_string_value(value);
+    *halves = name && strcmp(name, "sq8-f16") == 0;
+    return !value || (name && (*halves || strcmp(name, "sq8") == 0));
+}
+
 /* Indexes of older versions have none. */
 static bool take_curve(const json_t *curve, myr_index_curve *taken)
 {
@@ -245,6 +254,8 @@ static const char *wrong_field(const json_t *root, myr_index_manifest *manifest)
         return "model";
     if (!take_text(json_object_get(root, "partition"), false, &manifest->partition))
         return "partition";
+    if (!take_quantize(json_object_get(root, "quantize"), &manifest->halves))
+        return "quantize";
     if (!take_hex(json_object_get(root, "digest"), 64, manifest->digest))
         return "digest";
     if (!take_file(json_object_get(root, "router_file"), manifest->router_file))

@@ -30,6 +30,7 @@ typedef struct myr_index_manifest {
     int dim, M, ef_construction;
     int64_t seed;
     char *metric, *contract, *model, *partition; /* contract and model NULL for bare vectors */
+    bool halves; /* vectors are rounded to f16 */
     char router_file[64];
     uint64_t router_checksum;
     char digest[MYR_SHA256_TEXT]; /* over the shards' digests */

@@ -26,7 +26,7 @@ float hnsw_distance(const myr_hnsw *graph, const float *query, const hnsw_query 
         return (float)sqrt((double)code_distance);
     if (graph->vectors)
         return measure(graph, query, graph->vectors + node * graph->dim);
-    myr_dequantise(&graph->scale, codes_of(graph, node), graph->dim, vector);
+    hnsw_copy_vector(graph, node, vector);
     return measure(graph, query, vector);
 }
 
@@ -36,7 +36,8 @@ bool hnsw_query_of(const myr_hnsw *graph, const float *query, uint8_t *codes, hn
     if (!myr_quantise(&graph->scale, query, graph->dim, codes, &residual))
         return false;
     /* Differences are whole numbers then, and so are their squares and sums: float and double hold them. */
-    bool is_whole = graph->metric == MYR_METRIC_L2 && !graph->vectors && graph->scale.step == 1 && residual == 0;
+    bool is_whole =
+        graph->metric == MYR_METRIC_L2 && !graph->vectors && !graph->halves && graph->scale.step == 1 && residual == 0;
     *facts = (hnsw_query){.residual = residual, .is_whole = is_whole};
     if (graph->metric == MYR_METRIC_COSINE)
         facts->squared = graph->kernel->dot(query, query, graph->dim) + (double)graph->longest * (double)graph->longest;

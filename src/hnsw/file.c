@@ -6,9 +6,9 @@
  *  hnsw_alias_first u32 (n_nodes + 1)      hnsw_levels       u8  (n_nodes)
  *  hnsw_alias_row   u32 (n)                hnsw_upper_first  u32 (n_nodes + 1)
  *  hnsw_vectors     f32 (n_nodes, dim)*    hnsw_links        u32 (n_nodes, 2 M)
- *                                          hnsw_upper_links  u32 (n_upper, M)
- *  * (0, dim) where the codes say all of each vector
- *  numbers: hnsw_version = 2, hnsw_n, hnsw_dim, hnsw_n_nodes, hnsw_n_upper, hnsw_M, hnsw_ef_construction,
+ *  hnsw_halves      u8  (n_nodes, 2 dim)*  hnsw_upper_links  u32 (n_upper, M)
+ *  * no rows where the other, or the codes, say all of each vector; halves are little-endian binary16, since version 3
+ *  numbers: hnsw_version = 3, hnsw_n, hnsw_dim, hnsw_n_nodes, hnsw_n_upper, hnsw_M, hnsw_ef_construction,
  *  hnsw_n_levels, hnsw_entry (-1 none), hnsw_seed; as the bits of an f32: hnsw_code_min, hnsw_code_max, hnsw_longest
  *  text: hnsw_metric, "l2" or "cosine"
  *
@@ -25,7 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VERSION = 2, MAX_RANK = 2 };
+enum { VERSION = 3, WITHOUT_HALVES = 2, MAX_RANK = 2 };
 
 /* One array of the graph: its name, shape and the place of its pointer, for both directions. */
 typedef struct array {
@@ -41,7 +41,7 @@ typedef struct number {
     int64_t value, least, most;
 } number;
 
-enum { N_ARRAYS = 11 };
+enum { N_ARRAYS = 12 };
 
 /* The arrays of a graph whose numbers are known. */
 static void list_arrays(const myr_hnsw *graph, array list[N_ARRAYS])
@@ -53,6 +53,7 @@ static void list_arrays(const myr_hnsw *graph, array list[N_ARRAYS])
         {"hnsw_alias_first", MYR_SECTION_U32, 1, {n_nodes + 1}, offsetof(myr_hnsw, alias_first)},
         {"hnsw_alias_row", MYR_SECTION_U32, 1, {n}, offsetof(myr_hnsw, alias_row)},
         {"hnsw_vectors", MYR_SECTION_F32, 2, {graph->vectors ? n_nodes : 0, graph->dim}, offsetof(myr_hnsw, vectors)},
+        {"hnsw_halves", MYR_SECTION_U8, 2, {graph->halves ? n_nodes : 0, 2 * graph->dim}, offsetof(myr_hnsw, halves)},
         {"hnsw_codes", MYR_SECTION_U8, 2, {n_nodes, graph->n_code_bytes}, offsetof(myr_hnsw, codes)},
         {"hnsw_residuals", MYR_SECTION_F32, 1, {n_nodes}, offsetof(myr_hnsw, residuals)},
         {"hnsw_levels", MYR_SECTION_U8, 1, {n_nodes}, offsetof(myr_hnsw, levels)},
@@ -136,7 +137,7 @@ myr_status myr_hnsw_save(const myr_hnsw *graph, myr_sections_writer *writer)
 
 /* ---- opening ---- */
 
-static myr_status get_numbers(const myr_sections *sections, myr_hnsw *graph)
+static myr_status get_numbers(const myr_sections *sections, myr_hnsw *graph, int64_t *version)
 {
     number numbers[N_NUMBERS];
     list_numbers(graph, numbers);
@@ -151,6 +152,7 @@ static myr_status get_numbers(const myr_sections *sections, myr_hnsw *graph)
             return myr_fail(MYR_ERR_UNSUPPORTED, "hnsw: a graph of version %lld; this Myriops reads version %d",
                             (long long)numbers[i].value, VERSION);
     }
+    *version = numbers[F_VERSION].value;
     graph->n = (size_t)numbers[F_N].value;
     graph->dim = (size_t)numbers[F_DIM].value;
     graph->n_code_bytes = myr_code_bytes(graph->dim);
@@ -183,26 +185,35 @@ static myr_status get_metric(const myr_sections *sections, myr_hnsw *graph)
     return MYR_OK;
 }
 
-static myr_status get_arrays(const myr_sections *sections, myr_hnsw *graph)
+/* Whether an array may be without rows. */
+static bool is_spared(const array *one)
+{
+    return one->at == offsetof(myr_hnsw, vectors) || one->at == offsetof(myr_hnsw, halves);
+}
+
+static myr_status get_arrays(const myr_sections *sections, myr_hnsw *graph, int64_t version)
 {
     array arrays[N_ARRAYS];
     list_arrays(graph, arrays);
     for (size_t i = 0; i < N_ARRAYS; i++) {
         size_t dims[MAX_RANK];
         const void *data;
+        if (arrays[i].at == offsetof(myr_hnsw, halves) && version <= WITHOUT_HALVES)
+            continue;
         myr_status status = myr_sections_get(sections, arrays[i].name, arrays[i].type, arrays[i].rank, dims, &data);
         if (status != MYR_OK)
             return status;
-        if (arrays[i].at == offsetof(myr_hnsw, vectors) && dims[0] == 0 && dims[1] == graph->dim) {
-            if (graph->dim > MOST_SPARED)
-                return myr_fail(MYR_ERR_FORMAT, "hnsw: vectors of %zu values are not there", graph->dim);
-            continue; /* the codes say all of them */
+        if (is_spared(&arrays[i])) {
+            if (dims[0] == 0 && dims[1] == arrays[i].dims[1])
+                continue;
+            arrays[i].dims[0] = graph->n_nodes;
         }
-        arrays[i].dims[0] = arrays[i].at == offsetof(myr_hnsw, vectors) ? graph->n_nodes : arrays[i].dims[0];
         if (memcmp(dims, arrays[i].dims, (size_t)arrays[i].rank * sizeof *dims) != 0)
             return myr_fail(MYR_ERR_FORMAT, "hnsw: %s has another shape than its graph", arrays[i].name);
         memcpy((char *)graph + arrays[i].at, &data, sizeof data);
     }
+    if (!graph->vectors && graph->dim > MOST_SPARED)
+        return myr_fail(MYR_ERR_FORMAT, "hnsw: vectors of %zu values are not there", graph->dim);
     return MYR_OK;
 }
 
@@ -214,11 +225,12 @@ myr_status myr_hnsw_open(const myr_sections *sections, myr_hnsw **out)
         return myr_fail(MYR_ERR_NOMEM, "hnsw: no memory for a graph");
     graph->borrows = true;
     graph->kernel = myr_kernel_get();
-    myr_status status = get_numbers(sections, graph);
+    int64_t version;
+    myr_status status = get_numbers(sections, graph, &version);
     if (status == MYR_OK)
         status = get_metric(sections, graph);
     if (status == MYR_OK)
-        status = get_arrays(sections, graph);
+        status = get_arrays(sections, graph, version);
     if (status == MYR_OK)
         status = hnsw_check_shape(graph);
     if (status != MYR_OK)

@@ -23,6 +23,7 @@ void myr_hnsw_free(myr_hnsw *graph)
         release(graph->alias_first);
         release(graph->alias_row);
         release(graph->vectors);
+        release(graph->halves);
         release(graph->codes);
         release(graph->residuals);
         release(graph->levels);
@@ -40,6 +41,7 @@ static size_t bytes_of(const myr_hnsw *graph)
     size_t node = sizeof *graph->alias_first + sizeof *graph->residuals + sizeof *graph->levels +
                   sizeof *graph->upper_first + graph->n_code_bytes + room_at(graph, 0) * sizeof *graph->links;
     node += graph->vectors ? graph->dim * sizeof *graph->vectors : 0;
+    node += graph->halves ? graph->dim * sizeof *graph->halves : 0;
     return graph->n * row + graph->n_nodes * node + graph->n_upper * room_at(graph, 1) * sizeof *graph->upper_links;
 }
 
@@ -64,6 +66,8 @@ void hnsw_copy_vector(const myr_hnsw *graph, uint32_t node, float *vector)
 {
     if (graph->vectors)
         memcpy(vector, graph->vectors + node * graph->dim, graph->dim * sizeof *vector);
+    else if (graph->halves)
+        graph->kernel->widen(graph->halves + node * graph->dim, graph->dim, vector);
     else
         myr_dequantise(&graph->scale, codes_of(graph, node), graph->dim, vector);
 }

@@ -1,11 +1,13 @@
 /*
  * Rows into nodes: equal rows are found by hash and comparison, each distinct one is
- * quantised, measured against what its codes stand for, and copied where they say less than it.
+ * quantised, measured against what its codes stand for, and kept beside them where they say less than it: in 16 bits
+ * a value where these say all, else as it is.
  */
 #include "hnsw/graph.h"
 
 #include "base/alloc.h"
 #include "base/checksum.h"
+#include "kernel/half.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -19,9 +21,11 @@ typedef struct job {
     uint64_t *hashes;         /* (n) */
     uint32_t *row_node, *alias_first, *alias_row;
     float *vectors, *residuals;
+    uint16_t *halves;
     uint8_t *codes;
     double *longest;  /* (n_threads) squared: a maximum has no order */
     bool *is_rounded; /* (n_threads) codes that stand for other values than the vector's were met */
+    bool *is_long;    /* (n_threads) values were met that 16 bits do not hold */
 } job;
 
 static myr_status no_memory(const myr_hnsw *graph)
@@ -102,6 +106,24 @@ static bool is_whole(const myr_hnsw *graph, size_t node, const float *vector)
     return memcmp(again, vector, graph->dim * sizeof *again) == 0;
 }
 
+static bool is_half(const float *vector, size_t dim)
+{
+    for (size_t i = 0; i < dim; i++) {
+        float again = myr_half_to_float(myr_half_from_float(vector[i]));
+        if (memcmp(&again, &vector[i], sizeof again) != 0)
+            return false;
+    }
+    return true;
+}
+
+void myr_hnsw_round(float *values, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float rounded = myr_half_to_float(myr_half_from_float(values[i]));
+        values[i] = isfinite(rounded) ? rounded : values[i];
+    }
+}
+
 static myr_status code_task(void *context, size_t first, size_t last, int thread)
 {
     job *all = context;
@@ -116,6 +138,8 @@ static myr_status code_task(void *context, size_t first, size_t last, int thread
         all->longest[thread] = squared > all->longest[thread] ? squared : all->longest[thread];
         if (!all->is_rounded[thread])
             all->is_rounded[thread] = !is_whole(graph, node, vector);
+        if (!all->is_long[thread])
+            all->is_long[thread] = !is_half(vector, graph->dim);
     }
     return MYR_OK;
 }
@@ -125,24 +149,36 @@ static myr_status copy_task(void *context, size_t first, size_t last, int thread
     job *all = context;
     size_t dim = all->graph->dim;
     (void)thread;
-    for (size_t node = first; node < last; node++)
-        memcpy(all->vectors + node * dim, all->rows[all->alias_row[all->alias_first[node]]], dim * sizeof(float));
+    for (size_t node = first; node < last; node++) {
+        const float *vector = all->rows[all->alias_row[all->alias_first[node]]];
+        if (all->vectors)
+            memcpy(all->vectors + node * dim, vector, dim * sizeof *vector);
+        for (size_t i = 0; all->halves && i < dim; i++)
+            all->halves[node * dim + i] = myr_half_from_float(vector[i]);
+    }
     return MYR_OK;
 }
 
-/* Vectors are kept only where codes do not say all of each. */
+static bool any(const bool *flags, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (flags[i])
+            return true;
+    return false;
+}
+
+/* Vectors are kept only where codes do not say all of each. dim is at most MYR_CODE_MAX_DIM. */
 static myr_status keep_vectors(job *all, myr_pool *pool)
 {
     myr_hnsw *graph = all->graph;
-    bool is_rounded = false;
-    for (int i = 0; i < myr_pool_n_threads(pool); i++)
-        is_rounded = is_rounded || all->is_rounded[i];
-    if (!is_rounded)
+    int n_threads = myr_pool_n_threads(pool);
+    if (!any(all->is_rounded, n_threads))
         return MYR_OK;
-    size_t vector_bytes;
-    bool fits = myr_mul(graph->dim, sizeof *all->vectors, &vector_bytes);
-    graph->vectors = all->vectors = fits ? myr_alloc_huge(graph->n_nodes, vector_bytes) : NULL;
-    return all->vectors ? myr_pool_for(pool, graph->n_nodes, GRAIN, copy_task, all) : no_memory(graph);
+    if (any(all->is_long, n_threads) || graph->dim > MOST_SPARED)
+        graph->vectors = all->vectors = myr_alloc_huge(graph->n_nodes, graph->dim * sizeof *all->vectors);
+    else
+        graph->halves = all->halves = myr_alloc_huge(graph->n_nodes, graph->dim * sizeof *all->halves);
+    return all->vectors || all->halves ? myr_pool_for(pool, graph->n_nodes, GRAIN, copy_task, all) : no_memory(graph);
 }
 
 static float longest_of(const job *all, int n_threads)
@@ -170,7 +206,8 @@ myr_status hnsw_make_nodes(myr_hnsw *graph, const float *const *rows, myr_pool *
     graph->residuals = all.residuals = myr_alloc(graph->n_nodes, sizeof *all.residuals);
     all.longest = myr_alloc((size_t)n_threads, sizeof *all.longest);
     all.is_rounded = myr_alloc((size_t)n_threads, sizeof *all.is_rounded);
-    if (all.alias_first && all.codes && all.residuals && all.longest && all.is_rounded) {
+    all.is_long = myr_alloc((size_t)n_threads, sizeof *all.is_long);
+    if (all.alias_first && all.codes && all.residuals && all.longest && all.is_rounded && all.is_long) {
         list_aliases(&all);
         status = myr_pool_for(pool, graph->n_nodes, GRAIN, code_task, &all);
         graph->longest = longest_of(&all, n_threads);
@@ -181,5 +218,6 @@ myr_status hnsw_make_nodes(myr_hnsw *graph, const float *const *rows, myr_pool *
     }
     free(all.longest);
     free(all.is_rounded);
+    free(all.is_long);
     return status;
 }

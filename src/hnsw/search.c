@@ -54,9 +54,16 @@ const myr_hnsw *hnsw_searcher_graph(const myr_hnsw_searcher *searcher)
 
 static void fetch(const myr_hnsw *graph, uint32_t node)
 {
-    const char *vector = graph->vectors ? (const char *)(graph->vectors + node * graph->dim) : NULL;
-    size_t n_lines = vector ? graph->dim * sizeof(float) / LINE + 1 : 0; /* codes were read just now */
-    for (size_t i = 0; i < n_lines && i < MAX_LINES; i++)
+    const char *vector = NULL;
+    size_t n_bytes = 0;
+    if (graph->vectors) {
+        vector = (const char *)(graph->vectors + node * graph->dim);
+        n_bytes = graph->dim * sizeof *graph->vectors;
+    } else if (graph->halves) {
+        vector = (const char *)(graph->halves + node * graph->dim);
+        n_bytes = graph->dim * sizeof *graph->halves;
+    } /* else the codes, read just now */
+    for (size_t i = 0; i < (n_bytes + LINE - 1) / LINE && i < MAX_LINES; i++)
         __builtin_prefetch(vector + i * LINE);
     __builtin_prefetch(graph->alias_first + node);
 }

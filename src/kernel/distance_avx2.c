@@ -126,4 +126,13 @@ static double dot(const float *a, const float *b, size_t dim)
     return sum_of(s);
 }
 
-const myr_kernel myr_kernel_avx2 = {"avx2", code_distance, code_distances, squared_l2, dot};
+static void widen(const uint16_t *halves, size_t dim, float *values)
+{
+    size_t i = 0;
+    for (; i + 8 <= dim; i += 8)
+        _mm256_storeu_ps(values + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(halves + i))));
+    for (; i < dim; i++)
+        values[i] = _cvtsh_ss(halves[i]);
+}
+
+const myr_kernel myr_kernel_avx2 = {"avx2", code_distance, code_distances, squared_l2, dot, widen};

@@ -106,4 +106,12 @@ static double dot(const float *a, const float *b, size_t dim)
     return sum_of(low, high);
 }
 
-const myr_kernel myr_kernel_avx512 = {"avx512vnni", code_distance, code_distances, squared_l2, dot};
+static void widen(const uint16_t *halves, size_t dim, float *values)
+{
+    for (size_t i = 0; i < dim; i += LANES) {
+        __mmask16 mask = mask_of(dim - i);
+        _mm512_mask_storeu_ps(values + i, mask, _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, halves + i)));
+    }
+}
+
+const myr_kernel myr_kernel_avx512 = {"avx512vnni", code_distance, code_distances, squared_l2, dot, widen};

@@ -2,6 +2,7 @@
  * Distances in plain C: what the other variants must equal bit for bit, and all there is
  * on CPUs they do not know.
  */
+#include "kernel/half.h"
 #include "kernel/kernel.h"
 
 enum { LANES = 16 };
@@ -50,4 +51,10 @@ static double dot(const float *a, const float *b, size_t dim)
     return sum_of(lanes);
 }
 
-const myr_kernel myr_kernel_ref = {"reference", code_distance, code_distances, squared_l2, dot};
+static void widen(const uint16_t *halves, size_t dim, float *values)
+{
+    for (size_t i = 0; i < dim; i++)
+        values[i] = myr_half_to_float(halves[i]);
+}
+
+const myr_kernel myr_kernel_ref = {"reference", code_distance, code_distances, squared_l2, dot, widen};

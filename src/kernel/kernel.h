@@ -27,6 +27,8 @@ typedef struct myr_kernel {
     /* Squared Euclidean distance and dot product of float rows, no alignment needed. */
     double (*squared_l2)(const float *a, const float *b, size_t dim);
     double (*dot)(const float *a, const float *b, size_t dim);
+    /* Values of 16 bits (half.h) as floats; exact. */
+    void (*widen)(const uint16_t *halves, size_t dim, float *values);
 } myr_kernel;
 
 /*

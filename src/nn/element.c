@@ -4,6 +4,8 @@
  */
 #include "nn/element.h"
 
+#include "kernel/half.h"
+
 #include <string.h>
 
 enum {
@@ -60,17 +62,6 @@ static float float_of_bits(uint32_t bits)
     return value;
 }
 
-float myr_element_half(uint16_t bits)
-{
-    uint32_t sign = (uint32_t)(bits & 0x8000) << 16, exponent = bits >> 10 & 31, fraction = bits & 1023;
-    if (exponent == 31) /* infinite, or no number */
-        return float_of_bits(sign | 0x7f800000 | fraction << 13);
-    if (exponent > 0)
-        return float_of_bits(sign | (exponent + 112) << 23 | fraction << 13);
-    float small = (float)fraction * 0x1p-24f;
-    return sign ? -small : small;
-}
-
 float myr_element_bfloat16(uint16_t bits)
 {
     return float_of_bits((uint32_t)bits << 16);
@@ -87,7 +78,7 @@ static void widen_reals(int number, const uint8_t *raw, size_t n, float *to)
             continue;
         }
         memcpy(&half, raw + i * sizeof half, sizeof half);
-        to[i] = number == FLOAT16 ? myr_element_half(half) : myr_element_bfloat16(half);
+        to[i] = number == FLOAT16 ? myr_half_to_float(half) : myr_element_bfloat16(half);
     }
 }
 

@@ -24,8 +24,7 @@ bool myr_element_is_real(int number);
 /* Elements [first, first + n) of the tensor, which has memory, from n * bytes raw ones. */
 void myr_element_widen(const myr_element *element, const void *raw, size_t first, size_t n, myr_tensor *tensor);
 
-/* One element of 16 bits: FLOAT16, or the upper half of an f32. */
-float myr_element_half(uint16_t bits);
+/* One element of 16 bits: the upper half of an f32. */
 float myr_element_bfloat16(uint16_t bits);
 
 #endif

@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/file.h"
+#include "kernel/half.h"
 #include "nn/blob.h"
 
 #include <errno.h>
@@ -51,7 +52,7 @@ static void widen_fields(const Onnx__TensorProto *from, myr_tensor *tensor)
             numbers[i] = from->int64_data[i];
             break;
         case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16:
-            reals[i] = myr_element_half((uint16_t)from->int32_data[i]);
+            reals[i] = myr_half_to_float((uint16_t)from->int32_data[i]);
             break;
         case ONNX__TENSOR_PROTO__DATA_TYPE__BFLOAT16:
             reals[i] = myr_element_bfloat16((uint16_t)from->int32_data[i]);

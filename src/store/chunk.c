@@ -5,7 +5,7 @@
 #include "base/checksum.h"
 #include "base/file.h"
 #include "myriops/store.h"
-#include "store/half.h"
+#include "kernel/half.h"
 #include "store/hdf5_file.h"
 #include "store/hdf5_lock.h"
 #include "store/vectors.h"
@@ -99,7 +99,7 @@ static float *round_values(const myr_chunk *chunk, myr_storage storage)
     size_t n = (size_t)chunk->n * (size_t)chunk->dim;
     float *values = myr_alloc(n, sizeof *values);
     for (size_t i = 0; values && i < n; i++)
-        values[i] = storage == MYR_STORAGE_F16 ? store_half_to_float(store_half_from_float(chunk->embedding[i]))
+        values[i] = storage == MYR_STORAGE_F16 ? myr_half_to_float(myr_half_from_float(chunk->embedding[i]))
                                                : chunk->embedding[i];
     return values;
 }

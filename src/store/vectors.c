@@ -7,7 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/file.h"
-#include "store/half.h"
+#include "kernel/half.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -178,7 +178,7 @@ static float value_at(const uint8_t *row, size_t i, myr_element element)
         return single;
     case MYR_ELEMENT_F16:
         memcpy(&half, row + 2 * i, 2);
-        return store_half_to_float(half);
+        return myr_half_to_float(half);
     case MYR_ELEMENT_F64:
         memcpy(&wide, row + 8 * i, 8);
         return (float)wide;

@@ -57,6 +57,24 @@ class Change(Case):
         self.assertEqual(self.found(place / "idx1", queries, ranks=2), self.found(place / "idx5", queries))
         self.check(myriops("eval", "--index", place / "idx1", "--sample", 200, ranks=2), DONE, "recall@10")
 
+    def test_f16_stays_f16(self):
+        place = folder("halves")
+        first, second = rows_of(2000, 7), rows_of(500, 8)
+        np.save(place / "first.npy", first)
+        np.save(place / "second.npy", second)
+        sizes = {}
+        for name in ("sq8", "sq8-f16"):
+            self.check(index(place / name, "--shards", 2, "--quantize", name, place / "first.npy", ranks=2), DONE)
+            self.check(index(place / name, "--add", place / "second.npy", ranks=3), DONE)
+            self.assertEqual(json.loads((place / name / "index.json").read_text())["quantize"], name)
+            sizes[name] = sum(path.stat().st_size for path in (place / name).glob("shard*"))
+            self.assert_finds(place / name, np.concatenate([first, second]), np.arange(2500), rows_of(40, 9))
+        self.assertLess(sizes["sq8-f16"], sizes["sq8"] - 2500 * 12)  # two bytes a value less, but for page alignment
+        one = np.concatenate([first, second])[:1].astype("f2").astype("f4")
+        np.save(place / "one.npy", one)
+        hit = myriops("query", "--index", place / "sq8-f16", "--vectors", place / "one.npy", "--format", "json").json()["queries"][0]["hits"][0]
+        self.assertEqual((hit["key"], hit["distance"]), ("0", 0.0))
+
     def test_all_go_and_come_again(self):
         place = folder("empty")
         rows = rows_of(400, 4)

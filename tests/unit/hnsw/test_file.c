@@ -62,17 +62,21 @@ static void test_round(void **state)
     (void)state;
     static const size_t sizes[] = {0, 1, 2, 3, N};
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
-        for (int kind = 0; kind < 3; kind++) {
-            bool cosine = kind == 1, whole = kind == 2;
+        for (int kind = 0; kind < 4; kind++) {
+            bool cosine = kind == 1, whole = kind == 2, half = kind == 3;
             myr_hnsw_options options = usual;
             options.metric = cosine ? MYR_METRIC_COSINE : MYR_METRIC_L2;
-            float *vectors = make_vectors(whole ? SHAPE_UNIFORM : SHAPE_DUPLICATES, sizes[s], DIM, 1), query[DIM] = {1};
+            float *vectors = make_vectors(whole || half ? SHAPE_UNIFORM : SHAPE_DUPLICATES, sizes[s], DIM, 1),
+                  query[DIM] = {1};
             if (cosine)
                 normalise(vectors, sizes[s], DIM);
             for (size_t i = 0; whole && i < sizes[s] * DIM; i++)
                 vectors[i] = roundf(vectors[i]);
+            if (half)
+                myr_hnsw_round(vectors, sizes[s] * DIM);
             myr_hnsw *graph = make_graph(vectors, sizes[s], DIM, &options, 1);
-            assert_true(!whole || !graph->vectors);
+            assert_true(!(whole || half) || !graph->vectors);
+            assert_true(!half || sizes[s] == 0 || graph->halves);
             compare_round(graph, query);
             myr_hnsw_free(graph);
             free(vectors);
@@ -143,10 +147,10 @@ static const struct {
 } arrays[] = {
     {"hnsw_ids", MYR_SECTION_I64, 1},         {"hnsw_row_node", MYR_SECTION_U32, 1},
     {"hnsw_alias_first", MYR_SECTION_U32, 1}, {"hnsw_alias_row", MYR_SECTION_U32, 1},
-    {"hnsw_vectors", MYR_SECTION_F32, 2},     {"hnsw_codes", MYR_SECTION_U8, 2},
-    {"hnsw_residuals", MYR_SECTION_F32, 1},   {"hnsw_levels", MYR_SECTION_U8, 1},
-    {"hnsw_upper_first", MYR_SECTION_U32, 1}, {"hnsw_links", MYR_SECTION_U32, 2},
-    {"hnsw_upper_links", MYR_SECTION_U32, 2},
+    {"hnsw_vectors", MYR_SECTION_F32, 2},     {"hnsw_halves", MYR_SECTION_U8, 2},
+    {"hnsw_codes", MYR_SECTION_U8, 2},        {"hnsw_residuals", MYR_SECTION_F32, 1},
+    {"hnsw_levels", MYR_SECTION_U8, 1},       {"hnsw_upper_first", MYR_SECTION_U32, 1},
+    {"hnsw_links", MYR_SECTION_U32, 2},       {"hnsw_upper_links", MYR_SECTION_U32, 2},
 };
 static const char *const numbers[] = {"hnsw_version",         "hnsw_n",    "hnsw_dim",      "hnsw_n_nodes",
                                       "hnsw_n_upper",         "hnsw_M",    "hnsw_n_levels", "hnsw_entry",
@@ -213,7 +217,7 @@ static void test_disagreement(void **state)
         {"hnsw_dim", 1 << 30, MYR_ERR_FORMAT},
         {"hnsw_M", 7, MYR_ERR_FORMAT},
         {"hnsw_n_upper", 1, MYR_ERR_FORMAT},
-        {"hnsw_version", 3, MYR_ERR_UNSUPPORTED},
+        {"hnsw_version", 4, MYR_ERR_UNSUPPORTED},
         {"hnsw_version", 0, MYR_ERR_FORMAT},
         {"hnsw_code_min", 1LL << 40, MYR_ERR_FORMAT},
     };
@@ -221,6 +225,7 @@ static void test_disagreement(void **state)
     myr_hnsw *graph = make_graph(vectors, N, DIM, &usual, 1);
     save(graph);
     assert_copy_opens("nothing", NULL, "l2", MYR_OK);
+    assert_copy_opens("hnsw_version", &(int64_t){2}, "l2", MYR_OK); /* before there were halves */
     assert_copy_opens("nothing", NULL, "hamming", MYR_ERR_FORMAT);
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         assert_copy_opens(wrong[i].name, &wrong[i].value, "l2", wrong[i].status);

@@ -140,6 +140,48 @@ static void test_range_of_codes(void **state)
     }
 }
 
+/* Vectors whose values 16 bits hold are kept so: the same answers, from less memory. Queries need not be. */
+static void test_halves(void **state)
+{
+    (void)state;
+    static const size_t dims[] = {1, 7, DIM, 100};
+    for (size_t c = 0; c < 2 * sizeof dims / sizeof *dims; c++) {
+        size_t dim = dims[c / 2];
+        myr_hnsw_options options = usual;
+        options.metric = c % 2 ? MYR_METRIC_COSINE : MYR_METRIC_L2;
+        float *vectors = make_vectors(SHAPE_UNIFORM, N, dim, 7), *queries = make_vectors(SHAPE_UNIFORM, 20, dim, 8);
+        if (c % 2) {
+            normalise(vectors, N, dim);
+            normalise(queries, 20, dim);
+        }
+        myr_hnsw_round(vectors, N * dim);
+        compare_exact(vectors, N, dim, &options, queries, 20, K, "halves");
+        myr_hnsw *graph = make_graph(vectors, N, dim, &options, 2);
+        if (!graph->halves && graph->vectors)
+            fail_msg("dim %zu: 32 bits a value", dim);
+        for (size_t row = 0; row < N; row++)
+            assert_vector(graph, row, vectors + row * dim, dim);
+        myr_hnsw_free(graph);
+        vectors[N / 2] = 65504 * 2.0f; /* more than 16 bits hold */
+        options.metric = MYR_METRIC_L2;
+        compare_exact(vectors, N, dim, &options, queries, 5, K, "one long");
+        graph = make_graph(vectors, N, dim, &options, 1);
+        assert_true(graph->vectors && !graph->halves);
+        myr_hnsw_free(graph);
+        free(vectors);
+        free(queries);
+    }
+}
+
+static void test_round(void **state)
+{
+    (void)state;
+    float values[] = {1.0f + 0x1p-12f, 65504, 65519, 65520, 1e30f, -0.0f, 0x1p-25f, 0x1.8p-25f};
+    const float right[] = {1, 65504, 65504, 65520, 1e30f, -0.0f, 0, 0x1p-24f};
+    myr_hnsw_round(values, sizeof values / sizeof *values);
+    assert_memory_equal(values, right, sizeof values);
+}
+
 /* Vectors that their codes say all of are not kept: the same answers, from less memory. */
 static void test_whole(void **state)
 {
@@ -180,10 +222,10 @@ static void test_whole(void **state)
         myr_hnsw_free(graph);
         vectors[0] = least == 0 ? -0.0f : least + 0.25f; /* one that no code stands for */
         graph = make_graph(vectors, N, DIM, &options, 2);
-        assert_non_null(graph->vectors);
+        assert_true(graph->vectors || graph->halves);
         assert_vector(graph, 0, vectors, DIM);
         myr_hnsw_describe(graph, &facts);
-        assert_true(facts.n_bytes >= n_spared + facts.n_nodes * DIM * sizeof(float));
+        assert_true(facts.n_bytes >= n_spared + facts.n_nodes * DIM * sizeof(uint16_t));
         myr_hnsw_free(graph);
         free(vectors);
         free(queries);
@@ -366,6 +408,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exact),         cmocka_unit_test(test_small),
         cmocka_unit_test(test_curve),         cmocka_unit_test(test_range_of_codes),
+        cmocka_unit_test(test_halves),        cmocka_unit_test(test_round),
         cmocka_unit_test(test_whole),         cmocka_unit_test(test_extremes),
         cmocka_unit_test(test_batch),         cmocka_unit_test(test_recall),
         cmocka_unit_test(test_copies),        cmocka_unit_test(test_stats_and_refusals),

@@ -311,6 +311,26 @@ static void nodes_that_are_one_vector_are_refused(void **state)
 }
 
 /* Vectors that the codes say all of, until one comes that they do not. */
+static void halves_stay_halves(void **state)
+{
+    (void)state;
+    rows all = some_rows(SHAPE_UNIFORM, 500, 0, 1, 12), one = some_rows(SHAPE_UNIFORM, 1, 1000, 1, 13);
+    myr_hnsw_round(all.vectors, all.n * DIM);
+    myr_hnsw *graph = build(&all, NULL);
+    assert_true(graph->halves && !graph->vectors);
+    all.n--;
+    take(&graph, all.ids + all.n, 1, NULL);
+    assert_true(graph->halves && !graph->vectors);
+    assert_holds(graph, &all);
+    add(&graph, &one, NULL);
+    assert_true(!graph->halves && graph->vectors);
+    append(&all, &one);
+    assert_holds(graph, &all);
+    myr_hnsw_free(graph);
+    free_rows(&all);
+    free_rows(&one);
+}
+
 static void whole_vectors_stay_whole(void **state)
 {
     (void)state;
@@ -363,13 +383,10 @@ int main(int argc, char **argv)
         return 0;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rounds_keep_recall),
-        cmocka_unit_test(machines_make_no_difference),
-        cmocka_unit_test(no_change_is_the_same_graph),
-        cmocka_unit_test(ends_are_fine),
-        cmocka_unit_test(aliases_come_and_go),
-        cmocka_unit_test(whole_vectors_stay_whole),
-        cmocka_unit_test(nodes_that_are_one_vector_are_refused),
+        cmocka_unit_test(rounds_keep_recall),          cmocka_unit_test(machines_make_no_difference),
+        cmocka_unit_test(no_change_is_the_same_graph), cmocka_unit_test(ends_are_fine),
+        cmocka_unit_test(aliases_come_and_go),         cmocka_unit_test(whole_vectors_stay_whole),
+        cmocka_unit_test(halves_stay_halves),          cmocka_unit_test(nodes_that_are_one_vector_are_refused),
         cmocka_unit_test(entry_point_moves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/rng.h"
+#include "kernel/half.h"
 #include "kernel/kernel.h"
 
 #include <float.h>
@@ -138,6 +139,30 @@ static void name_under(const char *disabled, char *name, size_t size)
     assert_int_equal(pclose(pipe), 0);
 }
 
+static void test_widen(void **state)
+{
+    (void)state;
+    enum { ALL = 1 << 16, MOST = 70 };
+    static uint16_t halves[ALL + MOST];
+    static float right[ALL + MOST], values[ALL + MOST];
+    for (size_t i = 0; i < ALL + MOST; i++) {
+        halves[i] = (uint16_t)i;
+        right[i] = myr_half_to_float(halves[i]);
+    }
+    for (size_t v = 0; myr_kernel_variant(v); v++)
+        for (size_t n = 0; n < MOST; n++) {
+            size_t from = n * 997 % ALL, dim = n == 0 ? ALL : n;
+            values[dim] = -7; /* must stay */
+            myr_kernel_variant(v)->widen(halves + (n == 0 ? 0 : from), dim, values);
+            assert_true(values[dim] == -7);
+            for (size_t i = 0; i < dim; i++) {
+                float expected = right[(n == 0 ? 0 : from) + i];
+                if (isnan(expected) ? !isnan(values[i]) : memcmp(&values[i], &expected, sizeof expected) != 0)
+                    fail_msg("%s: half %zu is %a", myr_kernel_variant(v)->name, i, (double)values[i]);
+            }
+        }
+}
+
 static void test_choice(void **state)
 {
     (void)state;
@@ -160,10 +185,8 @@ int main(int argc, char **argv)
     if (argc == 2 && strcmp(argv[1], "--name") == 0)
         return printf("%s", myr_cpu_name()) < 0;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_codes),
-        cmocka_unit_test(test_floats),
-        cmocka_unit_test(test_quantise),
-        cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_codes), cmocka_unit_test(test_floats), cmocka_unit_test(test_quantise),
+        cmocka_unit_test(test_widen), cmocka_unit_test(test_choice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

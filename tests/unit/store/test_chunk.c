@@ -7,7 +7,7 @@
 #include "base/file.h"
 #include "base/rng.h"
 #include "myriops/store.h"
-#include "store/half.h"
+#include "kernel/half.h"
 
 #include <dirent.h>
 #include <math.h>
@@ -121,22 +121,22 @@ static void halves_are_rounded_to_the_nearest_even(void **state)
 {
     (void)state;
     for (uint32_t bits = 0; bits < 65536; bits++) {
-        float value = store_half_to_float((uint16_t)bits);
+        float value = myr_half_to_float((uint16_t)bits);
         if (!isnan(value))
-            assert_int_equal(store_half_from_float(value), bits);
+            assert_int_equal(myr_half_from_float(value), bits);
     }
-    assert_int_equal(store_half_from_float(65519.99f), 0x7bff);
-    assert_int_equal(store_half_from_float(65520.0f), 0x7c00);
-    assert_int_equal(store_half_from_float(1.00048828125f), 0x3c00); /* half way: to even */
-    assert_int_equal(store_half_from_float(1.00146484375f), 0x3c02);
-    assert_int_equal(store_half_from_float(0x1p-25f), 0);
-    assert_int_equal(store_half_from_float(0x1.8p-25f), 1);
-    assert_true(isnan(store_half_to_float(store_half_from_float(NAN))));
+    assert_int_equal(myr_half_from_float(65519.99f), 0x7bff);
+    assert_int_equal(myr_half_from_float(65520.0f), 0x7c00);
+    assert_int_equal(myr_half_from_float(1.00048828125f), 0x3c00); /* half way: to even */
+    assert_int_equal(myr_half_from_float(1.00146484375f), 0x3c02);
+    assert_int_equal(myr_half_from_float(0x1p-25f), 0);
+    assert_int_equal(myr_half_from_float(0x1.8p-25f), 1);
+    assert_true(isnan(myr_half_to_float(myr_half_from_float(NAN))));
     myr_chunk chunk = make_chunk(20, 33, 1), read;
     assert_int_equal(myr_chunk_write(path_of("half.h5"), &chunk, MYR_STORAGE_F16), MYR_OK);
     assert_int_equal(myr_chunk_read(path_of("half.h5"), ALL, &read), MYR_OK);
     for (size_t i = 0; i < 20 * 33; i++)
-        assert_true(read.embedding[i] == store_half_to_float(store_half_from_float(chunk.embedding[i])));
+        assert_true(read.embedding[i] == myr_half_to_float(myr_half_from_float(chunk.embedding[i])));
     myr_chunk_clear(&read);
     chunk.embedding[7] = 70000;
     assert_int_equal(myr_chunk_write(path_of("half.h5"), &chunk, MYR_STORAGE_F16), MYR_ERR_LIMIT);

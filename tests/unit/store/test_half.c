@@ -6,7 +6,7 @@
 #include "base/file.h"
 #include "base/rng.h"
 #include "myriops/store.h"
-#include "store/half.h"
+#include "kernel/half.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -77,7 +77,7 @@ static void numpy_widens_alike(void **state)
     myr_buffer wide = {0};
     read_bytes("wide", N_HALVES * sizeof(float), &wide);
     for (uint32_t bits = 0; bits < N_HALVES; bits++) {
-        float ours = store_half_to_float((uint16_t)bits), theirs;
+        float ours = myr_half_to_float((uint16_t)bits), theirs;
         memcpy(&theirs, wide.data + bits * sizeof theirs, sizeof theirs);
         if (isnan(theirs))
             assert_true(isnan(ours));
@@ -100,7 +100,7 @@ static void numpy_narrows_alike(void **state)
         memcpy(&values[at], &bits, sizeof bits);
     }
     for (uint32_t bits = 0; bits < N_HALVES; bits++) {
-        float half = store_half_to_float((uint16_t)bits), next = store_half_to_float((uint16_t)(bits ^ 1));
+        float half = myr_half_to_float((uint16_t)bits), next = myr_half_to_float((uint16_t)(bits ^ 1));
         float middle = (half + next) / 2;
         values[at++] = middle;
         values[at++] = nextafterf(middle, INFINITY);
@@ -114,8 +114,8 @@ static void numpy_narrows_alike(void **state)
     for (size_t i = 0; i < n; i++) {
         uint16_t theirs;
         memcpy(&theirs, halves.data + i * sizeof theirs, sizeof theirs);
-        if (!same_half(store_half_from_float(values[i]), theirs))
-            fail_msg("%a: %04x, NumPy %04x", (double)values[i], store_half_from_float(values[i]), theirs);
+        if (!same_half(myr_half_from_float(values[i]), theirs))
+            fail_msg("%a: %04x, NumPy %04x", (double)values[i], myr_half_from_float(values[i]), theirs);
     }
     myr_buffer_free(&halves);
     free(values);
@@ -144,7 +144,7 @@ static void every_half_survives_a_chunk(void **state)
                        .metric = "l2"},
               read;
     for (uint32_t bits = 0; bits < N_HALVES; bits++)
-        chunk.embedding[bits] = store_half_to_float((uint16_t)bits);
+        chunk.embedding[bits] = myr_half_to_float((uint16_t)bits);
     if (myr_chunk_write(path_of("all.h5"), &chunk, MYR_STORAGE_F16) != MYR_OK)
         fail_msg("%s", myr_error_detail());
     assert_int_equal(myr_chunk_read(path_of("all.h5"), MYR_CHUNK_VECTORS, &read), MYR_OK);

@@ -1,11 +1,11 @@
 /*
  * Conversions between float and half by their bits.
  */
-#include "store/half.h"
+#include "kernel/half.h"
 
 #include <string.h>
 
-uint16_t store_half_from_float(float value)
+uint16_t myr_half_from_float(float value)
 {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
@@ -32,7 +32,7 @@ uint16_t store_half_from_float(float value)
     return (uint16_t)(sign | half);
 }
 
-float store_half_to_float(uint16_t half)
+float myr_half_to_float(uint16_t half)
 {
     uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31, mantissa = half & 0x3ff, bits;
     if (exponent == 31) {
