@@ -7,6 +7,7 @@ Status 77 without Debian's python3-onnx.
 import contextlib
 import glob
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -47,7 +48,7 @@ def conformance_models():
 def main():
     folder = sys.argv[1]
     shutil.rmtree(folder, ignore_errors=True)
-    for kind in ("onnx", "safetensors"):
+    for kind in ("onnx", "safetensors", "hnsw"):
         os.makedirs(f"{folder}/{kind}")
     with tempfile.TemporaryDirectory() as top:
         for i, (script, *arguments) in enumerate(SCRIPTS):
@@ -58,6 +59,10 @@ def main():
                 kind = os.path.splitext(path)[1][1:]
                 if 0 < os.path.getsize(path) <= MOST_BYTES and os.path.basename(path) not in LARGE:
                     shutil.copyfile(path, f"{folder}/{kind}/{i}_{os.path.basename(path)}")
+    rng = random.Random(1)
+    for i in range(48):  # damages of 8 bytes, and one byte more that chooses the graph
+        with open(f"{folder}/hnsw/{i:02}", "wb") as file:
+            file.write(rng.randbytes(8 * rng.randint(1, 4) + i % 2))
     with open(f"{folder}/onnx.dict", "w") as file:  # for libFuzzer: a text field has its length in front
         for word in sorted(set.union(*our_words())):
             file.write(f'"\\x{len(word):02x}{word}"\n')
