@@ -382,7 +382,10 @@ void myr_config_help(const myr_config *config, myr_buffer *out)
         snprintf(flag, sizeof flag, "%s--%s%s%s", short_flag, key->name, key->value_name ? " " : "",
                  key->value_name ? key->value_name : "");
         bool tells = key->standard && key->type != MYR_KEY_FLAG;
-        myr_buffer_printf(out, "  %-30s %s%s%s%s\n", flag, key->help, tells ? " (default " : "",
-                          tells ? key->standard : "", tells ? ")" : "");
+        bool chooses = tells && key->type == MYR_KEY_CHOICE;
+        myr_buffer_printf(out, "  %-30s %s%s%s%s%s%s", flag, key->help, tells ? " (" : "",
+                          chooses ? key->choices : "", chooses ? ", " : "", tells ? "default " : "",
+                          tells ? key->standard : "");
+        myr_buffer_puts(out, tells ? ")\n" : "\n");
     }
 }

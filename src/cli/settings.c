@@ -23,7 +23,7 @@ const myr_key myr_settings_table[] = {
     {"metric", MYR_KEY_CHOICE, "l2", 0, 0, "l2|cosine", "NAME", "distance, for vector files; embeddings bring their own", "index bench", 0},
     {"M", MYR_KEY_INT, "16", 2, 512, NULL, "N", "links of a node on the upper levels; twice that at level 0", "index bench", 'M'},
     {"ef-construction", MYR_KEY_INT, "200", 1, 100000, NULL, "N", "candidates kept while building", "index bench", 0},
-    {"quantize", MYR_KEY_CHOICE, "sq8", 0, 0, "sq8|sq8-f16", "NAME", "codes of 8 bits a value, and beside them the vectors that the best are measured on: as they are, or rounded to f16 in half the memory", "index bench", 0},
+    {"quantize", MYR_KEY_CHOICE, "sq8", 0, 0, "sq8|sq8-f16", "NAME", "codes of 8 bits a value; the vectors that rank the best are kept as they are, or in f16 in half the memory", "index bench", 0},
     {"seed", MYR_KEY_INT, "1", 0, 9007199254740992.0, NULL, "N", "seed of levels and partition", "index bench", 0},
     {"index", MYR_KEY_TEXT, NULL, 0, 0, NULL, "FOLDER", "the index to ask", "query eval", 'i'},
     {"k", MYR_KEY_INT, "10", 1, 10000, NULL, "N", "nearest neighbours wanted", "query eval bench", 'k'},
