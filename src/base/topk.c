@@ -89,3 +89,16 @@ void myr_topk_merge(myr_hit *a, size_t k, const myr_hit *b, size_t n_b)
         a[at] = b[i];
     }
 }
+
+void myr_topk_join(const myr_hit *parts, size_t n_queries, size_t n_parts, size_t k, myr_hit *hits)
+{
+    for (size_t query = 0; query < n_queries; query++) {
+        const myr_hit *rows = parts + query * n_parts * k;
+        myr_topk top;
+        myr_topk_init(&top, hits + query * k, k);
+        for (size_t i = 0; i < n_parts * k; i++)
+            if (rows[i].id >= 0)
+                myr_topk_push(&top, rows[i]);
+        myr_topk_finish(&top);
+    }
+}

@@ -33,4 +33,7 @@ void myr_topk_finish(myr_topk *top);
 /* Merge sorted row b (n_b hits, id -1 ends it) into sorted row a of k; equal ids are kept once. */
 void myr_topk_merge(myr_hit *a, size_t k, const myr_hit *b, size_t n_b);
 
+/* The k best of n_parts rows for each query: parts (n_queries, n_parts, k) into hits (n_queries, k). Ids are distinct. */
+void myr_topk_join(const myr_hit *parts, size_t n_queries, size_t n_parts, size_t k, myr_hit *hits);
+
 #endif

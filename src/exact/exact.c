@@ -128,15 +128,6 @@ void myr_exact_free(myr_exact *set)
 
 /* ---- the search ---- */
 
-static float measure(const myr_exact *set, const float *query, size_t row)
-{
-    const float *vector = set->vectors + row * set->dim;
-    if (set->metric == MYR_METRIC_L2)
-        return (float)sqrt(set->kernel->squared_l2(query, vector, set->dim));
-    double away = 1.0 - set->kernel->dot(query, vector, set->dim);
-    return away > 0 ? (float)away : 0.0f;
-}
-
 /* The least score that a vector of the tile may have whose distance is at most the bound of the best so far. */
 static float least_score(const myr_exact *set, const seeker *one, double longest)
 {
@@ -172,7 +163,9 @@ static void look_at(const myr_exact *set, seeker *one, const float *scores, size
             if (scores[i] - halves[i] < least)
                 continue;
             size_t row = tile * TILE + i;
-            myr_topk_push(&one->top, (myr_hit){.id = set->ids[row], .distance = measure(set, one->query, row)});
+            myr_topk_push(&one->top, (myr_hit){.id = set->ids[row],
+                                               .distance = myr_hit_distance(set->kernel, set->metric, one->query,
+                                                                            set->vectors + row * set->dim, set->dim)});
             if (myr_topk_bound(&one->top) < bound) {
                 bound = myr_topk_bound(&one->top);
                 least = least_score(set, one, set->longest[tile]);
@@ -227,20 +220,6 @@ static myr_status search_task(void *context, size_t first, size_t last, int thre
     return status;
 }
 
-/* The k best of each query's parts. */
-static void merge_parts(const search *all, myr_hit *hits)
-{
-    for (size_t query = 0; query < all->n_queries; query++) {
-        const myr_hit *parts = all->hits + query * all->n_parts * all->k;
-        myr_topk top;
-        myr_topk_init(&top, hits + query * all->k, all->k);
-        for (size_t i = 0; i < all->n_parts * all->k; i++)
-            if (parts[i].id >= 0)
-                myr_topk_push(&top, parts[i]);
-        myr_topk_finish(&top);
-    }
-}
-
 static myr_status run(search *all, myr_pool *pool, myr_hit *hits)
 {
     size_t n_threads = (size_t)myr_pool_n_threads(pool), n_blocks = (all->n_queries + BLOCK - 1) / BLOCK, n_hits;
@@ -255,7 +234,7 @@ static myr_status run(search *all, myr_pool *pool, myr_hit *hits)
         return myr_fail(MYR_ERR_NOMEM, "exact search: no memory for %zu queries of %zu hits", all->n_queries, all->k);
     myr_status status = myr_pool_for(pool, n_blocks * all->n_parts, 1, search_task, all);
     if (status == MYR_OK && all->n_parts > 1)
-        merge_parts(all, hits);
+        myr_topk_join(all->hits, all->n_queries, all->n_parts, all->k, hits);
     return status;
 }
 

@@ -10,14 +10,6 @@
 
 #include <math.h>
 
-static float measure(const myr_hnsw *graph, const float *query, const float *vector)
-{
-    if (graph->metric == MYR_METRIC_L2)
-        return (float)sqrt(graph->kernel->squared_l2(query, vector, graph->dim));
-    double away = 1.0 - graph->kernel->dot(query, vector, graph->dim);
-    return away > 0 ? (float)away : 0.0f;
-}
-
 float hnsw_distance(const myr_hnsw *graph, const float *query, const hnsw_query *facts, uint32_t node,
                     uint32_t code_distance)
 {
@@ -25,9 +17,9 @@ float hnsw_distance(const myr_hnsw *graph, const float *query, const hnsw_query 
     if (facts->is_whole)
         return (float)sqrt((double)code_distance);
     if (graph->vectors)
-        return measure(graph, query, graph->vectors + node * graph->dim);
+        return myr_hit_distance(graph->kernel, graph->metric, query, graph->vectors + node * graph->dim, graph->dim);
     hnsw_copy_vector(graph, node, vector);
-    return measure(graph, query, vector);
+    return myr_hit_distance(graph->kernel, graph->metric, query, vector, graph->dim);
 }
 
 bool hnsw_query_of(const myr_hnsw *graph, const float *query, uint8_t *codes, hnsw_query *facts)

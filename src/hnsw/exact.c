@@ -90,20 +90,6 @@ static myr_status scan_task(void *context, size_t first, size_t last, int thread
     return status;
 }
 
-/* Rows of n_parts times k into one of k. */
-static void merge_parts(const scan *all, myr_hit *hits)
-{
-    for (size_t query = 0; query < all->n_queries; query++) {
-        const myr_hit *parts = all->hits + query * all->n_parts * all->k;
-        myr_topk top;
-        myr_topk_init(&top, hits + query * all->k, all->k);
-        for (size_t part = 0; part < all->n_parts; part++)
-            for (size_t i = 0; i < all->k && parts[part * all->k + i].id >= 0; i++)
-                myr_topk_push(&top, parts[part * all->k + i]);
-        myr_topk_finish(&top);
-    }
-}
-
 myr_status myr_hnsw_search_exact(const myr_hnsw *graph, myr_pool *pool, const float *queries, size_t n_queries,
                                  size_t k, myr_hit *hits)
 {
@@ -125,7 +111,7 @@ myr_status myr_hnsw_search_exact(const myr_hnsw *graph, myr_pool *pool, const fl
     else
         status = myr_pool_for(pool, n_blocks * all.n_parts, 1, scan_task, &all);
     if (status == MYR_OK && all.n_parts > 1)
-        merge_parts(&all, hits);
+        myr_topk_join(all.hits, n_queries, all.n_parts, k, hits);
     if (all.n_parts > 1)
         free(all.hits);
     free(all.codes);

@@ -106,6 +106,7 @@ static bool is_whole(const myr_hnsw *graph, size_t node, const float *vector)
     return memcmp(again, vector, graph->dim * sizeof *again) == 0;
 }
 
+/* Whether 16 bits say all of each value, the sign of zeros too. */
 static bool is_half(const float *vector, size_t dim)
 {
     for (size_t i = 0; i < dim; i++) {

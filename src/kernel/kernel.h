@@ -8,6 +8,9 @@
 #ifndef MYR_KERNEL_KERNEL_H
 #define MYR_KERNEL_KERNEL_H
 
+#include "myriops/hit.h"
+
+#include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -48,6 +51,16 @@ bool myr_cpu_may_use(const char *name);
 
 /* myr_cpu_name - the table in use: "avx512vnni", "avx2" or "reference". */
 const char *myr_cpu_name(void);
+
+/* The distance that hits bear: Euclidean, or 1 - cosine of rows of length 1, no less than 0. */
+static inline float myr_hit_distance(const myr_kernel *kernel, myr_metric metric, const float *a, const float *b,
+                                     size_t dim)
+{
+    if (metric == MYR_METRIC_L2)
+        return (float)sqrt(kernel->squared_l2(a, b, dim));
+    double away = 1.0 - kernel->dot(a, b, dim);
+    return away > 0 ? (float)away : 0.0f;
+}
 
 /* The variants, for the table only. */
 extern const myr_kernel myr_kernel_ref;

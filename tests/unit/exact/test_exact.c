@@ -80,6 +80,14 @@ static void search_naively(const float *rows, size_t n, size_t dim, const int64_
     free(all);
 }
 
+static void assert_same(const myr_hit *got, const myr_hit *right, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (got[i].id != right[i].id || got[i].distance != right[i].distance)
+            fail_msg("hit %zu is (%lld, %.9g), not (%lld, %.9g)", i, (long long)got[i].id, (double)got[i].distance,
+                     (long long)right[i].id, (double)right[i].distance);
+}
+
 static void compare(shape kind, size_t n, size_t dim, size_t n_queries, size_t k, myr_metric metric)
 {
     float *rows = make_rows(kind, n, dim, metric == MYR_METRIC_COSINE, 1);
@@ -99,14 +107,10 @@ static void compare(shape kind, size_t n, size_t dim, size_t n_queries, size_t k
         assert_int_equal(myr_exact_create(rows, n, dim, ids, metric, pool, &set), MYR_OK);
         memset(got, 0, n_queries * k * sizeof *got);
         assert_int_equal(myr_exact_search(set, pool, queries, n_queries, k, got), MYR_OK);
-        for (size_t i = 0; i < n_queries * k; i++)
-            if (got[i].id != right[i].id || got[i].distance != right[i].distance)
-                fail_msg("shape %d, n %zu, dim %zu, k %zu: hit %zu is (%lld, %.9g), not (%lld, %.9g)", (int)kind, n,
-                         dim, k, i, (long long)got[i].id, (double)got[i].distance, (long long)right[i].id,
-                         (double)right[i].distance);
+        assert_same(got, right, n_queries * k);
+        memset(got, 0, n_queries * k * sizeof *got);
         assert_int_equal(myr_exact_search(set, pool, queries, 1, k, got), MYR_OK); /* not a product of matrices */
-        assert_int_equal(got[k - 1].id, right[k - 1].id);
-        assert_int_equal(got[0].id, right[0].id);
+        assert_same(got, right, k);
         myr_exact_free(set);
         myr_pool_free(pool);
     }
