@@ -46,7 +46,7 @@ MYR_API void myr_exact_free(myr_exact *set); /* NULL is fine */
  *  hits     [out]  (n_queries, k) ascending (distance, id); rows of sets with fewer than k vectors end in id -1
  *
  * Thread:   any number of threads may search one set, each with a pool of its own, or none.
- * Units:    distance is Euclidean (not squared), or 1 - cosine in [0, 2]; in double, summed in a fixed order
+ * Units:    distance as the metric has it (hit.h); in double, summed in a fixed order
  * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM
  * Source:   the bound on a product's rounding is Higham 2002, Accuracy and Stability of Numerical Algorithms, 3.1.
  */

@@ -29,9 +29,9 @@ typedef struct myr_hnsw_options {
     int M;               /* links of a node on the upper levels, twice that at level 0; 2..512; 0 = 16 */
     int ef_construction; /* candidates kept while a node is linked; 0 = 200 */
     uint64_t seed;       /* of the levels */
-    myr_metric metric;   /* COSINE: vectors must be of length 1 */
+    myr_metric metric;   /* COSINE: vectors must be of length 1; IP: of any length */
     /* The values that codes 0 and 255 stand for; values outside are clamped. Both 0: those of the vectors, by
-     * myr_hnsw_fit_codes. Else code_max > code_min, or both equal when all values are. */
+     * myr_hnsw_fit_codes. Else code_max > code_min, or both equal when all values are. IP may widen the range. */
     float code_min, code_max;
 } myr_hnsw_options;
 
@@ -63,10 +63,11 @@ MYR_API void myr_hnsw_round(float *values, size_t n);
  *  pool     [borrowed]   NULL = this thread alone
  *  graph    [out, owned] release with myr_hnsw_free; rows keep the order given
  *
- * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_LIMIT (n >= 2^31, dim > 65536) | MYR_ERR_NOMEM. n = 0 is fine.
+ * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_LIMIT (n >= 2^31, dim > 65536, or 32760 for IP) | MYR_ERR_NOMEM. n = 0 is
+ *           fine.
  * Cost:     O(n log n) distances; n * (5 * dim + 8 * M) bytes and a few more; up to dim = 4096 n * (3 * dim + 8 * M)
  *           where 16 bits hold every value (myr_hnsw_round), and n * (dim + 8 * M) where every value is one that a code
- *           stands for, such as whole numbers 0..255 under code_min = 0, code_max = 255: the codes are the vectors then.
+ *           stands for, such as whole numbers 0..255 under code_min = 0, code_max = 255: codes are the vectors then.
  * Source:   Malkov & Yashunin 2018, Algorithms 1 to 5.
  */
 MYR_API myr_status myr_hnsw_build(const float *vectors, size_t n, size_t dim, const int64_t *ids,
@@ -138,8 +139,7 @@ typedef struct myr_hnsw_stats {
  *  hits     [out]  (k) ascending (distance, id); short rows end in id -1
  *  stats    [in, out]  counts are added; NULL = not wanted
  *
- * Units:    distance is Euclidean (not squared), or 1 - cosine in [0, 2]; from the full vectors, in double, summed
- *           in a fixed order
+ * Units:    distance as the metric has it (hit.h); from the full vectors, in double, summed in a fixed order
  * Returns:  MYR_OK | MYR_ERR_ARG
  * Source:   Malkov & Yashunin 2018, Algorithms 2 and 5.
  */
@@ -201,7 +201,8 @@ MYR_API myr_status myr_hnsw_search_filtered(myr_hnsw_searcher *searcher, const f
 /*
  * myr_hnsw_search_range - all accepted rows within a distance, as far as they are found.
  *
- *  radius  >= 0, in the units of hits: Euclidean, or 1 - cosine; a row at just this distance is within it
+ *  radius  in the units of hits, >= 0 but for IP, where minus the least product is wanted; a row at just this distance
+ *          is within it
  *  ef      the walk is widened until so many accepted candidates beyond the radius were seen
  *  hits    [out, owned]  (*n) ascending (distance, id), release with free(); NULL where there are none
  *

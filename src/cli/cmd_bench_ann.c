@@ -31,7 +31,7 @@ typedef struct ann {
     const myr_cli *cli;
     const char *dataset;
     myr_pool *pool;
-    bool is_cosine;
+    myr_metric metric;
     size_t n, dim, n_queries, k;
     float *base, *queries; /* (n, dim), (n_queries, dim) */
     double *reach;         /* (n_queries) distance of the true k-th neighbour; NAN = not known */
@@ -94,19 +94,22 @@ static myr_status read_rows(const ann *self, const char *path, const char *name,
     *rows = myr_mul(file.n, file.dim, &n_values) ? myr_alloc_huge(n_values, sizeof **rows) : NULL;
     status = *rows ? myr_vectors_to_f32(&file, 0, file.n, *rows) : no_memory(self);
     myr_vectors_clear(&file);
-    if (status == MYR_OK && self->is_cosine)
+    if (status == MYR_OK && self->metric == MYR_METRIC_COSINE)
         normalise(*rows, *n, *dim);
     return status;
 }
 
-/* Euclidean, or 1 - cosine, as hits have it. */
+/* As hits have it. */
 static double distance_of(const ann *self, const float *a, const float *b)
 {
-    double sum = 0;
-    for (size_t d = 0; d < self->dim; d++)
-        sum += self->is_cosine ? (double)a[d] * (double)b[d]
-                               : ((double)a[d] - (double)b[d]) * ((double)a[d] - (double)b[d]);
-    return self->is_cosine ? 1 - sum : sqrt(sum);
+    double product = 0, squared = 0;
+    for (size_t d = 0; d < self->dim; d++) {
+        product += (double)a[d] * (double)b[d];
+        squared += ((double)a[d] - (double)b[d]) * ((double)a[d] - (double)b[d]);
+    }
+    if (self->metric == MYR_METRIC_L2)
+        return sqrt(squared);
+    return self->metric == MYR_METRIC_COSINE ? 1 - product : -product;
 }
 
 static myr_status read_truth(ann *self, const char *path)
@@ -119,7 +122,7 @@ static myr_status read_truth(ann *self, const char *path)
         status = myr_fail(MYR_ERR_FORMAT, "%s: %zu neighbours of %zu queries; %zu of %zu are needed", path, truth.k,
                           truth.n, self->k, self->n_queries);
     for (size_t q = 0; q < self->n_queries && status == MYR_OK; q++) {
-        double farthest = 0;
+        double farthest = -INFINITY;
         for (size_t i = 0; i < self->k && status == MYR_OK; i++) {
             int64_t id = truth.ids[q * truth.k + i];
             if (id < 0 || (size_t)id >= self->n) {
@@ -204,7 +207,7 @@ static myr_status build(ann *self)
     myr_hnsw_options options = {.M = (int)myr_config_int(config, "M"),
                                 .ef_construction = (int)myr_config_int(config, "ef-construction"),
                                 .seed = (uint64_t)myr_config_int(config, "seed"),
-                                .metric = self->is_cosine ? MYR_METRIC_COSINE : MYR_METRIC_L2};
+                                .metric = self->metric};
     const float *vectors = self->base;
     float *rounded = NULL;
     if (strcmp(myr_config_text(config, "quantize"), "sq8-f16") == 0) {
@@ -247,8 +250,7 @@ static myr_status search_truth(ann *self)
     if (!isnan(self->reach[0]))
         return MYR_OK;
     myr_exact *set;
-    myr_metric metric = self->is_cosine ? MYR_METRIC_COSINE : MYR_METRIC_L2;
-    myr_status status = myr_exact_create(self->base, self->n, self->dim, self->ids, metric, self->pool, &set);
+    myr_status status = myr_exact_create(self->base, self->n, self->dim, self->ids, self->metric, self->pool, &set);
     if (status == MYR_OK)
         status = myr_exact_search(set, self->pool, self->queries, n, self->k, self->hits);
     myr_exact_free(set);
@@ -261,7 +263,7 @@ static double recall_of(const ann *self)
 {
     size_t n_found = 0, n_known = 0;
     for (size_t q = 0; q < self->n_queries; q++) {
-        double edge = self->reach[q] * (1 + 1e-6) + 1e-7;
+        double edge = self->reach[q] + fabs(self->reach[q]) * 1e-6 + 1e-7;
         if (isnan(self->reach[q]))
             continue;
         n_known++;
@@ -374,13 +376,12 @@ myr_status myr_bench_ann(const myr_cli *cli)
 {
     size_t list[MAX_EF_LIST], n;
     point curve[MAX_EF_LIST];
-    ann self = {.cli = cli,
-                .dataset = myr_config_text(cli->config, "dataset"),
-                .is_cosine = strcmp(myr_config_text(cli->config, "metric"), "cosine") == 0,
-                .k = (size_t)myr_config_int(cli->config, "k")};
+    ann self = {
+        .cli = cli, .dataset = myr_config_text(cli->config, "dataset"), .k = (size_t)myr_config_int(cli->config, "k")};
     if (!self.dataset)
         return myr_fail(MYR_ERR_ARG, "name the data set: --dataset FILE.hdf5, or a folder with base.*, query.* and "
                                      "groundtruth.*");
+    myr_metric_of(myr_config_text(cli->config, "metric"), &self.metric); /* one of the choices */
     myr_status status = read_ef_list(cli->config, list, &n);
     if (status == MYR_OK)
         status = myr_pool_create(cli->n_threads, &self.pool);

@@ -32,6 +32,7 @@ typedef struct job {
     const myr_build_options *options;
     myr_build_report *report;
     myr_source source;
+    myr_metric metric;
     myr_pool *pool;
     myr_router *router;
     char build_id[9]; /* in the names of the files, so that an older index is not overwritten */
@@ -164,8 +165,7 @@ static myr_status build_shard(job *work, size_t s)
     myr_hnsw_options settings = {.M = options->M,
                                  .ef_construction = options->ef_construction,
                                  .seed = (uint64_t)options->seed,
-                                 .metric =
-                                     strcmp(work->source.metric, "cosine") == 0 ? MYR_METRIC_COSINE : MYR_METRIC_L2,
+                                 .metric = work->metric,
                                  .code_min = work->code_min,
                                  .code_max = work->code_max};
     if (options->halves)
@@ -294,8 +294,9 @@ static myr_status open_inputs(job *work)
 {
     const myr_build_options *options = work->options;
     myr_status status = myr_source_open(options->operands, options->n_operands, options->metric, &work->source);
-    if (status == MYR_OK && strcmp(work->source.metric, "ip") == 0)
-        status = myr_fail(MYR_ERR_UNSUPPORTED, "metric 'ip' cannot be indexed; embed with metric cosine or l2");
+    if (status == MYR_OK && !myr_metric_of(work->source.metric, &work->metric))
+        status =
+            myr_fail(MYR_ERR_UNSUPPORTED, "there is no metric '%s'; embed with cosine, l2 or ip", work->source.metric);
     if (status == MYR_OK)
         status = myr_pool_create(options->n_threads, &work->pool);
     work->manifest.n_shards = options->n_shards;

@@ -11,7 +11,7 @@ typedef struct myr_build_options {
     const char *const *operands; /* embedding folders, or one vector file; readable by every rank */
     size_t n_operands;
     const char *folder; /* output */
-    const char *metric; /* for a vector file: "l2" | "cosine" */
+    const char *metric; /* for a vector file: "l2" | "cosine" | "ip" */
     bool hash;          /* partition by id instead of k-means */
     bool halves;        /* vectors are rounded to f16 */
     size_t n_shards;

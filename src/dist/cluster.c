@@ -31,9 +31,8 @@ static bool fits_manifest(const myr_index_manifest *manifest, const myr_shard *s
 {
     myr_hnsw_facts facts;
     myr_hnsw_describe(shard->graph, &facts);
-    bool is_cosine = strcmp(manifest->metric, "cosine") == 0;
     return shard->n == manifest->shards[s].n_items && facts.dim == (size_t)manifest->dim && facts.M == manifest->M &&
-           (facts.metric == MYR_METRIC_COSINE) == is_cosine;
+           strcmp(myr_metric_name(facts.metric), manifest->metric) == 0;
 }
 
 static myr_status open_shards(myr_cluster *cluster, const char *folder)
@@ -347,6 +346,10 @@ static myr_hnsw_stats add_stats(const myr_cluster *cluster, const myr_hnsw_stats
 myr_status myr_cluster_search(myr_cluster *cluster, const float *queries, size_t n_queries,
                               const myr_search_options *options, myr_hit *hits, myr_search_report *report)
 {
+    size_t n_shards = cluster->manifest.n_shards;
+    if (strcmp(cluster->manifest.metric, "ip") == 0 && options->n_probe > 0 && options->n_probe < n_shards)
+        return myr_fail(MYR_ERR_UNSUPPORTED,
+                        "the greatest inner products may lie in any shard: ask all of them (--probe all)");
     size_t dim = (size_t)cluster->manifest.dim, a_round = choose_round(cluster, n_queries, options->k);
     int64_t n_probes = 0;
     double start_s = myr_now_s();

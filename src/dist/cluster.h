@@ -52,8 +52,9 @@ typedef struct myr_search_report {
  *  hits     [out, root]  (n_queries, k) ascending (distance, id); short rows end in id -1
  *  report   [out, root]
  *
- * Units:    distance = 1 - cosine, or Euclidean (not squared)
- * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM | MYR_ERR_STOPPED, the same on every rank.
+ * Units:    distance as the metric has it (hit.h)
+ * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM | MYR_ERR_STOPPED | MYR_ERR_UNSUPPORTED (some shards only, under inner
+ *           product), the same on every rank.
  *           Hits are the same for any number of ranks and threads.
  */
 myr_status myr_cluster_search(myr_cluster *cluster, const float *queries, size_t n_queries,

@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/file.h"
 #include "base/utf8.h"
+#include "myriops/hit.h"
 
 #include <dirent.h>
 #include <jansson.h>
@@ -246,7 +247,7 @@ static const char *wrong_field(const json_t *root, myr_index_manifest *manifest)
     manifest->M = (int)M;
     manifest->ef_construction = (int)ef_construction;
     if (!take_text(json_object_get(root, "metric"), false, &manifest->metric) ||
-        (strcmp(manifest->metric, "l2") != 0 && strcmp(manifest->metric, "cosine") != 0))
+        !myr_metric_of(manifest->metric, &(myr_metric){0}))
         return "metric";
     if (!take_text(json_object_get(root, "contract"), true, &manifest->contract))
         return "contract";

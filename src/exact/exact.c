@@ -2,9 +2,9 @@
  * Exact search by matrix products.
  *
  * A block of queries times a tile of vectors is one GEMM in single precision. It orders nothing by itself: a vector's
- * score is q.v - |v|^2 / 2 (L2) or q.v (cosine), and one whose score is below what the k-th best hit so far needs, less
- * a bound on all rounding, cannot be among the k nearest. The few others are measured in double. So the answer is the
- * naive loop's, though the products differ from one processor to the next.
+ * score is q.v - |v|^2 / 2 (L2) or q.v (cosine, inner product), and one whose score is below what the k-th best hit so
+ * far needs, less a bound on all rounding, cannot be among the k nearest. The few others are measured in double. So the
+ * answer is the naive loop's, though the products differ from one processor to the next.
  *
  * A task is a block of queries and a part of the tiles; parts are one unless queries are few.
  */
@@ -35,7 +35,7 @@ struct myr_exact {
     size_t n, dim;
     myr_metric metric;
     const myr_kernel *kernel;
-    float *halves;   /* (n) |v|^2 / 2, or 0 where the metric is cosine */
+    float *halves;   /* (n) |v|^2 / 2, or 0 where the metric is not L2 */
     double *longest; /* (n_tiles) length of a tile's longest vector */
 };
 
@@ -94,7 +94,7 @@ myr_status myr_exact_create(const float *vectors, size_t n, size_t dim, const in
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     *out = NULL;
-    if (dim == 0 || (n > 0 && (!vectors || !ids)) || (metric != MYR_METRIC_L2 && metric != MYR_METRIC_COSINE))
+    if (dim == 0 || (n > 0 && (!vectors || !ids)) || !myr_metric_name(metric))
         return myr_fail(MYR_ERR_ARG,
                         "exact search: vectors, their ids, at least one dimension and a metric are needed");
     if (dim >= MAX_DIM)
@@ -137,8 +137,12 @@ static float least_score(const myr_exact *set, const seeker *one, double longest
         return -INFINITY;
     /* dim products and sums, the half square, the difference: 2^-24 of the greatest each, or what underflows. */
     double slack = size * ((double)set->dim + 8) * 0x1.1p-24 + ((double)set->dim + 8) * 0x1p-125;
-    double reach = (double)bound * (1 + 1e-6); /* a float distance is right to 6e-8 */
-    double score = set->metric == MYR_METRIC_L2 ? (one->squared - reach * reach) / 2 : 1 - reach;
+    double reach = (double)bound + fabs((double)bound) * 1e-6; /* a float distance is right to 6e-8 */
+    double score = -reach;
+    if (set->metric == MYR_METRIC_L2)
+        score = (one->squared - reach * reach) / 2;
+    else if (set->metric == MYR_METRIC_COSINE)
+        score = 1 - reach;
     score -= slack + 1e-6 * slack + 1e-12 * (1 + one->squared); /* what is computed here is in double */
     return score > -(double)FLT_MAX ? nextafterf((float)score, -INFINITY) : -INFINITY;
 }

@@ -44,15 +44,14 @@ typedef struct linking {
 /* ---- phase A: links of the new ---- */
 
 /* Links of a node above level 0, as far up as the graph goes. Returns where its walk at level 0 begins. */
-static uint32_t link_above(linking *all, hnsw_beam *beam, uint32_t node)
+static uint32_t link_above(linking *all, hnsw_beam *beam, uint32_t node, const uint8_t *codes)
 {
     const myr_hnsw *graph = all->graph;
-    const uint8_t *codes = codes_of(graph, node);
     uint32_t start = hnsw_beam_descend(beam, graph, codes, graph->levels[node]);
     int top = graph->n_levels - 1;
     for (int level = graph->levels[node] < top ? graph->levels[node] : top; level > 0; level--) {
         hnsw_beam_search(beam, graph, codes, level, start, all->ef);
-        hnsw_select(graph, beam->pool, beam->n, own_links(graph, node, level), room_at(graph, level), 0);
+        hnsw_select(graph, node, beam->pool, beam->n, own_links(graph, node, level), room_at(graph, level), 0);
         start = key_node(beam->pool[0]);
     }
     return start;
@@ -68,13 +67,13 @@ static myr_status link_task(void *context, size_t first, size_t last, int thread
     for (size_t at = first; at < last; at += BEAMS) {
         size_t n = last - at < BEAMS ? last - at : BEAMS;
         for (size_t i = 0; i < n; i++) {
-            targets[i] = codes_of(graph, all->batch[at + i]);
-            starts[i] = link_above(all, &beams[i], all->batch[at + i]);
+            targets[i] = hnsw_target(graph, all->batch[at + i], beams[i].codes);
+            starts[i] = link_above(all, &beams[i], all->batch[at + i], targets[i]);
         }
         hnsw_beams_search(beams, n, graph, targets, starts, all->ef);
         for (size_t i = 0; i < n; i++)
-            hnsw_select(graph, beams[i].pool, beams[i].n, own_links(graph, all->batch[at + i], 0), room_at(graph, 0),
-                        0);
+            hnsw_select(graph, all->batch[at + i], beams[i].pool, beams[i].n, own_links(graph, all->batch[at + i], 0),
+                        room_at(graph, 0), 0);
     }
     return MYR_OK;
 }
@@ -124,7 +123,7 @@ static myr_status back_task(void *context, size_t first, size_t last, int thread
         hnsw_measure(graph, target, links, n_old, keys);
         hnsw_measure(graph, target, sources, n_new, keys + n_old);
         hnsw_sort_keys(keys, n_old + n_new);
-        hnsw_select(graph, keys, n_old + n_new, links, room, 0);
+        hnsw_select(graph, target, keys, n_old + n_new, links, room, 0);
     }
     return MYR_OK;
 }

@@ -158,21 +158,38 @@ static void measure_codes(const float *values, size_t n, float *code_min, float 
     myr_hnsw_fit_codes(all_whole, code_min, code_max);
 }
 
+/* The length of the longest vector; again, one that is not finite is found later. */
+static myr_status measure_radius(myr_hnsw *graph, const float *vectors)
+{
+    double longest = 0;
+    for (size_t i = 0; i < graph->n; i++) {
+        const float *vector = vectors + i * graph->dim;
+        double squared = graph->kernel->dot(vector, vector, graph->dim);
+        longest = isfinite(squared) && squared > longest ? squared : longest;
+    }
+    graph->radius = nextafterf((float)(sqrt(longest) * (1 + 1e-7)), INFINITY);
+    hnsw_widen_codes(graph);
+    if (!isfinite(graph->radius) || !isfinite(graph->code_max))
+        return myr_fail(MYR_ERR_LIMIT, "hnsw: vectors of length %g are too long for inner products", sqrt(longest));
+    return MYR_OK;
+}
+
 static myr_status check_arguments(const float *vectors, size_t n, size_t dim, const int64_t *ids,
                                   const myr_hnsw_options *options)
 {
     if (dim == 0 || (n > 0 && (!vectors || !ids)))
         return myr_fail(MYR_ERR_ARG, "hnsw: vectors, their ids and at least one dimension are needed");
-    if (n >= (size_t)1 << 31 || dim > MYR_CODE_MAX_DIM)
+    size_t most = options->metric == MYR_METRIC_IP ? MOST_OF_PRODUCT : MYR_CODE_MAX_DIM;
+    if (n >= (size_t)1 << 31 || dim > most)
         return myr_fail(MYR_ERR_LIMIT,
-                        "hnsw: %zu vectors of %zu values; one graph holds fewer than 2^31 of at most %d: use more "
+                        "hnsw: %zu vectors of %zu values; one graph holds fewer than 2^31 of at most %zu: use more "
                         "shards",
-                        n, dim, MYR_CODE_MAX_DIM);
+                        n, dim, most);
     if (options->M != 0 && (options->M < 2 || options->M > MAX_M))
         return myr_fail(MYR_ERR_ARG, "hnsw: M = %d is not in 2..%d", options->M, MAX_M);
     if (options->ef_construction < 0)
         return myr_fail(MYR_ERR_ARG, "hnsw: ef_construction = %d is negative", options->ef_construction);
-    if (options->metric != MYR_METRIC_L2 && options->metric != MYR_METRIC_COSINE)
+    if (!myr_metric_name(options->metric))
         return myr_fail(MYR_ERR_ARG, "hnsw: there is no metric %d", (int)options->metric);
     if (!isfinite(options->code_min) || !isfinite(options->code_max) || options->code_max < options->code_min)
         return myr_fail(MYR_ERR_ARG, "hnsw: codes cannot range from %g to %g", (double)options->code_min,
@@ -202,7 +219,6 @@ myr_status myr_hnsw_build(const float *vectors, size_t n, size_t dim, const int6
         rows[i] = vectors + i * dim;
     *graph = (myr_hnsw){.n = n,
                         .dim = dim,
-                        .n_code_bytes = myr_code_bytes(dim),
                         .M = options->M ? options->M : STANDARD_M,
                         .ef_construction = options->ef_construction ? options->ef_construction : STANDARD_EF,
                         .entry = NONE,
@@ -214,8 +230,11 @@ myr_status myr_hnsw_build(const float *vectors, size_t n, size_t dim, const int6
                         .ids = copy};
     if (options->code_min == 0 && options->code_max == 0)
         measure_codes(vectors, n * dim, &graph->code_min, &graph->code_max);
-    graph->scale = myr_scale_of(graph->code_min, graph->code_max);
-    status = hnsw_make_nodes(graph, rows, pool);
+    if (graph->metric == MYR_METRIC_IP)
+        status = measure_radius(graph, vectors);
+    hnsw_fit_codes(graph);
+    if (status == MYR_OK)
+        status = hnsw_make_nodes(graph, rows, pool);
     free(rows);
     if (status == MYR_OK)
         status = make_links(graph, pool);

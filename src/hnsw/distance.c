@@ -24,26 +24,28 @@ float hnsw_distance(const myr_hnsw *graph, const float *query, const hnsw_query 
 
 bool hnsw_query_of(const myr_hnsw *graph, const float *query, uint8_t *codes, hnsw_query *facts)
 {
-    float residual;
-    if (!myr_quantise(&graph->scale, query, graph->dim, codes, &residual))
+    double residual, stretch;
+    if (!hnsw_code_query(graph, query, codes, &residual, &stretch))
         return false;
     /* Differences are whole numbers then, and so are their squares and sums: float and double hold them. */
     bool is_whole =
         graph->metric == MYR_METRIC_L2 && !graph->vectors && !graph->halves && graph->scale.step == 1 && residual == 0;
-    *facts = (hnsw_query){.residual = residual, .is_whole = is_whole};
-    if (graph->metric == MYR_METRIC_COSINE)
-        facts->squared = graph->kernel->dot(query, query, graph->dim) + (double)graph->longest * (double)graph->longest;
+    *facts = (hnsw_query){.stretch = stretch, .residual = residual, .is_whole = is_whole};
+    double longest = graph->longest > graph->radius ? graph->longest : graph->radius;
+    if (graph->metric != MYR_METRIC_L2)
+        facts->squared = stretch * stretch * graph->kernel->dot(query, query, graph->dim) + longest * longest;
     return true;
 }
 
 double hnsw_reach(const myr_hnsw *graph, const hnsw_query *facts, float distance)
 {
     /* A float distance is right to 6e-8, and codes stand for values rounded in double. */
-    double away = (double)distance * (1 + 1e-6);
+    double away = (double)distance + fabs((double)distance) * 1e-6;
     double slack = 1e-30 + 1e-12 * (fabs((double)graph->code_min) + fabs((double)graph->code_max));
-    if (graph->metric == MYR_METRIC_COSINE) {
-        /* 1 - q.v = 1 - (|q|^2 + |v|^2 - |q - v|^2) / 2, solved for |q - v| with the longest v */
-        double squared = 2 * (away - 1 + 1e-9 * (1 + facts->squared)) + facts->squared;
+    if (graph->metric != MYR_METRIC_L2) {
+        /* q.v = (|q|^2 + |v|^2 - |q - v|^2) / 2, solved for |q - v| with the longest v */
+        double product = (graph->metric == MYR_METRIC_COSINE ? 1 - away : -away * facts->stretch);
+        double squared = 2 * (1e-9 * (1 + facts->squared) - product) + facts->squared;
         away = squared > 0 ? sqrt(squared) : 0;
     }
     return away + facts->residual + slack;

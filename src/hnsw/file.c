@@ -1,16 +1,17 @@
 /*
  * The graph as sections of a file.
  *
- *  hnsw_ids         i64 (n)                hnsw_codes        u8  (n_nodes, dim rounded up to 64)
+ *  hnsw_ids         i64 (n)                hnsw_codes        u8  (n_nodes, dim and tail (codes.c) rounded up to 64)
  *  hnsw_row_node    u32 (n)                hnsw_residuals    f32 (n_nodes)
  *  hnsw_alias_first u32 (n_nodes + 1)      hnsw_levels       u8  (n_nodes)
  *  hnsw_alias_row   u32 (n)                hnsw_upper_first  u32 (n_nodes + 1)
  *  hnsw_vectors     f32 (n_nodes, dim)*    hnsw_links        u32 (n_nodes, 2 M)
  *  hnsw_halves      u8  (n_nodes, 2 dim)*  hnsw_upper_links  u32 (n_upper, M)
  *  * no rows where the other, or the codes, say all of each vector; halves are little-endian binary16, since version 3
- *  numbers: hnsw_version = 3, hnsw_n, hnsw_dim, hnsw_n_nodes, hnsw_n_upper, hnsw_M, hnsw_ef_construction,
- *  hnsw_n_levels, hnsw_entry (-1 none), hnsw_seed; as the bits of an f32: hnsw_code_min, hnsw_code_max, hnsw_longest
- *  text: hnsw_metric, "l2" or "cosine"
+ *  numbers: hnsw_version = 4, hnsw_n, hnsw_dim, hnsw_n_nodes, hnsw_n_upper, hnsw_M, hnsw_ef_construction,
+ *  hnsw_n_levels, hnsw_entry (-1 none), hnsw_seed; as the bits of an f32: hnsw_code_min, hnsw_code_max, hnsw_longest,
+ *  hnsw_radius (since version 4)
+ *  text: hnsw_metric, "l2", "cosine", or since version 4 "ip"
  *
  * What the arrays mean is said in graph.h; NONE is 2^32 - 1. The opened graph points into
  * the mapping, after every bound was checked.
@@ -25,7 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VERSION = 3, WITHOUT_HALVES = 2, MAX_RANK = 2 };
+enum { VERSION = 4, WITHOUT_RADIUS = 3, WITHOUT_HALVES = 2, MAX_RANK = 2 };
 
 /* One array of the graph: its name, shape and the place of its pointer, for both directions. */
 typedef struct array {
@@ -78,6 +79,7 @@ enum {
     F_CODE_MIN,
     F_CODE_MAX,
     F_LONGEST,
+    F_RADIUS,
     N_NUMBERS
 };
 
@@ -113,6 +115,7 @@ static void list_numbers(const myr_hnsw *graph, number list[N_NUMBERS])
         [F_CODE_MIN] = {"hnsw_code_min", bits_of(graph->code_min), 0, UINT32_MAX},
         [F_CODE_MAX] = {"hnsw_code_max", bits_of(graph->code_max), 0, UINT32_MAX},
         [F_LONGEST] = {"hnsw_longest", bits_of(graph->longest), 0, UINT32_MAX},
+        [F_RADIUS] = {"hnsw_radius", bits_of(graph->radius), 0, UINT32_MAX},
     };
     memcpy(list, all, sizeof all);
 }
@@ -123,8 +126,7 @@ myr_status myr_hnsw_save(const myr_hnsw *graph, myr_sections_writer *writer)
     number numbers[N_NUMBERS];
     list_arrays(graph, arrays);
     list_numbers(graph, numbers);
-    myr_status status =
-        myr_sections_set_text(writer, "hnsw_metric", graph->metric == MYR_METRIC_COSINE ? "cosine" : "l2");
+    myr_status status = myr_sections_set_text(writer, "hnsw_metric", myr_metric_name(graph->metric));
     for (size_t i = 0; status == MYR_OK && i < N_NUMBERS; i++)
         status = myr_sections_set_i64(writer, numbers[i].name, numbers[i].value);
     for (size_t i = 0; status == MYR_OK && i < N_ARRAYS; i++) {
@@ -142,6 +144,8 @@ static myr_status get_numbers(const myr_sections *sections, myr_hnsw *graph, int
     number numbers[N_NUMBERS];
     list_numbers(graph, numbers);
     for (size_t i = 0; i < N_NUMBERS; i++) {
+        if (i == F_RADIUS && numbers[F_VERSION].value <= WITHOUT_RADIUS)
+            continue;
         myr_status status = myr_sections_get_i64(sections, numbers[i].name, &numbers[i].value);
         if (status != MYR_OK)
             return status;
@@ -155,7 +159,6 @@ static myr_status get_numbers(const myr_sections *sections, myr_hnsw *graph, int
     *version = numbers[F_VERSION].value;
     graph->n = (size_t)numbers[F_N].value;
     graph->dim = (size_t)numbers[F_DIM].value;
-    graph->n_code_bytes = myr_code_bytes(graph->dim);
     graph->n_nodes = (size_t)numbers[F_N_NODES].value;
     graph->n_upper = (size_t)numbers[F_N_UPPER].value;
     graph->M = (int)numbers[F_M].value;
@@ -166,10 +169,13 @@ static myr_status get_numbers(const myr_sections *sections, myr_hnsw *graph, int
     graph->code_min = value_of(numbers[F_CODE_MIN].value);
     graph->code_max = value_of(numbers[F_CODE_MAX].value);
     graph->longest = value_of(numbers[F_LONGEST].value);
+    graph->radius = value_of(numbers[F_RADIUS].value);
     if (!isfinite(graph->code_min) || !isfinite(graph->code_max) || graph->code_max < graph->code_min)
         return myr_fail(MYR_ERR_FORMAT, "hnsw: codes cannot range from %g to %g", (double)graph->code_min,
                         (double)graph->code_max);
-    graph->scale = myr_scale_of(graph->code_min, graph->code_max);
+    if (!(graph->radius >= 0) || !isfinite(graph->radius))
+        return myr_fail(MYR_ERR_FORMAT, "hnsw: vectors cannot be of length %g", (double)graph->radius);
+    hnsw_fit_codes(graph);
     return MYR_OK;
 }
 
@@ -179,10 +185,8 @@ static myr_status get_metric(const myr_sections *sections, myr_hnsw *graph)
     myr_status status = myr_sections_get_text(sections, "hnsw_metric", &metric);
     if (status != MYR_OK)
         return status;
-    if (strcmp(metric, "l2") != 0 && strcmp(metric, "cosine") != 0)
-        return myr_fail(MYR_ERR_FORMAT, "hnsw: there is no metric '%.32s'", metric);
-    graph->metric = strcmp(metric, "l2") == 0 ? MYR_METRIC_L2 : MYR_METRIC_COSINE;
-    return MYR_OK;
+    return myr_metric_of(metric, &graph->metric) ? MYR_OK
+                                                 : myr_fail(MYR_ERR_FORMAT, "hnsw: there is no metric '%.32s'", metric);
 }
 
 /* Whether an array may be without rows. */
@@ -226,9 +230,9 @@ myr_status myr_hnsw_open(const myr_sections *sections, myr_hnsw **out)
     graph->borrows = true;
     graph->kernel = myr_kernel_get();
     int64_t version;
-    myr_status status = get_numbers(sections, graph, &version);
+    myr_status status = get_metric(sections, graph);
     if (status == MYR_OK)
-        status = get_metric(sections, graph);
+        status = get_numbers(sections, graph, &version);
     if (status == MYR_OK)
         status = get_arrays(sections, graph, version);
     if (status == MYR_OK)

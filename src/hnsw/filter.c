@@ -269,7 +269,8 @@ myr_status myr_hnsw_search_range(myr_hnsw_searcher *searcher, const float *query
     myr_status status = check(searcher, query, filter);
     if (status != MYR_OK)
         return status;
-    if (!(radius >= 0) || ef < 1)
+    bool is_fine = hnsw_searcher_graph(searcher)->metric == MYR_METRIC_IP ? !isnan(radius) : radius >= 0;
+    if (!is_fine || ef < 1)
         return myr_fail(MYR_ERR_ARG, "hnsw: a search within a distance needs one that is not negative, and ef >= 1");
     hnsw_beam *beam = hnsw_searcher_beam(searcher);
     answer self = {.graph = hnsw_searcher_graph(searcher), .query = query, .filter = filter, .radius = radius};

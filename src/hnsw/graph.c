@@ -109,6 +109,8 @@ void myr_hnsw_digest(const myr_hnsw *graph, char text[65])
     add_number(hash, (uint64_t)graph->metric);
     add_float(hash, graph->code_min);
     add_float(hash, graph->code_max);
+    if (graph->metric == MYR_METRIC_IP)
+        add_float(hash, graph->radius);
     add_number(hash, graph->entry);
     myr_sha256_update(hash, graph->ids, graph->n * sizeof *graph->ids);
     myr_sha256_update(hash, graph->row_node, graph->n * sizeof *graph->row_node);

@@ -26,11 +26,13 @@ enum {
     MAX_LINKS = 2 * MAX_M,
     BEAMS = 4, /* that walk in turn on a thread. Measured on SIFT: 2 give 1.2 times the speed of 1, 4 1.5, 8 1.4 */
     AHEAD = 4, /* full vectors asked for before they are needed */
-    MOST_SPARED = 4096, /* values of a vector that is not kept as floats: they are made anew on the stack */
+    MOST_OF_PRODUCT = 32760, /* dimensions: with a tail no more than MYR_CODE_MAX_DIM */
+    MOST_SPARED = 4096,      /* values of a vector that is not kept as floats: they are made anew on the stack */
 };
 
 struct myr_hnsw {
     size_t n, dim, n_nodes;
+    size_t n_tail;       /* values that codes have behind those of a vector (codes.c); 0 unless IP */
     size_t n_code_bytes; /* of a row */
     size_t n_upper;      /* places of M links */
     int M, ef_construction;
@@ -40,6 +42,7 @@ struct myr_hnsw {
     myr_metric metric;
     float code_min, code_max;
     float longest; /* no vector is longer */
+    float radius;  /* IP: the length that tails lend to all vectors; else 0 */
     myr_scale scale;
     const myr_kernel *kernel;
     bool borrows; /* the arrays lie in a mapped file */
@@ -144,15 +147,45 @@ void hnsw_beams_search(hnsw_beam *beams, size_t n, const myr_hnsw *graph, const 
 /*
  * select.c: which of the candidates become links.
  *
- *  keys  (n) ascending
+ *  keys  (n) by the distance from a node, ascending
  *  links [in, out] (room) the n_kept first are chosen already; the rest becomes NONE
  */
-void hnsw_select(const myr_hnsw *graph, const uint64_t *keys, size_t n, uint32_t *links, size_t room, size_t n_kept);
+void hnsw_select(const myr_hnsw *graph, uint32_t node, const uint64_t *keys, size_t n, uint32_t *links, size_t room,
+                 size_t n_kept);
 void hnsw_sort_keys(uint64_t *keys, size_t n);
 /* Keys of n nodes by their distance to one. */
 void hnsw_measure(const myr_hnsw *graph, uint32_t from, const uint32_t *nodes, size_t n, uint64_t *keys);
 
-/* nodes.c: rows into nodes, aliases, codes. The graph's n, dim, metric and scale are set; rows are (n) of dim each. */
+/*
+ * codes.c: a graph's range of codes and tails, from its metric, dimension, radius, code_min and code_max. widen: the
+ * range as wide as the tails need; before fit, of a graph that is being made.
+ */
+void hnsw_widen_codes(myr_hnsw *graph);
+void hnsw_fit_codes(myr_hnsw *graph);
+/*
+ * Codes of a query times stretch, or of a vector of this squared length, and the distance from what they stand for,
+ * tails and all. is_exact: whether that is none without the tail. False where a value is not finite.
+ */
+bool hnsw_code_query(const myr_hnsw *graph, const float *query, uint8_t *codes, double *residual, double *stretch);
+bool hnsw_code_vector(const myr_hnsw *graph, const float *vector, double squared, uint8_t *codes, float *residual,
+                      bool *is_exact);
+
+/*
+ * The codes to measure other nodes' distances from a node with: its own, or for IP a copy in room, (n_code_bytes)
+ * aligned as they are, without the tail. hnsw_tail: what a node's tail adds to such a distance to it.
+ */
+const uint8_t *hnsw_target(const myr_hnsw *graph, uint32_t node, uint8_t *room);
+static inline uint32_t hnsw_tail(const myr_hnsw *graph, uint32_t node)
+{
+    const uint8_t *tail = codes_of(graph, node) + graph->dim;
+    uint32_t sum = 0;
+    for (size_t i = 0; i < graph->n_tail; i++)
+        sum += (uint32_t)tail[i] * tail[i];
+    return sum;
+}
+
+/* nodes.c: rows into nodes, aliases, codes. The graph's n, dim, metric and codes' range are set; rows are (n) of dim
+ * each. */
 myr_status hnsw_make_nodes(myr_hnsw *graph, const float *const *rows, myr_pool *pool);
 
 /*
@@ -183,8 +216,9 @@ myr_status hnsw_repair(const myr_hnsw *graph, myr_pool *pool);
  */
 /* What is known of a query, to tell from codes that a node is too far. */
 typedef struct hnsw_query {
+    double stretch;  /* IP: codes are those of the query times this; else 1 */
     double residual; /* of the query's own codes */
-    double squared;  /* |query|^2 + longest^2 */
+    double squared;  /* |stretch query|^2, and that of the longest vector, tail and all; 0 for L2 */
     bool is_whole;   /* code distances are the squared distances, to the last bit */
 } hnsw_query;
 /* Codes of the query and what goes with them; false where a value is not finite. */

@@ -100,7 +100,7 @@ static void list_aliases(job *all)
 static bool is_whole(const myr_hnsw *graph, size_t node, const float *vector)
 {
     float again[MOST_SPARED];
-    if (graph->residuals[node] != 0 || graph->dim > MOST_SPARED)
+    if (graph->dim > MOST_SPARED)
         return false;
     myr_dequantise(&graph->scale, codes_of(graph, (uint32_t)node), graph->dim, again);
     return memcmp(again, vector, graph->dim * sizeof *again) == 0;
@@ -132,13 +132,14 @@ static myr_status code_task(void *context, size_t first, size_t last, int thread
     for (size_t node = first; node < last; node++) {
         size_t row = all->alias_row[all->alias_first[node]];
         const float *vector = all->rows[row];
-        if (!myr_quantise(&graph->scale, vector, graph->dim, all->codes + node * graph->n_code_bytes,
-                          &all->residuals[node]))
-            return myr_fail(MYR_ERR_ARG, "hnsw: vector %zu holds a value that is not finite", row);
         double squared = graph->kernel->dot(vector, vector, graph->dim);
+        bool is_exact;
+        if (!hnsw_code_vector(graph, vector, squared, all->codes + node * graph->n_code_bytes, &all->residuals[node],
+                              &is_exact))
+            return myr_fail(MYR_ERR_ARG, "hnsw: vector %zu holds a value that is not finite", row);
         all->longest[thread] = squared > all->longest[thread] ? squared : all->longest[thread];
         if (!all->is_rounded[thread])
-            all->is_rounded[thread] = !is_whole(graph, node, vector);
+            all->is_rounded[thread] = !(is_exact && is_whole(graph, node, vector));
         if (!all->is_long[thread])
             all->is_long[thread] = !is_half(vector, graph->dim);
     }

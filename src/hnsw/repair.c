@@ -57,19 +57,13 @@ static size_t place_for(const repair *all, uint32_t node)
     const myr_hnsw *graph = all->graph;
     const uint32_t *links = links_at(graph, node, all->level);
     size_t room = room_at(graph, all->level), n = count_links(links, room), place = room;
-    uint64_t farthest = 0;
+    uint64_t keys[MAX_LINKS];
     if (n < room)
         return n;
-    for (size_t i = 0; i < n; i++) {
-        if (all->parent[links[i]] == node)
-            continue;
-        uint32_t away =
-            graph->kernel->code_distance(codes_of(graph, node), codes_of(graph, links[i]), graph->n_code_bytes);
-        if (place == room || key_of(away, links[i]) > farthest) {
-            farthest = key_of(away, links[i]);
+    hnsw_measure(graph, node, links, n, keys);
+    for (size_t i = 0; i < n; i++)
+        if (all->parent[links[i]] != node && (place == room || keys[i] > keys[place]))
             place = i;
-        }
-    }
     return place;
 }
 
@@ -103,6 +97,8 @@ static myr_status search_task(void *context, size_t first, size_t last, int thre
     const myr_hnsw *graph = all->graph;
     hnsw_beam *beam = &all->beams[thread];
     for (size_t i = first; i < last; i++) {
+        /* Tail and all, where there are tails (codes.c): short rows, of whom half may be orphans, then hang on rows
+         * like themselves and not on the longest, whose links every search needs. */
         const uint8_t *codes = codes_of(graph, all->orphans[i]);
         uint32_t start = hnsw_beam_descend(beam, graph, codes, all->level);
         hnsw_beam_search(beam, graph, codes, all->level, start, all->ef);

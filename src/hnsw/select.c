@@ -30,9 +30,11 @@ void hnsw_sort_keys(uint64_t *keys, size_t n)
 }
 
 /* Whether one of the chosen is nearer to the candidate than `distance`. */
-static bool is_hidden(const myr_hnsw *graph, const uint8_t *row, uint32_t distance, const uint8_t *const *chosen,
+static bool is_hidden(const myr_hnsw *graph, uint32_t candidate, uint64_t distance, const uint8_t *const *chosen,
                       size_t n_chosen)
 {
+    _Alignas(MYR_CODE_ALIGNMENT) uint8_t target[MYR_CODE_MAX_DIM];
+    const uint8_t *row = hnsw_target(graph, candidate, target);
     uint32_t away[4];
     for (size_t i = 0; i < n_chosen; i += 4) {
         size_t n = n_chosen - i < 4 ? n_chosen - i : 4;
@@ -44,19 +46,21 @@ static bool is_hidden(const myr_hnsw *graph, const uint8_t *row, uint32_t distan
     return false;
 }
 
-void hnsw_select(const myr_hnsw *graph, const uint64_t *keys, size_t n, uint32_t *links, size_t room, size_t n_kept)
+void hnsw_select(const myr_hnsw *graph, uint32_t node, const uint64_t *keys, size_t n, uint32_t *links, size_t room,
+                 size_t n_kept)
 {
     const uint8_t *chosen[MAX_LINKS];
     size_t n_chosen = n_kept;
     for (size_t i = 0; i < n_kept; i++)
         chosen[i] = codes_of(graph, links[i]);
     for (size_t i = 0; i < n && n_chosen < room; i++) {
-        uint32_t node = key_node(keys[i]);
-        const uint8_t *row = codes_of(graph, node);
-        if (is_hidden(graph, row, key_distance(keys[i]), chosen, n_chosen))
+        uint32_t candidate = key_node(keys[i]);
+        /* The node's distance from the candidate; the key has the candidate's from the node. */
+        uint64_t distance = (uint64_t)key_distance(keys[i]) - hnsw_tail(graph, candidate) + hnsw_tail(graph, node);
+        if (is_hidden(graph, candidate, distance, chosen, n_chosen))
             continue;
-        chosen[n_chosen] = row;
-        links[n_chosen++] = node;
+        chosen[n_chosen] = codes_of(graph, candidate);
+        links[n_chosen++] = candidate;
     }
     for (size_t i = n_chosen; i < room; i++)
         links[i] = NONE;
@@ -64,13 +68,14 @@ void hnsw_select(const myr_hnsw *graph, const uint64_t *keys, size_t n, uint32_t
 
 void hnsw_measure(const myr_hnsw *graph, uint32_t from, const uint32_t *nodes, size_t n, uint64_t *keys)
 {
-    const uint8_t *rows[4];
+    _Alignas(MYR_CODE_ALIGNMENT) uint8_t room[MYR_CODE_MAX_DIM];
+    const uint8_t *target = hnsw_target(graph, from, room), *rows[4];
     uint32_t distances[4];
     for (size_t i = 0; i < n; i += 4) {
         size_t n_now = n - i < 4 ? n - i : 4;
         for (size_t j = 0; j < n_now; j++)
             rows[j] = codes_of(graph, nodes[i + j]);
-        graph->kernel->code_distances(codes_of(graph, from), rows, n_now, graph->n_code_bytes, distances);
+        graph->kernel->code_distances(target, rows, n_now, graph->n_code_bytes, distances);
         for (size_t j = 0; j < n_now; j++)
             keys[i + j] = key_of(distances[j], nodes[i + j]);
     }

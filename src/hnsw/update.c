@@ -118,6 +118,7 @@ static myr_status make_graph(update *all, myr_pool *pool)
         return MYR_ERR_NOMEM;
     *graph = (myr_hnsw){.n = all->n,
                         .dim = old->dim,
+                        .n_tail = old->n_tail,
                         .n_code_bytes = old->n_code_bytes,
                         .M = old->M,
                         .ef_construction = old->ef_construction,
@@ -126,6 +127,7 @@ static myr_status make_graph(update *all, myr_pool *pool)
                         .metric = old->metric,
                         .code_min = old->code_min,
                         .code_max = old->code_max,
+                        .radius = old->radius,
                         .scale = old->scale,
                         .kernel = old->kernel,
                         .ids = all->ids};
@@ -209,7 +211,7 @@ static void relink(const update *all, uint32_t node, int level, uint32_t *near, 
     for (size_t i = 0; i < n; i++)
         if ((i == 0 || keys[i] != keys[i - 1]) && !is_among(links, n_kept, key_node(keys[i])))
             keys[n_distinct++] = keys[i];
-    hnsw_select(graph, keys, n_distinct, links, room, n_kept);
+    hnsw_select(graph, node, keys, n_distinct, links, room, n_kept);
 }
 
 static myr_status carry_task(void *context, size_t first, size_t last, int thread)

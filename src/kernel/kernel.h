@@ -10,6 +10,7 @@
 
 #include "myriops/hit.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -52,13 +53,17 @@ bool myr_cpu_may_use(const char *name);
 /* myr_cpu_name - the table in use: "avx512vnni", "avx2" or "reference". */
 const char *myr_cpu_name(void);
 
-/* The distance that hits bear: Euclidean, or 1 - cosine of rows of length 1, no less than 0. */
+/* The distance that hits bear: Euclidean; 1 - cosine of rows of length 1, no less than 0; or minus the inner product,
+ * no more than a float holds. */
 static inline float myr_hit_distance(const myr_kernel *kernel, myr_metric metric, const float *a, const float *b,
                                      size_t dim)
 {
     if (metric == MYR_METRIC_L2)
         return (float)sqrt(kernel->squared_l2(a, b, dim));
-    double away = 1.0 - kernel->dot(a, b, dim);
+    double product = kernel->dot(a, b, dim);
+    if (metric == MYR_METRIC_IP)
+        return (float)fmin(fmax(0.0 - product, -(double)FLT_MAX), (double)FLT_MAX); /* 0 - 0 has no sign */
+    double away = 1.0 - product;
     return away > 0 ? (float)away : 0.0f;
 }
 

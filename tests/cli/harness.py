@@ -167,11 +167,16 @@ def contents(path):
     return {file.name: file.read_bytes() for file in sorted(pathlib.Path(path).iterdir())}
 
 
-def write_u8bin(path, rows):
+def write_bin(path, rows):
+    """big-ann's format, in the type that the rows have."""
     with open(path, "wb") as file:
         np.array(rows.shape, dtype=np.uint32).tofile(file)
-        rows.astype(np.uint8).tofile(file)
+        rows.tofile(file)
     return path
+
+
+def write_u8bin(path, rows):
+    return write_bin(path, rows.astype(np.uint8))
 
 
 class Case(unittest.TestCase):

@@ -6,11 +6,7 @@ from harness import *
 import numpy as np
 
 
-def write_bin(path, rows):
-    path.write_bytes(struct.pack("<II", *rows.shape) + rows.tobytes())
-
-
-def data_set(name, cosine=False):
+def data_set(name, metric="l2"):
     """A folder in big-ann's formats; the true neighbours are NumPy's."""
     rng = np.random.default_rng(3)
     base, queries = rng.normal(size=(2000, 24)).astype("<f4"), rng.normal(size=(50, 24)).astype("<f4")
@@ -18,9 +14,9 @@ def data_set(name, cosine=False):
     write_bin(place / "base.fbin", base)
     write_bin(place / "query.fbin", queries)
     a, b = base.astype(float), queries.astype(float)
-    if cosine:
+    if metric == "cosine":
         a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
-    distances = np.square(b[:, None] - a[None]).sum(2)
+    distances = -(b @ a.T) if metric == "ip" else np.square(b[:, None] - a[None]).sum(2)
     ids = np.argsort(distances, axis=1)[:, :10].astype("<u4")
     near = np.take_along_axis(distances, ids.astype(int), 1).astype("<f4")
     (place / "groundtruth.bin").write_bytes(struct.pack("<II", *ids.shape) + ids.tobytes() + near.tobytes())
@@ -29,8 +25,8 @@ def data_set(name, cosine=False):
 
 class BenchAnn(Case):
     def test_curve(self):
-        for metric in ("l2", "cosine"):
-            facts = myriops("bench", "ann", "--dataset", data_set(metric, metric == "cosine"), "--metric", metric, "--ef", "10,400",
+        for metric in ("l2", "cosine", "ip"):
+            facts = myriops("bench", "ann", "--dataset", data_set(metric, metric), "--metric", metric, "--ef", "10,400",
                             "--threads", "2", "--format", "json").json()
             low, high = facts["curve"]
             self.assertEqual((facts["n"], facts["dim"], facts["queries"], low["ef"], high["ef"]), (2000, 24, 50, 10, 400))

@@ -132,6 +132,26 @@ class Index(Case):
         self.assertTrue(np.allclose(np.take_along_axis(truth, neighbours.astype(np.int64), axis=1), distances, atol=1e-5))
         self.assertGreater((distances <= np.sort(truth, axis=1)[:, 9:10] + 1e-6).mean(), 0.98)
 
+    def test_inner_product(self):
+        rows = ((self.rows.astype(float) - 128) * np.linspace(0.1, 3, self.rows.shape[1])).astype("<f4")
+        queries = rows[:300] - 20
+        base, asked = write_bin(scratch / "product-base.fbin", rows), write_bin(scratch / "product-asked.fbin", queries)
+        truth = -(queries.astype(float) @ rows.astype(float).T)
+        answers = []
+        for ranks in (1, 3):
+            index = scratch / f"product-{ranks}"
+            self.check(myriops("index", "--metric", "ip", "--shards", 3, "--out", index, base, ranks=ranks), DONE)
+            hits = scratch / "product.hdf5"
+            self.check(myriops("query", "--quiet", "--index", index, "-k", 10, "--vectors", asked, "--out", hits, ranks=ranks), DONE)
+            with h5py.File(hits, "r") as file:
+                answers.append((file["neighbors"][:], file["distances"][:]))
+        neighbours, distances = answers[0]
+        self.assertTrue(np.array_equal(neighbours, answers[1][0]) and np.array_equal(distances, answers[1][1]))
+        self.assertTrue(np.allclose(np.take_along_axis(truth, neighbours.astype(np.int64), axis=1), distances, rtol=1e-6))
+        self.assertGreater((distances <= np.sort(truth, axis=1)[:, 9:10] * (1 - 1e-6)).mean(), 0.98)
+        self.assertEqual(myriops("info", "--format", "json", index).json()["metric"], "ip")
+        self.check(myriops("query", "--index", index, "--vectors", asked, "--probe", 2, ranks=2), FAILED, "--probe all")
+
     def test_more_neighbours_than_items(self):
         few = write_u8bin(scratch / "few.u8bin", self.rows[:7])
         self.check(myriops("index", "--shards", 3, "--out", scratch / "few", few, ranks=2), DONE)

@@ -14,6 +14,7 @@
 #include "kernel/kernel.h"
 #include "myriops/exact.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -70,9 +71,13 @@ static void search_naively(const float *rows, size_t n, size_t dim, const int64_
     myr_hit *all = malloc((n + 1) * sizeof *all);
     for (size_t i = 0; i < n; i++) {
         const float *row = rows + i * dim;
-        double away = metric == MYR_METRIC_L2 ? sqrt(reference->squared_l2(query, row, dim))
-                                              : 1 - reference->dot(query, row, dim);
-        all[i] = (myr_hit){.id = ids[i], .distance = away > 0 ? (float)away : 0.0f};
+        double product = reference->dot(query, row, dim);
+        double away = metric == MYR_METRIC_L2 ? sqrt(reference->squared_l2(query, row, dim)) : 1 - product;
+        if (metric == MYR_METRIC_IP)
+            away = fmin(fmax(0 - product, -(double)FLT_MAX), (double)FLT_MAX);
+        else if (!(away > 0))
+            away = 0;
+        all[i] = (myr_hit){.id = ids[i], .distance = (float)away};
     }
     qsort(all, n, sizeof *all, by_hit);
     for (size_t i = 0; i < k; i++)
@@ -127,6 +132,8 @@ static void hits_are_those_of_the_naive_loop(void **state)
     for (int kind = 0; kind < N_SHAPES; kind++) {
         compare((shape)kind, 2500, 24, 40, 10, MYR_METRIC_L2);
         compare((shape)kind, 1100, 100, 7, MAX_K, MYR_METRIC_L2);
+        compare((shape)kind, 2500, 24, 40, 10, MYR_METRIC_IP);
+        compare((shape)kind, 1100, 100, 7, MAX_K, MYR_METRIC_IP);
     }
     compare(SHAPE_NORMAL, 2500, 24, 40, 10, MYR_METRIC_COSINE);
     compare(SHAPE_COPIES, 2500, 24, 40, 10, MYR_METRIC_COSINE);
@@ -142,6 +149,7 @@ static void sizes_have_no_edges(void **state)
             compare(SHAPE_NORMAL, numbers[i], dims[d], 2, 3, MYR_METRIC_L2);
     compare(SHAPE_NORMAL, 300, 8, 257, 1, MYR_METRIC_L2);
     compare(SHAPE_NORMAL, 20, 8, 3, MAX_K, MYR_METRIC_COSINE);
+    compare(SHAPE_NORMAL, 20, 8, 3, MAX_K, MYR_METRIC_IP);
 }
 
 static void what_is_not_finite_is_refused(void **state)

@@ -13,6 +13,7 @@
 #include "base/rng.h"
 #include "hnsw/graph.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -138,9 +139,13 @@ static inline void naive_search(const float *vectors, size_t n, size_t dim, myr_
     myr_hit *all = malloc((n + 1) * sizeof *all);
     for (size_t row = 0; row < n; row++) {
         const float *vector = vectors + row * dim;
-        double away = metric == MYR_METRIC_L2 ? sqrt(reference->squared_l2(query, vector, dim))
-                                              : 1 - reference->dot(query, vector, dim);
-        all[row] = (myr_hit){.id = (int64_t)(7 + 3 * row), .distance = away > 0 ? (float)away : 0.0f};
+        double product = reference->dot(query, vector, dim);
+        double away = metric == MYR_METRIC_L2 ? sqrt(reference->squared_l2(query, vector, dim)) : 1 - product;
+        if (metric == MYR_METRIC_IP)
+            away = fmin(fmax(0 - product, -(double)FLT_MAX), (double)FLT_MAX);
+        else if (!(away > 0))
+            away = 0;
+        all[row] = (myr_hit){.id = (int64_t)(7 + 3 * row), .distance = (float)away};
     }
     qsort(all, n, sizeof *all, by_hit);
     for (size_t i = 0; i < k; i++)

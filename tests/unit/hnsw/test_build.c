@@ -135,9 +135,11 @@ static void test_refusals(void **state)
 /* What `--digest THREADS` prints: a digest over graphs of several shapes. */
 static int print_digest(int n_threads)
 {
-    for (int kind = 0; kind < N_SHAPES; kind++) {
-        float *vectors = make_vectors((shape)kind, 4000, 40, 6);
-        myr_hnsw *graph = make_graph(vectors, 4000, 40, &usual, n_threads);
+    for (int i = 0; i < 2 * N_SHAPES; i++) {
+        myr_hnsw_options options = usual;
+        options.metric = i % 2 ? MYR_METRIC_IP : MYR_METRIC_L2;
+        float *vectors = make_vectors((shape)(i / 2), 4000, 40, 6);
+        myr_hnsw *graph = make_graph(vectors, 4000, 40, &options, n_threads);
         char digest[65];
         myr_hnsw_digest(graph, digest);
         printf("%.16s", digest);
@@ -153,9 +155,9 @@ static void test_same_everywhere(void **state)
     (void)state;
     static const char *const disabled[] = {"", "avx512", "avx2"};
     static const int n_threads[] = {1, 2, 3, 7};
-    char right[256], got[256];
+    char right[512], got[512];
     digest_of("", 1, right, sizeof right);
-    assert_int_equal(strlen(right), 16 * N_SHAPES + 1);
+    assert_int_equal(strlen(right), 16 * 2 * N_SHAPES + 1);
     for (size_t d = 0; d < 3; d++)
         for (size_t t = 0; t < 4; t++) {
             digest_of(disabled[d], n_threads[t], got, sizeof got);

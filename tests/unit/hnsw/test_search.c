@@ -42,13 +42,13 @@ static void test_exact(void **state)
 {
     (void)state;
     for (int kind = 0; kind < N_SHAPES; kind++)
-        for (int cosine = 0; cosine < 2; cosine++) {
+        for (int metric = 0; metric < 3; metric++) {
             myr_hnsw_options options = usual;
+            options.metric = (myr_metric)metric;
             float *vectors = make_vectors((shape)kind, N, DIM, 1);
             float *queries = make_vectors((shape)kind, N_QUERIES, DIM, 2);
             memcpy(queries, vectors + 5 * DIM, DIM * sizeof *queries); /* one is among them */
-            if (cosine) {
-                options.metric = MYR_METRIC_COSINE;
+            if (options.metric == MYR_METRIC_COSINE) {
                 normalise(vectors, N, DIM);
                 normalise(queries, N_QUERIES, DIM);
             }
@@ -69,7 +69,10 @@ static void test_small(void **state)
             for (size_t k = 1; k <= 8; k += 3) {
                 float *vectors = make_vectors(SHAPE_UNIFORM, n, dims[d], 3);
                 float *queries = make_vectors(SHAPE_UNIFORM, 4, dims[d], 4);
+                myr_hnsw_options product = usual;
+                product.metric = MYR_METRIC_IP;
                 compare_exact(vectors, n, dims[d], &usual, queries, 4, k, "small");
+                compare_exact(vectors, n, dims[d], &product, queries, 4, k, "small, by product");
                 free(vectors);
                 free(queries);
             }
@@ -145,12 +148,12 @@ static void test_halves(void **state)
 {
     (void)state;
     static const size_t dims[] = {1, 7, DIM, 100};
-    for (size_t c = 0; c < 2 * sizeof dims / sizeof *dims; c++) {
-        size_t dim = dims[c / 2];
+    for (size_t c = 0; c < 3 * sizeof dims / sizeof *dims; c++) {
+        size_t dim = dims[c / 3];
         myr_hnsw_options options = usual;
-        options.metric = c % 2 ? MYR_METRIC_COSINE : MYR_METRIC_L2;
+        options.metric = (myr_metric)(c % 3);
         float *vectors = make_vectors(SHAPE_UNIFORM, N, dim, 7), *queries = make_vectors(SHAPE_UNIFORM, 20, dim, 8);
-        if (c % 2) {
+        if (options.metric == MYR_METRIC_COSINE) {
             normalise(vectors, N, dim);
             normalise(queries, 20, dim);
         }
@@ -188,9 +191,10 @@ static void test_whole(void **state)
     (void)state;
     static const struct {
         float least, width;
-        bool is_cosine;
-    } cases[] = {{0, 255, false},    {-128, 255, false}, {0.5f, 255, false},
-                 {1e6f, 255, false}, {0, 1, false},      {0, 1, true}};
+        myr_metric metric;
+    } cases[] = {{0, 255, MYR_METRIC_L2},    {-128, 255, MYR_METRIC_L2}, {0.5f, 255, MYR_METRIC_L2},
+                 {1e6f, 255, MYR_METRIC_L2}, {0, 1, MYR_METRIC_L2},      {0, 1, MYR_METRIC_COSINE},
+                 {0, 255, MYR_METRIC_IP},    {-128, 255, MYR_METRIC_IP}, {0, 1, MYR_METRIC_IP}};
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         float least = cases[c].least, width = cases[c].width;
         myr_hnsw_options options = usual;
@@ -198,7 +202,7 @@ static void test_whole(void **state)
         float *vectors = make_vectors(SHAPE_UNIFORM, N, DIM, 7), *queries = make_vectors(SHAPE_UNIFORM, 20, DIM, 8);
         options.code_min = least;
         options.code_max = least + width;
-        options.metric = cases[c].is_cosine ? MYR_METRIC_COSINE : MYR_METRIC_L2;
+        options.metric = cases[c].metric;
         round_values(vectors, N * DIM, least, width);
         round_values(queries, 10 * DIM, least, width); /* the others lie between */
         compare_exact(vectors, N, DIM, &options, queries, 20, K, "whole");
@@ -208,7 +212,7 @@ static void test_whole(void **state)
             assert_vector(graph, row, vectors + row * DIM, DIM);
         myr_hnsw_describe(graph, &facts);
         size_t n_spared = facts.n_bytes;
-        if (!cases[c].is_cosine && width == 255) { /* the range is found, too */
+        if (options.metric != MYR_METRIC_COSINE && width == 255) { /* the range is found, too */
             char given[65], found[65];
             myr_hnsw_digest(graph, given);
             options.code_min = options.code_max = 0;
@@ -248,6 +252,8 @@ static void test_extremes(void **state)
         options.code_min = offsets[s];
         options.code_max = offsets[s] + scales[s];
         compare_exact(vectors, 400, DIM, &options, queries, 6, K, "extremes");
+        options.metric = MYR_METRIC_IP;
+        compare_exact(vectors, 400, DIM, &options, queries, 6, K, "extremes, by product");
         free(vectors);
         free(queries);
     }

@@ -28,14 +28,19 @@ static void free_rows(rows *all)
     free(all->ids);
 }
 
-static myr_hnsw *build(const rows *from, myr_pool *pool)
+static myr_hnsw *build_by(const rows *from, myr_metric metric, myr_pool *pool)
 {
-    myr_hnsw_options options = {.M = 8, .ef_construction = 80, .seed = 5, .code_max = 1};
+    myr_hnsw_options options = {.M = 8, .ef_construction = 80, .seed = 5, .metric = metric, .code_max = 1};
     myr_hnsw *graph;
     if (myr_hnsw_build(from->vectors, from->n, DIM, from->ids, &options, pool, &graph) != MYR_OK)
         fail_msg("%s", myr_error_detail());
     assert_sound(graph, "built");
     return graph;
+}
+
+static myr_hnsw *build(const rows *from, myr_pool *pool)
+{
+    return build_by(from, MYR_METRIC_L2, pool);
 }
 
 /* The graph gives way to the one with these rows more. */
@@ -295,6 +300,34 @@ static void aliases_come_and_go(void **state)
     free_rows(&all);
 }
 
+/* Rows longer than all that the graph was built of come under the inner product, too. */
+static void longer_rows_come(void **state)
+{
+    (void)state;
+    rows all = some_rows(SHAPE_UNIFORM, 500, 7, 3, 6);
+    rows half = {.n = 250, .vectors = all.vectors + 250 * DIM, .ids = all.ids + 250};
+    float *queries = make_vectors(SHAPE_UNIFORM, 20, DIM, 8);
+    myr_hit right[K], got[K];
+    myr_hnsw *graph = build_by(&all, MYR_METRIC_IP, NULL);
+    take(&graph, half.ids, half.n, NULL);
+    for (size_t i = 0; i < half.n * DIM; i++)
+        half.vectors[i] = 3 * half.vectors[i] - 1;
+    add(&graph, &half, NULL);
+    myr_hnsw_searcher *searcher;
+    assert_int_equal(myr_hnsw_searcher_create(graph, &searcher), MYR_OK);
+    for (size_t q = 0; q < 20; q++) {
+        naive_search(all.vectors, all.n, DIM, MYR_METRIC_IP, queries + q * DIM, K, right);
+        assert_int_equal(myr_hnsw_search_exact(graph, NULL, queries + q * DIM, 1, K, got), MYR_OK);
+        assert_same_hits(got, right, K, "exact");
+        assert_int_equal(myr_hnsw_search(searcher, queries + q * DIM, K, all.n, got, NULL), MYR_OK);
+        assert_same_hits(got, right, K, "searched");
+    }
+    myr_hnsw_searcher_free(searcher);
+    myr_hnsw_free(graph);
+    free(queries);
+    free_rows(&all);
+}
+
 /* A file could hold one vector as two nodes, of different levels: carried over as one, its links would lead astray. */
 static void nodes_that_are_one_vector_are_refused(void **state)
 {
@@ -387,7 +420,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(no_change_is_the_same_graph), cmocka_unit_test(ends_are_fine),
         cmocka_unit_test(aliases_come_and_go),         cmocka_unit_test(whole_vectors_stay_whole),
         cmocka_unit_test(halves_stay_halves),          cmocka_unit_test(nodes_that_are_one_vector_are_refused),
-        cmocka_unit_test(entry_point_moves),
+        cmocka_unit_test(entry_point_moves),           cmocka_unit_test(longer_rows_come),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
