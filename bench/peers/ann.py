@@ -42,25 +42,27 @@ def read_rows(folder, name):
     sys.exit(f"ann.py: {folder}: no {name}.fbin, .u8bin or .i8bin")
 
 
-def normalised(rows, cosine):
+def prepared(rows, metric):
     rows = np.ascontiguousarray(rows, np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True) if cosine else rows
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True) if metric == "cosine" else rows
 
 
 class Data:
-    def __init__(self, folder, cosine):
-        self.base = normalised(read_rows(folder, "base"), cosine)
-        self.queries = normalised(read_rows(folder, "query"), cosine)
+    def __init__(self, folder, metric):
+        self.metric = metric
+        self.base = prepared(read_rows(folder, "base"), metric)
+        self.queries = prepared(read_rows(folder, "query"), metric)
         n, k = np.fromfile(folder / "groundtruth.bin", "<u4", 2)
         ids = np.fromfile(folder / "groundtruth.bin", "<u4", int(n) * int(k), offset=8).reshape(n, k)[:, :K]
         self.edge = self.distances(ids).max(1)
 
     def distances(self, ids):
-        return np.square(self.base[ids].astype(np.float64) - self.queries[:, None].astype(np.float64)).sum(2)
+        rows, queries = self.base[ids].astype(np.float64), self.queries[:, None].astype(np.float64)
+        return -(rows * queries).sum(2) if self.metric == "ip" else np.square(rows - queries).sum(2)
 
     def recall(self, ids):
         valid = ids >= 0
-        near = self.distances(np.where(valid, ids, 0)) <= self.edge[:, None] * (1 + 1e-6) + 1e-7
+        near = self.distances(np.where(valid, ids, 0)) <= (self.edge + np.abs(self.edge) * 1e-6 + 1e-7)[:, None]
         return float((near & valid).mean())
 
 
@@ -70,7 +72,9 @@ def build_faiss(data, threads, quantised):
     import faiss
     faiss.omp_set_num_threads(threads)
     dim = data.base.shape[1]
-    index = (faiss.IndexHNSWSQ(dim, faiss.ScalarQuantizer.QT_8bit, 16) if quantised else faiss.IndexHNSWFlat(dim, 16))
+    metric = faiss.METRIC_INNER_PRODUCT if data.metric == "ip" else faiss.METRIC_L2
+    index = (faiss.IndexHNSWSQ(dim, faiss.ScalarQuantizer.QT_8bit, 16, metric) if quantised
+             else faiss.IndexHNSWFlat(dim, 16, metric))
     index.hnsw.efConstruction = 200
     if quantised:
         index.train(data.base)
@@ -82,10 +86,11 @@ def build_faiss(data, threads, quantised):
     return search
 
 
-def build_svs(data, threads, cosine):
+def build_svs(data, threads):
     import svs
-    parameters = svs.VamanaBuildParameters(alpha=0.95 if cosine else 1.2, graph_max_degree=32, window_size=200)
-    index = svs.Vamana.build(parameters, data.base, svs.DistanceType.MIP if cosine else svs.DistanceType.L2,
+    product = data.metric != "l2"
+    parameters = svs.VamanaBuildParameters(alpha=0.95 if product else 1.2, graph_max_degree=32, window_size=200)
+    index = svs.Vamana.build(parameters, data.base, svs.DistanceType.MIP if product else svs.DistanceType.L2,
                              num_threads=threads)
 
     def search(ef):
@@ -96,10 +101,10 @@ def build_svs(data, threads, cosine):
 
 def work(options):
     """Build, search, print what myriops bench ann prints."""
-    data = Data(options.dataset, options.metric == "cosine")
+    data = Data(options.dataset, options.metric)
     start = time.perf_counter()
     if options.worker == "svs":
-        search = build_svs(data, options.threads, options.metric == "cosine")
+        search = build_svs(data, options.threads)
     else:
         search = build_faiss(data, options.threads, options.worker == "faiss-sq8")
     build_s = time.perf_counter() - start
@@ -160,7 +165,7 @@ def medians(rounds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=pathlib.Path, required=True)
-    parser.add_argument("--metric", choices=("l2", "cosine"), default="l2")
+    parser.add_argument("--metric", choices=("l2", "cosine", "ip"), default="l2")
     parser.add_argument("--ef", default="10,15,20,30,40,50,70,100,150,200,300")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)

@@ -31,6 +31,15 @@ def write_rows(path, rows):
         rows.astype("<f4").tofile(file)
 
 
+def write_truth(path, parts):
+    """Parts are the ids and distances of some queries each."""
+    ids, away = (np.concatenate(column) for column in zip(*parts))
+    with open(path, "wb") as file:
+        np.array(ids.shape, "<u4").tofile(file)
+        ids.astype("<u4").tofile(file)
+        away.astype("<f4").tofile(file)
+
+
 def nearest(base, queries):
     """Ids and distances (1 - cosine) of the DEPTH nearest of each."""
     away = 1 - queries.astype(np.float64) @ base.astype(np.float64).T
@@ -52,11 +61,7 @@ def main():
     write_rows(options.folder / "base.fbin", base)
     write_rows(options.folder / "query.fbin", queries)
     parts = [nearest(base, queries[at:at + 100]) for at in range(0, len(queries), 100)]
-    ids, away = (np.concatenate(column) for column in zip(*parts))
-    with open(options.folder / "groundtruth.bin", "wb") as file:
-        np.array(ids.shape, "<u4").tofile(file)
-        ids.astype("<u4").tofile(file)
-        away.astype("<f4").tofile(file)
+    write_truth(options.folder / "groundtruth.bin", parts)
     print(f"{options.folder}: {base.shape[0]} vectors of {base.shape[1]} values, {len(queries)} queries")
 
 

@@ -1,6 +1,6 @@
 // The question of myriops bench ann, put to hnswlib (Debian's libhnswlib-dev).
 //
-//   bench_hnswlib FOLDER l2|cosine THREADS EF...     FOLDER: base and query as .fbin or .u8bin, groundtruth.bin
+//   bench_hnswlib FOLDER l2|cosine|ip THREADS EF...     FOLDER: base and query as .fbin or .u8bin, groundtruth.bin
 //
 // M = 16, ef_construction = 200; all threads build and search. Prints JSON. A hit counts when it is as near as the true
 // tenth; the rate is that of the median of five rounds. index_bytes: vectors, links, labels and levels, without the
@@ -61,11 +61,11 @@ static double now()
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-static double distance(const float *a, const float *b, size_t dim)
+static double distance(const float *a, const float *b, size_t dim, bool product)
 {
     double sum = 0;
     for (size_t d = 0; d < dim; d++)
-        sum += (double(a[d]) - b[d]) * (double(a[d]) - b[d]);
+        sum += product ? -double(a[d]) * b[d] : (double(a[d]) - b[d]) * (double(a[d]) - b[d]);
     return sum;
 }
 
@@ -88,9 +88,9 @@ static void in_parallel(int n_threads, size_t n, const std::function<void(size_t
 int main(int argc, char **argv)
 {
     if (argc < 5)
-        return fprintf(stderr, "usage: bench_hnswlib FOLDER l2|cosine THREADS EF...\n"), 2;
+        return fprintf(stderr, "usage: bench_hnswlib FOLDER l2|cosine|ip THREADS EF...\n"), 2;
     std::string folder = argv[1];
-    bool cosine = std::string(argv[2]) == "cosine";
+    bool cosine = std::string(argv[2]) == "cosine", product = std::string(argv[2]) == "ip";
     int n_threads = atoi(argv[3]);
     Matrix base = load(folder, "base", cosine), queries = load(folder, "query", cosine);
 
@@ -99,13 +99,13 @@ int main(int argc, char **argv)
     file.read(reinterpret_cast<char *>(head), 8);
     std::vector<uint32_t> truth(size_t(head[0]) * head[1]);
     file.read(reinterpret_cast<char *>(truth.data()), std::streamsize(truth.size() * 4));
-    std::vector<double> edge(queries.n, 0);
+    std::vector<double> edge(queries.n, -std::numeric_limits<double>::infinity());
     for (size_t q = 0; q < queries.n; q++)
         for (size_t i = 0; i < K; i++)
-            edge[q] = std::max(edge[q], distance(base.row(truth[q * head[1] + i]), queries.row(q), base.dim));
+            edge[q] = std::max(edge[q], distance(base.row(truth[q * head[1] + i]), queries.row(q), base.dim, product));
 
     std::unique_ptr<hnswlib::SpaceInterface<float>> space;
-    if (cosine)
+    if (cosine || product)
         space = std::make_unique<hnswlib::InnerProductSpace>(base.dim);
     else
         space = std::make_unique<hnswlib::L2Space>(base.dim);
@@ -136,7 +136,8 @@ int main(int argc, char **argv)
         size_t near = 0;
         for (size_t q = 0; q < queries.n; q++)
             for (size_t i = 0; i < K; i++)
-                near += distance(base.row(found[q * K + i]), queries.row(q), base.dim) <= edge[q] * (1 + 1e-6) + 1e-7;
+                near += distance(base.row(found[q * K + i]), queries.row(q), base.dim, product) <=
+                        edge[q] + std::fabs(edge[q]) * 1e-6 + 1e-7;
         printf("%s{\"ef\": %s, \"recall\": %.6f, \"qps\": %.1f}", a > 4 ? ", " : "", argv[a],
                double(near) / double(K * queries.n), queries.n / seconds[2]);
     }
