@@ -56,9 +56,12 @@ MYR_API void myr_sections_abandon(myr_sections_writer *writer); /* NULL is fine 
  *
  * Local. Any number of threads may get from it.
  *
+ *  whole  [in]  myr_file_checksum of the file as it should be, checked here; then sections are not checked once more
+ *               when they are got. NULL = not known
+ *
  * Returns:  MYR_OK | MYR_ERR_NOT_FOUND | MYR_ERR_IO | MYR_ERR_FORMAT (names file and section) | MYR_ERR_NOMEM
  */
-MYR_API myr_status myr_sections_open(const char *path, myr_sections **sections);
+MYR_API myr_status myr_sections_open(const char *path, const uint64_t *whole, myr_sections **sections);
 MYR_API void myr_sections_close(myr_sections *sections); /* NULL is fine; borrowed pointers end */
 /*
  * myr_sections_get - a section's bytes, checked against their checksum.
@@ -67,7 +70,7 @@ MYR_API void myr_sections_close(myr_sections *sections); /* NULL is fine; borrow
  *  dims        [out] (rank)
  *  data        [out, borrowed] aligned to 4096; until close
  *
- * Cost:     one pass over the bytes.
+ * Cost:     one pass over the bytes; none where the whole file was checked.
  */
 MYR_API myr_status myr_sections_get(const myr_sections *sections, const char *name, myr_section_type type, int rank,
                                     size_t *dims, const void **data);

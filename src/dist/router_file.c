@@ -91,15 +91,8 @@ static myr_status read_router(const char *path, const myr_sections *file, myr_ro
 myr_status myr_router_read(const char *path, uint64_t checksum, myr_router **router)
 {
     myr_sections *file = NULL;
-    uint64_t found;
     *router = NULL;
-    myr_status status = myr_file_checksum(path, &found);
-    if (status == MYR_OK && found != checksum)
-        status = myr_fail(
-            MYR_ERR_FORMAT,
-            "%s: not the bytes that index.json names: damaged, or of another build; build the index again", path);
-    if (status == MYR_OK)
-        status = myr_sections_open(path, &file);
+    myr_status status = myr_sections_open(path, &checksum, &file);
     if (status == MYR_OK)
         status = read_router(path, file, router);
     myr_sections_close(file);

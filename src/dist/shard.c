@@ -178,11 +178,11 @@ static myr_status check_shard(const char *path, const myr_shard *shard, size_t n
                            path);
 }
 
-static myr_status open_sections(const char *path, myr_shard *shard)
+static myr_status open_sections(const char *path, uint64_t checksum, myr_shard *shard)
 {
     int64_t version = 0;
     size_t n_ids, n_labels;
-    myr_status status = myr_sections_open(path, &shard->file);
+    myr_status status = myr_sections_open(path, &checksum, &shard->file);
     if (status == MYR_OK)
         status = myr_sections_get_i64(shard->file, "shard_version", &version);
     if (status == MYR_OK && version != SHARD_VERSION)
@@ -207,15 +207,8 @@ static myr_status open_sections(const char *path, myr_shard *shard)
 
 myr_status myr_shard_open(const char *path, uint64_t checksum, myr_shard *shard)
 {
-    uint64_t found;
     *shard = (myr_shard){0};
-    myr_status status = myr_file_checksum(path, &found);
-    if (status == MYR_OK && found != checksum)
-        status = myr_fail(
-            MYR_ERR_FORMAT,
-            "%s: not the bytes that index.json names: damaged, or of another build; build the index again", path);
-    if (status == MYR_OK)
-        status = open_sections(path, shard);
+    myr_status status = open_sections(path, checksum, shard);
     if (status != MYR_OK)
         myr_shard_close(shard);
     return status;

@@ -26,7 +26,7 @@ static void compare_round(const myr_hnsw *graph, const float *query)
     myr_sections *sections = NULL;
     myr_hnsw *opened = NULL;
     save(graph);
-    assert_int_equal(myr_sections_open(path, &sections), MYR_OK);
+    assert_int_equal(myr_sections_open(path, NULL, &sections), MYR_OK);
     if (myr_hnsw_open(sections, &opened) != MYR_OK)
         fail_msg("%s", myr_error_detail());
     assert_sound(opened, "opened");
@@ -89,7 +89,7 @@ static void assert_refused(const myr_hnsw *graph, const char *word)
     myr_sections *sections = NULL;
     myr_hnsw *opened = NULL;
     save(graph);
-    assert_int_equal(myr_sections_open(path, &sections), MYR_OK);
+    assert_int_equal(myr_sections_open(path, NULL, &sections), MYR_OK);
     assert_int_equal(myr_hnsw_open(sections, &opened), MYR_ERR_FORMAT);
     assert_null(opened);
     if (!strstr(myr_error_detail(), word))
@@ -162,7 +162,7 @@ static void copy_with(const char *copy, const char *name, const int64_t *value, 
 {
     myr_sections *sections = NULL;
     myr_sections_writer *writer = NULL;
-    assert_int_equal(myr_sections_open(path, &sections), MYR_OK);
+    assert_int_equal(myr_sections_open(path, NULL, &sections), MYR_OK);
     assert_int_equal(myr_sections_create(copy, &writer), MYR_OK);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         int64_t number;
@@ -192,7 +192,7 @@ static void assert_copy_opens(const char *name, const int64_t *value, const char
     myr_hnsw *opened = NULL;
     snprintf(copy, sizeof copy, "%s.copy", path);
     copy_with(copy, name, value, metric);
-    assert_int_equal(myr_sections_open(copy, &sections), MYR_OK);
+    assert_int_equal(myr_sections_open(copy, NULL, &sections), MYR_OK);
     myr_status status = myr_hnsw_open(sections, &opened);
     if (status != right)
         fail_msg("%s = %lld: %s", name, value ? (long long)*value : 0, myr_status_text(status));

@@ -130,7 +130,7 @@ static void text_tables_keep_their_texts(void **state)
     assert_int_equal(myr_text_table_add(writer, "key", texts, 4), MYR_OK);
     assert_int_equal(myr_text_table_add(writer, "none", texts, 0), MYR_OK);
     assert_int_equal(myr_sections_commit(writer), MYR_OK);
-    assert_int_equal(myr_sections_open(path_of("table.h5"), &file), MYR_OK);
+    assert_int_equal(myr_sections_open(path_of("table.h5"), NULL, &file), MYR_OK);
     assert_int_equal(myr_text_table_open(file, "key", &table), MYR_OK);
     assert_int_equal(table.n, 4);
     assert_string_equal(myr_text_table_get(&table, 0), "one");
@@ -156,7 +156,7 @@ static void lying_text_tables_are_refused(void **state)
         assert_int_equal(myr_sections_add(writer, "key_offset", MYR_SECTION_U64, 1, &n_offsets, offsets[i]), MYR_OK);
         assert_int_equal(myr_sections_add(writer, "key_bytes", MYR_SECTION_U8, 1, &n_bytes, "a\0b"), MYR_OK);
         assert_int_equal(myr_sections_commit(writer), MYR_OK);
-        assert_int_equal(myr_sections_open(path_of("lies.h5"), &file), MYR_OK);
+        assert_int_equal(myr_sections_open(path_of("lies.h5"), NULL, &file), MYR_OK);
         if (myr_text_table_open(file, "key", &table) != MYR_ERR_FORMAT)
             fail_msg("offsets %zu were taken", i);
         myr_sections_close(file);

@@ -40,7 +40,7 @@ static void random_texts_come_back(void **state)
     assert_int_equal(myr_text_table_add(writer, "none", NULL, 0), MYR_OK);
     assert_int_equal(myr_text_table_add(writer, "a_name_of_thirty_three_letters_xx", NULL, 0), MYR_ERR_ARG);
     assert_int_equal(myr_sections_commit(writer), MYR_OK);
-    assert_int_equal(myr_sections_open(path, &file), MYR_OK);
+    assert_int_equal(myr_sections_open(path, NULL, &file), MYR_OK);
     assert_int_equal(myr_text_table_open(file, "key", &table), MYR_OK);
     assert_int_equal(table.n, N_TEXTS);
     for (size_t i = 0; i < N_TEXTS; i++) {
@@ -64,7 +64,7 @@ static myr_status open_table(const uint64_t *offsets, size_t n_offsets, const vo
     assert_int_equal(myr_sections_add(writer, "key_offset", MYR_SECTION_U64, 1, &n_offsets, offsets), MYR_OK);
     assert_int_equal(myr_sections_add(writer, "key_bytes", MYR_SECTION_U8, 1, &n_bytes, bytes), MYR_OK);
     assert_int_equal(myr_sections_commit(writer), MYR_OK);
-    assert_int_equal(myr_sections_open(path, &file), MYR_OK);
+    assert_int_equal(myr_sections_open(path, NULL, &file), MYR_OK);
     myr_status status = myr_text_table_open(file, "key", &table);
     if (status == MYR_OK) { /* what is taken must be safe to use */
         size_t n_used = 0;
