@@ -4,7 +4,8 @@
  * A router is K centroids (K about 100 times the S shards), each mapped to its
  * shard. Build: train on a sample, assign every item to its nearest centroid,
  * sum the counts over all ranks, pack, then ask the shard of each item. Every rank that
- * packs the same router with the same counts gets the same map. Query: route.
+ * packs the same router with the same counts gets the same map. Calibrate, with queries whose
+ * neighbours are known. Query: route.
  *
  * A hash router spreads items evenly without looking at them; a query must then
  * visit every shard.
@@ -46,6 +47,8 @@ typedef struct myr_router_view {
     const uint32_t *part_first; /* (n_clusters + 1) */
     const uint32_t *part_shard; /* (n_parts), below n_shards */
     const uint64_t *part_bound; /* (n_parts), rising inside a cluster */
+    const int64_t *part_items;  /* (n_parts) items, when the router was packed; >= 0 */
+    float softness;             /* squared distance in which a cluster's weight falls to 1/e; 0 = not calibrated */
 } myr_router_view;
 
 /*
@@ -125,22 +128,52 @@ MYR_API myr_status myr_router_pack(myr_router *router, const int64_t *cluster_co
 MYR_API uint32_t myr_router_shard_of(const myr_router *router, uint32_t cluster, int64_t id);
 
 /*
- * myr_router_route - the shards nearest to each query, nearest first.
+ * myr_router_route - the shards likeliest to hold each query's neighbours, likeliest first.
  *
- * Local. A shard is as far as the nearest of its centroids; ties go to the lower shard.
+ * Local. How likely is told by the clusters of a shard: by their items, fewer as they are farther. Shards so far that
+ * nothing is expected of them follow by the distance of their nearest centroid; ties go to the lower shard.
  *
  *  queries    [in]   (n_queries, dim) f32 row-major, finite
- *  n_probe    >= 1 shards wanted; more than there are = all. A hash router always answers all.
+ *  n_wanted   >= 1 shards wanted; more than there are = all. A hash router always answers all.
  *  pool       [borrowed] or NULL
  *  shards     [out]  (n_queries, n_shards): the first n_found of a row are set
- *  distance   [out]  (n_queries, n_shards) squared L2 to that nearest centroid, or NULL; 0 for a hash router
- *  n_found    [out]  (n_queries) shards in each row; below n_probe only where shards have no cluster
+ *  left       [out]  (n_queries, n_shards) share of the neighbours that is not to be expected in the shards before this
+ *                    one: 1 for the first, then falling; or NULL
+ *  n_found    [out]  (n_queries) shards in each row; below n_wanted only where shards have no cluster
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM
+ * Threads:  the result is the same for any number of threads on one kind of CPU.
+ * Cost:     2 * dim * n_clusters flops in GEMM a query.
+ */
+MYR_API myr_status myr_router_route(const myr_router *router, const float *queries, size_t n_queries,
+                                    size_t n_wanted, myr_pool *pool, uint32_t *shards, float *left,
+                                    size_t *n_found);
+
+enum { MYR_ROUTE_POINTS = 48 };
+
+/* What is found where queries visit shards while more than `left` is left: left falls, recall and visits rise. */
+typedef struct myr_route_curve {
+    size_t n_queries, n_points;
+    struct {
+        float left;
+        double recall; /* share of the neighbours that lie in the shards visited */
+        double visits; /* shards a query */
+    } points[MYR_ROUTE_POINTS];
+} myr_route_curve;
+
+/*
+ * myr_router_calibrate - how softly to weigh clusters, so that the fewest visits find the neighbours.
+ *
+ * Local. Keeps what it finds in the router, which routes by the nearest centroid alone before.
+ *
+ *  queries  [in]   (n, dim) f32 row-major, finite; some hundreds or more
+ *  homes    [in]   (n, k) the shards in which the nearest neighbours of each lie; UINT32_MAX where there are fewer
+ *  curve    [out]  of the router as it then is; no points for a hash router
  *
  * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM
  */
-MYR_API myr_status myr_router_route(const myr_router *router, const float *queries, size_t n_queries,
-                                    size_t n_probe, myr_pool *pool, uint32_t *shards, float *distance,
-                                    size_t *n_found);
+MYR_API myr_status myr_router_calibrate(myr_router *router, const float *queries, size_t n, size_t k,
+                                        const uint32_t *homes, myr_pool *pool, myr_route_curve *curve);
 
 /* myr_router_export - the router's arrays. [borrowed] until pack or free. */
 MYR_API void myr_router_export(const myr_router *router, myr_router_view *view);

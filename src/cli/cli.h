@@ -5,6 +5,7 @@
 #define MYR_CLI_CLI_H
 
 #include "base/config.h"
+#include "dist/cluster.h"
 #include "dist/comm.h"
 #include "dist/index_manifest.h"
 
@@ -44,10 +45,14 @@ myr_status myr_cmd_info(const myr_cli *cli);
 json_t *myr_json_text(const char *text);
 /* Append value, which is taken over; a failure releases the array and leaves NULL, which json_pack then hands on. */
 void myr_json_append(json_t **array, json_t *value);
-/* "all" (0) or a number of shards; MYR_ERR_ARG for anything else. */
-myr_status myr_read_probe(const myr_config *config, size_t *n_probe);
-/* --ef-search, or what --recall takes of the index's curve; no less than k. Alike on all ranks. */
-myr_status myr_choose_ef(const myr_cli *cli, const myr_index_manifest *index, size_t k, size_t *ef);
+/* Whether --probe is "all", "auto" or a number of shards; MYR_ERR_ARG for anything else. */
+myr_status myr_check_probe(const myr_config *config);
+/*
+ * k, ef and the shards to visit, by --ef-search, --probe and --recall. What --recall allows to miss is halved between
+ * the shards not visited and the walks in those that are, where both are chosen. Alike on all ranks.
+ */
+myr_status myr_choose_search(const myr_cli *cli, const myr_index_manifest *index, size_t k,
+                             myr_search_options *options);
 /* Print a JSON document on standard output and release it. NULL = there was no memory to make it. */
 myr_status myr_print_json(json_t *document);
 /* Flush standard output; a full disk or closed pipe there is an error like any other. */

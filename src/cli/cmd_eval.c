@@ -163,7 +163,7 @@ static myr_status print_report(const myr_cli *cli, const myr_cluster *cluster, c
     return myr_flush_output();
 }
 
-static myr_status measure(const myr_cli *cli, size_t n_probe, myr_cluster *cluster, trial *run)
+static myr_status measure(const myr_cli *cli, myr_cluster *cluster, trial *run)
 {
     const myr_config *config = cli->config;
     myr_status status =
@@ -181,9 +181,9 @@ static myr_status measure(const myr_cli *cli, size_t n_probe, myr_cluster *clust
     run->truth = myr_alloc(run->n * run->n_truth, sizeof *run->truth);
     status =
         myr_comm_agree(cli->comm, run->found && run->truth ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for hits"));
-    myr_search_options options = {.k = run->k, .n_probe = n_probe};
+    myr_search_options options;
     if (status == MYR_OK)
-        status = myr_choose_ef(cli, &cluster->manifest, run->k, &options.ef);
+        status = myr_choose_search(cli, &cluster->manifest, run->k, &options);
     if (status == MYR_OK)
         status = myr_cluster_search(cluster, run->vectors, run->n, &options, run->found, &run->search);
     myr_search_options all = {.k = run->n_truth, .ef = run->n_truth, .exact = true};
@@ -203,13 +203,12 @@ myr_status myr_cmd_eval(const myr_cli *cli)
         return myr_fail(MYR_ERR_ARG, "--index FOLDER is missing: which index shall be measured?");
     myr_cluster cluster;
     trial run = {0};
-    size_t n_probe;
-    myr_status status = myr_read_probe(cli->config, &n_probe);
+    myr_status status = myr_check_probe(cli->config);
     if (status != MYR_OK)
         return status;
     status = myr_cluster_open(cli->comm, folder, cli->n_threads, &cluster);
     if (status == MYR_OK)
-        status = measure(cli, n_probe, &cluster, &run);
+        status = measure(cli, &cluster, &run);
     if (status == MYR_OK && cli->speaks)
         status = print_report(cli, &cluster, &run);
     free(run.vectors);

@@ -246,21 +246,19 @@ static myr_status write_answers(const myr_cli *cli, const myr_index_manifest *in
 static myr_status answer(const myr_cli *cli, myr_cluster *cluster, questions *ask, answers *found)
 {
     const myr_config *config = cli->config;
-    size_t n_probe = 0;
     int64_t n = (int64_t)ask->n;
     MPI_Bcast(&n, 1, MPI_INT64_T, 0, cli->comm->mpi);
     found->k = (size_t)myr_config_int(config, "k");
     size_t n_hits = (size_t)n * found->k;
-    myr_status status = myr_choose_ef(cli, &cluster->manifest, found->k, &found->ef);
+    myr_search_options options;
+    myr_status status = myr_choose_search(cli, &cluster->manifest, found->k, &options);
+    found->ef = options.ef;
     if (status == MYR_OK && cli->speaks) {
         found->hits = myr_alloc(n_hits, sizeof *found->hits);
         found->facts = myr_alloc(n_hits, sizeof *found->facts);
         if (!found->hits || !found->facts)
             status = myr_fail(MYR_ERR_NOMEM, "no memory for %zu hits", n_hits);
     }
-    if (status == MYR_OK)
-        status = myr_read_probe(config, &n_probe);
-    myr_search_options options = {.k = found->k, .ef = found->ef, .n_probe = n_probe};
     status = myr_comm_agree(cli->comm, status);
     if (status == MYR_OK)
         status = myr_cluster_search(cluster, ask->vectors, (size_t)n, &options, found->hits, &found->search);
@@ -281,14 +279,13 @@ static myr_status answer(const myr_cli *cli, myr_cluster *cluster, questions *as
 static myr_status check_usage(const myr_cli *cli)
 {
     const char *vectors = myr_config_text(cli->config, "vectors");
-    size_t n_probe;
     if (!myr_config_text(cli->config, "index"))
         return myr_fail(MYR_ERR_ARG, "--index FOLDER is missing: which index shall be asked?");
     if ((cli->n_operands == 0) == (vectors == NULL))
         return myr_fail(MYR_ERR_ARG, "name pictures, or give --vectors FILE, one of the two");
     if (vectors && strcmp(myr_config_text(cli->config, "format"), "html") == 0)
         return myr_fail(MYR_ERR_ARG, "--format html shows pictures; --vectors has none");
-    return myr_read_probe(cli->config, &n_probe);
+    return myr_check_probe(cli->config);
 }
 
 myr_status myr_cmd_query(const myr_cli *cli)

@@ -101,35 +101,69 @@ void myr_json_append(json_t **array, json_t *value)
     *array = NULL;
 }
 
-myr_status myr_read_probe(const myr_config *config, size_t *n_probe)
+/* 0 for "all" and "auto". */
+static myr_status read_probe(const myr_config *config, size_t *n_probe, bool *routed)
 {
     const char *text = myr_config_text(config, "probe");
     char *end;
     errno = 0;
     long long n = strtoll(text, &end, 10);
     *n_probe = 0;
-    if (strcmp(text, "all") == 0)
+    *routed = strcmp(text, "auto") == 0;
+    if (*routed || strcmp(text, "all") == 0)
         return MYR_OK;
     if (errno || end == text || *end || n < 1)
-        return myr_fail(MYR_ERR_ARG, "probe = %s: it is 'all' or a number of shards", text);
+        return myr_fail(MYR_ERR_ARG, "probe = %s: it is 'all', 'auto' or a number of shards", text);
     *n_probe = (size_t)n;
     return MYR_OK;
 }
 
-myr_status myr_choose_ef(const myr_cli *cli, const myr_index_manifest *index, size_t k, size_t *ef)
+myr_status myr_check_probe(const myr_config *config)
 {
-    double wish = myr_config_real(cli->config, "recall"), measured = wish;
-    myr_status status = MYR_OK;
-    *ef = (size_t)myr_config_int(cli->config, "ef-search");
-    if (wish > 0) {
-        status = myr_index_ef_for(index, k, &measured, ef);
-        if (status == MYR_OK && measured < wish && cli->speaks)
-            myr_warn(
-                "recall %g was not reached when the index was built; the best was %.4f, at ef-search %zu: a greater "
-                "--ef-search finds more",
-                wish, measured, *ef);
-    }
-    *ef = *ef > k ? *ef : k;
+    size_t n_probe;
+    bool routed;
+    return read_probe(config, &n_probe, &routed);
+}
+
+static myr_status choose_ef(const myr_cli *cli, const myr_index_manifest *index, double wish, size_t k, size_t *ef)
+{
+    double measured = wish;
+    myr_status status = myr_index_ef_for(index, k, &measured, ef);
+    if (status == MYR_OK && measured < wish && cli->speaks)
+        myr_warn("recall %g was not reached when the index was built; the best was %.4f, at ef-search %zu: a greater "
+                 "--ef-search finds more",
+                 wish, measured, *ef);
+    return status;
+}
+
+/* An index of one shard, or of shards that know no place, has no choice. */
+static myr_status choose_shards(const myr_cli *cli, const myr_index_manifest *index, double wish,
+                                myr_search_options *options)
+{
+    double measured = wish;
+    options->routed = index->n_shards > 1 && strcmp(index->partition, "kmeans") == 0;
+    if (!options->routed)
+        return MYR_OK;
+    myr_status status = myr_index_left_for(index, &measured, &options->left);
+    if (status == MYR_OK && measured < wish && cli->speaks)
+        myr_warn("recall %g was not reached by fewer than all shards when the index was built; the best was %.4f", wish,
+                 measured);
+    return status;
+}
+
+#define USUAL_RECALL 0.95
+
+myr_status myr_choose_search(const myr_cli *cli, const myr_index_manifest *index, size_t k, myr_search_options *options)
+{
+    double recall = myr_config_real(cli->config, "recall");
+    *options = (myr_search_options){.k = k, .ef = (size_t)myr_config_int(cli->config, "ef-search")};
+    myr_status status = read_probe(cli->config, &options->n_probe, &options->routed);
+    double half = 1 - (1 - (recall > 0 ? recall : USUAL_RECALL)) / 2;
+    if (status == MYR_OK && recall > 0)
+        status = choose_ef(cli, index, options->routed ? half : recall, k, &options->ef);
+    if (status == MYR_OK && options->routed)
+        status = choose_shards(cli, index, half, options);
+    options->ef = options->ef > k ? options->ef : k;
     return status;
 }
 

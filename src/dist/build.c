@@ -44,6 +44,7 @@ typedef struct job {
     myr_shard_rows *shards; /* (n_shards), those of this rank filled */
     myr_index_manifest manifest;
     myr_hnsw_curve curve; /* of this rank's shards */
+    myr_route_trial trial;
 } job;
 
 /* Rows whose id hashes below this are in the sample: about MAX_SAMPLE of all. */
@@ -143,6 +144,9 @@ static myr_status partition(job *work)
     if (status != MYR_OK)
         return status;
     status = myr_comm_agree(comm, comm->rank == 0 ? train(work) : MYR_OK);
+    bool is_routed = !work->options->hash && work->options->n_shards > 1;
+    if (status == MYR_OK && is_routed)
+        status = myr_route_trial_begin(comm, &work->sample, (size_t)work->source.dim, &work->trial);
     myr_buffer_free(&work->sample);
     if (status == MYR_OK)
         status = myr_router_share(comm, &work->router);
@@ -175,6 +179,8 @@ static myr_status build_shard(job *work, size_t s)
         status = myr_hnsw_check(graph);
     if (status == MYR_OK)
         status = myr_curve_add(graph, work->report->n_items, work->pool, &work->curve);
+    if (status == MYR_OK)
+        status = myr_route_trial_add(&work->trial, graph, s, work->pool);
     double built_s = myr_now_s();
     work->report->graph_s += built_s - start_s;
     if (status == MYR_OK) {
@@ -344,7 +350,9 @@ static myr_status run(job *work)
     myr_curve_gather(comm, &work->curve, &work->manifest.curve);
     fill_manifest(work);
     myr_index_manifest_seal(&work->manifest);
-    status = myr_comm_agree(comm, comm->rank == 0 ? put_in_force(work) : MYR_OK);
+    status = myr_route_trial_end(comm, &work->trial, work->router, work->pool, &work->manifest.route);
+    if (status == MYR_OK)
+        status = myr_comm_agree(comm, comm->rank == 0 ? put_in_force(work) : MYR_OK);
     double mine[5] = {report->partition_s, report->exchange_s, report->graph_s, report->write_s, myr_now_s() - start_s},
            all[5];
     MPI_Allreduce(mine, all, 5, MPI_DOUBLE, MPI_MAX, comm->mpi);
@@ -369,6 +377,7 @@ myr_status myr_build(const myr_comm *comm, const myr_build_options *options, myr
     free(work.manifest.shards);
     myr_shard_plan_free(&work.plan);
     myr_router_free(work.router);
+    myr_route_trial_free(&work.trial);
     myr_source_close(&work.source);
     myr_buffer_free(&work.sample);
     myr_pool_free(work.pool);

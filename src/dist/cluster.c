@@ -214,28 +214,39 @@ static void clear_hits(myr_hit *hits, size_t n)
         hits[i] = (myr_hit){.id = -1, .distance = INFINITY};
 }
 
+static bool visits_all(const myr_cluster *cluster, const myr_search_options *options)
+{
+    return options->exact ||
+           (!options->routed && (options->n_probe == 0 || options->n_probe >= cluster->manifest.n_shards));
+}
+
 /* Root: which shards each query of the round visits. */
 static myr_status choose_visits(myr_cluster *cluster, const myr_search_options *options, const float *queries, size_t n,
                                 uint8_t *visits, int64_t *n_probes)
 {
     size_t n_shards = cluster->manifest.n_shards;
-    if (options->exact || options->n_probe == 0 || options->n_probe >= n_shards) {
+    if (visits_all(cluster, options)) {
         memset(visits, 1, n * n_shards);
         *n_probes += (int64_t)(n * n_shards);
         return MYR_OK;
     }
     uint32_t *shards = myr_alloc(n * n_shards, sizeof *shards);
+    float *left = myr_alloc(n * n_shards, sizeof *left);
     size_t *n_found = myr_alloc(n, sizeof *n_found);
-    myr_status status = shards && n_found ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory to route %zu queries", n);
+    myr_status status =
+        shards && left && n_found ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory to route %zu queries", n);
     if (status == MYR_OK)
-        status = myr_router_route(cluster->router, queries, n, options->n_probe, cluster->pool, shards, NULL, n_found);
+        status = myr_router_route(cluster->router, queries, n, options->routed ? n_shards : options->n_probe,
+                                  cluster->pool, shards, left, n_found);
     memset(visits, 0, n * n_shards);
     for (size_t q = 0; q < n && status == MYR_OK; q++) {
-        for (size_t i = 0; i < n_found[q]; i++)
+        size_t i = 0;
+        for (; i < n_found[q] && (i == 0 || !options->routed || left[q * n_shards + i] > options->left); i++)
             visits[q * n_shards + shards[q * n_shards + i]] = 1;
-        *n_probes += (int64_t)n_found[q];
+        *n_probes += (int64_t)i;
     }
     free(shards);
+    free(left);
     free(n_found);
     return status;
 }
@@ -324,7 +335,7 @@ static size_t choose_round(const myr_cluster *cluster, size_t n_queries, size_t 
     size_t most = ROUND_QUERIES, by_hits = ((size_t)64 << 20) / (k * sizeof(myr_hit));
     size_t by_queries = ((size_t)256 << 20) / ((size_t)cluster->manifest.dim * sizeof(float));
     most = most < by_hits ? most : by_hits;
-    size_t by_visits = ((size_t)1 << 30) / cluster->manifest.n_shards;
+    size_t by_visits = ((size_t)1 << 26) / cluster->manifest.n_shards;
     most = most < by_queries ? most : by_queries;
     most = most < by_visits ? most : by_visits;
     most = most > 0 ? most : 1;
@@ -346,8 +357,7 @@ static myr_hnsw_stats add_stats(const myr_cluster *cluster, const myr_hnsw_stats
 myr_status myr_cluster_search(myr_cluster *cluster, const float *queries, size_t n_queries,
                               const myr_search_options *options, myr_hit *hits, myr_search_report *report)
 {
-    size_t n_shards = cluster->manifest.n_shards;
-    if (strcmp(cluster->manifest.metric, "ip") == 0 && options->n_probe > 0 && options->n_probe < n_shards)
+    if (strcmp(cluster->manifest.metric, "ip") == 0 && !visits_all(cluster, options))
         return myr_fail(MYR_ERR_UNSUPPORTED,
                         "the greatest inner products may lie in any shard: ask all of them (--probe all)");
     size_t dim = (size_t)cluster->manifest.dim, a_round = choose_round(cluster, n_queries, options->k);

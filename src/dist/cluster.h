@@ -32,8 +32,10 @@ void myr_cluster_close(myr_cluster *cluster);
 
 typedef struct myr_search_options {
     size_t k, ef;   /* 1 <= k <= ef */
-    size_t n_probe; /* shards a query visits; 0 = all */
-    bool exact;     /* scan all vectors instead of the graph */
+    size_t n_probe; /* shards a query visits; 0 = all, */
+    bool routed;    /* or while more than `left` of its neighbours is expected in the others */
+    float left;
+    bool exact; /* scan all vectors instead of the graph */
 } myr_search_options;
 
 typedef struct myr_search_report {

@@ -1,8 +1,16 @@
 /*
- * The curve of recall. Some hundred items of the whole index are asked for, wherever they lie, so that the
+ * The curves of recall. Some hundred items of the whole index are asked for, wherever they lie, so that the
  * measurement costs little beside the build and does not depend on the ranks.
  */
 #include "dist/curve.h"
+
+#include "base/alloc.h"
+#include "base/topk.h"
+#include "dist/exchange.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define N_QUERIES 500.0
 #define HIGH_ENOUGH 0.999
@@ -37,4 +45,136 @@ void myr_curve_gather(const myr_comm *comm, const myr_hnsw_curve *mine, myr_inde
         if (recall >= HIGH_ENOUGH)
             break;
     }
+}
+
+/* ---- the router's ---- */
+
+enum { ROUTE_QUERIES = 1000, ROUTE_K = 10, DEPTH = ROUTE_K + 1 };
+
+typedef struct myr_housed_hit {
+    myr_hit hit;
+    uint32_t shard;
+} housed_hit;
+
+static void clear(housed_hit *hits, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        hits[i] = (housed_hit){.hit = {.id = -1, .distance = INFINITY}, .shard = UINT32_MAX};
+}
+
+/* Rank 0: rows of the sample, evenly. */
+static void put_queries(const myr_buffer *sample, size_t row_bytes, myr_buffer *chosen)
+{
+    size_t n = sample->size / row_bytes, n_chosen = n < ROUTE_QUERIES ? n : ROUTE_QUERIES;
+    for (size_t i = 0; i < n_chosen; i++)
+        myr_buffer_append(chosen, sample->data + i * n / n_chosen * row_bytes, row_bytes);
+}
+
+myr_status myr_route_trial_begin(const myr_comm *comm, const myr_buffer *sample, size_t dim, myr_route_trial *trial)
+{
+    size_t row_bytes = sizeof(int64_t) + dim * sizeof(float);
+    myr_buffer chosen = {0};
+    if (comm->rank == 0)
+        put_queries(sample, row_bytes, &chosen);
+    myr_status status =
+        myr_comm_agree(comm, chosen.failed ? myr_fail(MYR_ERR_NOMEM, "no memory for the router's queries") : MYR_OK);
+    if (status == MYR_OK)
+        status = myr_comm_share(comm, &chosen);
+    if (status == MYR_OK) {
+        trial->n = chosen.size / row_bytes;
+        trial->queries = myr_alloc(trial->n, dim * sizeof *trial->queries);
+        trial->ids = myr_alloc(trial->n, sizeof *trial->ids);
+        trial->hits = myr_alloc(trial->n * DEPTH, sizeof *trial->hits);
+        if (!trial->queries || !trial->ids || !trial->hits)
+            status = myr_fail(MYR_ERR_NOMEM, "no memory for the router's queries");
+    }
+    for (size_t i = 0; status == MYR_OK && i < trial->n; i++) {
+        memcpy(&trial->ids[i], chosen.data + i * row_bytes, sizeof *trial->ids);
+        memcpy(trial->queries + i * dim, chosen.data + i * row_bytes + sizeof *trial->ids, dim * sizeof(float));
+    }
+    if (status == MYR_OK)
+        clear(trial->hits, trial->n * DEPTH);
+    myr_buffer_free(&chosen);
+    return myr_comm_agree(comm, status);
+}
+
+/* A hit among the nearest DEPTH, which ascend. */
+static void insert(housed_hit *hits, housed_hit new)
+{
+    size_t at = DEPTH - 1;
+    if (new.hit.id < 0 || !myr_hit_before(new.hit, hits[at].hit))
+        return;
+    for (; at > 0 && myr_hit_before(new.hit, hits[at - 1].hit); at--)
+        hits[at] = hits[at - 1];
+    hits[at] = new;
+}
+
+myr_status myr_route_trial_add(myr_route_trial *trial, const myr_hnsw *graph, size_t shard, myr_pool *pool)
+{
+    if (trial->n == 0)
+        return MYR_OK;
+    myr_hit *found = myr_alloc(trial->n * DEPTH, sizeof *found);
+    myr_status status = found ? myr_hnsw_search_exact(graph, pool, trial->queries, trial->n, DEPTH, found)
+                              : myr_fail(MYR_ERR_NOMEM, "no memory for the router's neighbours");
+    for (size_t i = 0; status == MYR_OK && i < trial->n * DEPTH; i++)
+        insert(trial->hits + i / DEPTH * DEPTH, (housed_hit){.hit = found[i], .shard = (uint32_t)shard});
+    free(found);
+    return status;
+}
+
+/* Where the nearest of a query lie, without the query itself. */
+static void list_homes(const myr_route_trial *trial, uint32_t *homes)
+{
+    for (size_t q = 0; q < trial->n; q++) {
+        size_t n = 0;
+        for (size_t i = 0; i < DEPTH && n < ROUTE_K; i++)
+            if (trial->hits[q * DEPTH + i].hit.id != trial->ids[q])
+                homes[q * ROUTE_K + n++] = trial->hits[q * DEPTH + i].shard;
+    }
+}
+
+static myr_status calibrate(const myr_route_trial *trial, const myr_buffer *all, myr_router *router, myr_pool *pool,
+                            myr_route_curve *curve)
+{
+    uint32_t *homes = myr_alloc(trial->n * ROUTE_K, sizeof *homes);
+    if (!homes)
+        return myr_fail(MYR_ERR_NOMEM, "no memory to calibrate the router");
+    clear(trial->hits, trial->n * DEPTH);
+    size_t n = all->size / sizeof(housed_hit); /* (ranks, n, DEPTH) */
+    for (size_t i = 0; i < n; i++) {
+        housed_hit one;
+        memcpy(&one, all->data + i * sizeof one, sizeof one);
+        insert(trial->hits + i / DEPTH % trial->n * DEPTH, one);
+    }
+    list_homes(trial, homes);
+    myr_status status = myr_router_calibrate(router, trial->queries, trial->n, ROUTE_K, homes, pool, curve);
+    free(homes);
+    return status;
+}
+
+myr_status myr_route_trial_end(const myr_comm *comm, myr_route_trial *trial, myr_router *router, myr_pool *pool,
+                               myr_route_curve *curve)
+{
+    myr_buffer mine = {0}, all = {0};
+    *curve = (myr_route_curve){0};
+    if (trial->n == 0)
+        return MYR_OK;
+    myr_buffer_append(&mine, trial->hits, trial->n * DEPTH * sizeof *trial->hits);
+    myr_status status =
+        myr_comm_agree(comm, mine.failed ? myr_fail(MYR_ERR_NOMEM, "no memory to calibrate the router") : MYR_OK);
+    if (status == MYR_OK)
+        status = myr_gather_bytes(comm, &mine, &all);
+    if (status == MYR_OK)
+        status = myr_comm_agree(comm, comm->rank == 0 ? calibrate(trial, &all, router, pool, curve) : MYR_OK);
+    myr_buffer_free(&mine);
+    myr_buffer_free(&all);
+    return status;
+}
+
+void myr_route_trial_free(myr_route_trial *trial)
+{
+    free(trial->queries);
+    free(trial->ids);
+    free(trial->hits);
+    *trial = (myr_route_trial){0};
 }

@@ -56,6 +56,21 @@ static json_t *curve_json(const myr_index_curve *curve)
     return json_pack("{s:i, s:I, s:o}", "k", 10, "queries", (json_int_t)curve->n_queries, "points", points);
 }
 
+static json_t *route_json(const myr_route_curve *route)
+{
+    json_t *points = json_array();
+    bool whole = points;
+    for (size_t i = 0; i < route->n_points && whole; i++)
+        whole =
+            json_array_append_new(points, json_pack("{s:f, s:f, s:f}", "left", (double)route->points[i].left, "recall",
+                                                    route->points[i].recall, "shards", route->points[i].visits)) == 0;
+    if (!whole) {
+        json_decref(points);
+        return NULL;
+    }
+    return json_pack("{s:i, s:I, s:o}", "k", 10, "queries", (json_int_t)route->n_queries, "points", points);
+}
+
 myr_status myr_index_manifest_write(const char *folder, const myr_index_manifest *manifest)
 {
     char checksum[17];
@@ -67,13 +82,13 @@ myr_status myr_index_manifest_write(const char *folder, const myr_index_manifest
     for (size_t i = 0; i < manifest->n_classes && whole; i++)
         whole = json_array_append_new(classes, text_json(manifest->classes[i])) == 0;
     json_t *document = json_pack(
-        "{s:i, s:I, s:i, s:s, s:s?, s:o, s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "schema_version",
+        "{s:i, s:I, s:i, s:s, s:s?, s:o, s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o}", "schema_version",
         SCHEMA, "items", (json_int_t)manifest->n_items, "dim", manifest->dim, "metric", manifest->metric, "contract",
         manifest->contract, "model", manifest->model ? text_json(manifest->model) : json_null(), "partition",
         manifest->partition, "M", manifest->M, "ef_construction", manifest->ef_construction, "seed",
         (json_int_t)manifest->seed, "digest", manifest->digest, "router_file", manifest->router_file, "router_checksum",
         checksum, "quantize", manifest->halves ? "sq8-f16" : "sq8", "classes", classes, "recall_curve",
-        curve_json(&manifest->curve), "shards", shards);
+        curve_json(&manifest->curve), "route_curve", route_json(&manifest->route), "shards", shards);
     char *text = document && whole ? json_dumps(document, JSON_INDENT(2)) : NULL;
     char *path = myr_path_join(folder, "index.json");
     myr_status status = text && path ? myr_file_replace(path, text, strlen(text))
@@ -230,6 +245,32 @@ static bool take_curve(const json_t *curve, myr_index_curve *taken)
     return true;
 }
 
+/* Likewise. */
+static bool take_route(const json_t *route, myr_route_curve *taken)
+{
+    const json_t *points = json_object_get(route, "points");
+    int64_t n_queries;
+    if (!route)
+        return true;
+    if (!take_int(json_object_get(route, "queries"), 0, INT32_MAX, &n_queries) || !json_is_array(points) ||
+        json_array_size(points) > MYR_ROUTE_POINTS)
+        return false;
+    taken->n_queries = (size_t)n_queries;
+    for (size_t i = 0; i < json_array_size(points); i++) {
+        const json_t *point = json_array_get(points, i);
+        double left = json_number_value(json_object_get(point, "left"));
+        double recall = json_number_value(json_object_get(point, "recall"));
+        double visits = json_number_value(json_object_get(point, "shards"));
+        if (!(left >= 0 && left <= 1 && recall >= 0 && recall <= 1 && visits >= 0 && visits <= MAX_SHARDS))
+            return false;
+        taken->points[i].left = (float)left;
+        taken->points[i].recall = recall;
+        taken->points[i].visits = visits;
+        taken->n_points = i + 1;
+    }
+    return true;
+}
+
 static const char *wrong_field(const json_t *root, myr_index_manifest *manifest)
 {
     int64_t dim = 0, M = 0, ef_construction = 0;
@@ -267,6 +308,8 @@ static const char *wrong_field(const json_t *root, myr_index_manifest *manifest)
         return "classes";
     if (!take_curve(json_object_get(root, "recall_curve"), &manifest->curve))
         return "recall_curve";
+    if (!take_route(json_object_get(root, "route_curve"), &manifest->route))
+        return "route_curve";
     return take_shards(json_object_get(root, "shards"), manifest) ? NULL : "shards";
 }
 
@@ -341,5 +384,25 @@ myr_status myr_index_ef_for(const myr_index_manifest *manifest, size_t k, double
     *ef = UNSEEN * curve->points[at].ef;
     if (k > 10)
         *ef = (*ef * k + 9) / 10;
+    return MYR_OK;
+}
+
+myr_status myr_index_left_for(const myr_index_manifest *manifest, double *recall, float *left)
+{
+    const myr_route_curve *route = &manifest->route;
+    if (route->n_points == 0)
+        return myr_fail(
+            MYR_ERR_NOT_FOUND,
+            "this index holds no curve of what its shards hold, which `myriops index` measures when it builds "
+            "one of several shards by k-means: give --probe all or a number");
+    for (size_t at = 0; at < route->n_points; at++) {
+        if (route->points[at].recall < *recall)
+            continue;
+        *recall = route->points[at].recall;
+        *left = route->points[at].left;
+        return MYR_OK;
+    }
+    *recall = route->points[route->n_points - 1].recall;
+    *left = 0;
     return MYR_OK;
 }

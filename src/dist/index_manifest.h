@@ -7,6 +7,7 @@
 
 #include "base/buffer.h"
 #include "base/checksum.h"
+#include "myriops/partition.h"
 
 typedef struct myr_shard_entry {
     char file[64]; /* inside the index folder */
@@ -30,7 +31,7 @@ typedef struct myr_index_manifest {
     int dim, M, ef_construction;
     int64_t seed;
     char *metric, *contract, *model, *partition; /* contract and model NULL for bare vectors */
-    bool halves; /* vectors are rounded to f16 */
+    bool halves;                                 /* vectors are rounded to f16 */
     char router_file[64];
     uint64_t router_checksum;
     char digest[MYR_SHA256_TEXT]; /* over the shards' digests */
@@ -38,6 +39,7 @@ typedef struct myr_index_manifest {
     size_t n_classes, n_shards;
     myr_shard_entry *shards; /* [owned] (n_shards) */
     myr_index_curve curve;
+    myr_route_curve route; /* of items as queries, each without itself; no points = never measured */
 } myr_index_manifest;
 
 /* myr_index_manifest_write - atomically to folder/index.json. */
@@ -64,6 +66,15 @@ myr_status myr_index_manifest_read(const char *folder, myr_index_manifest *manif
  * Returns:  MYR_OK | MYR_ERR_NOT_FOUND (no curve). Where the curve ends below the wish, its last point.
  */
 myr_status myr_index_ef_for(const myr_index_manifest *manifest, size_t k, double *recall, size_t *ef);
+/*
+ * myr_index_left_for - what may be left of a query's neighbours when it stops to visit shards, for a recall.
+ *
+ *  left    [out]
+ *  recall  [in, out] the wish; then what was measured there
+ *
+ * Returns:  MYR_OK | MYR_ERR_NOT_FOUND (no curve). Where the curve ends below the wish, 0: all shards of any promise.
+ */
+myr_status myr_index_left_for(const myr_index_manifest *manifest, double *recall, float *left);
 void myr_index_manifest_clear(myr_index_manifest *manifest);
 
 #endif

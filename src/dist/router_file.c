@@ -3,7 +3,7 @@
  *
  * File layout: numbers "router_version", "n_shards", "n_clusters"; unless it routes by hash,
  * "centroids" f32 (n_clusters, dim), "part_first" u32 (n_clusters + 1), "part_shard" u32 (n_parts),
- * "part_bound" u64 (n_parts).
+ * "part_bound" u64 (n_parts), "part_items" i64 (n_parts), and as the bits of an f32 number "softness".
  */
 #include "dist/router_file.h"
 
@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-#define ROUTER_VERSION 1
+#define ROUTER_VERSION 2
 
 myr_status myr_router_write(const char *path, const myr_router *router)
 {
@@ -35,6 +35,12 @@ myr_status myr_router_write(const char *path, const myr_router *router)
             status = myr_sections_add(writer, "part_shard", MYR_SECTION_U32, 1, &n_parts, view.part_shard);
         if (status == MYR_OK)
             status = myr_sections_add(writer, "part_bound", MYR_SECTION_U64, 1, &n_parts, view.part_bound);
+        if (status == MYR_OK)
+            status = myr_sections_add(writer, "part_items", MYR_SECTION_I64, 1, &n_parts, view.part_items);
+        uint32_t softness;
+        memcpy(&softness, &view.softness, sizeof softness);
+        if (status == MYR_OK)
+            status = myr_sections_set_i64(writer, "softness", softness);
     }
     if (status != MYR_OK) {
         myr_sections_abandon(writer);
@@ -45,7 +51,8 @@ myr_status myr_router_write(const char *path, const myr_router *router)
 
 static myr_status read_arrays(const char *path, const myr_sections *file, myr_router_view *view)
 {
-    size_t centroids[2], n_first, n_parts, n_bounds;
+    size_t centroids[2], n_first, n_parts, n_bounds, n_items;
+    int64_t softness = 0;
     myr_status status =
         myr_sections_get(file, "centroids", MYR_SECTION_F32, 2, centroids, (const void **)&view->centroids);
     if (status == MYR_OK)
@@ -54,10 +61,16 @@ static myr_status read_arrays(const char *path, const myr_sections *file, myr_ro
         status = myr_sections_get(file, "part_shard", MYR_SECTION_U32, 1, &n_parts, (const void **)&view->part_shard);
     if (status == MYR_OK)
         status = myr_sections_get(file, "part_bound", MYR_SECTION_U64, 1, &n_bounds, (const void **)&view->part_bound);
+    if (status == MYR_OK)
+        status = myr_sections_get(file, "part_items", MYR_SECTION_I64, 1, &n_items, (const void **)&view->part_items);
+    if (status == MYR_OK)
+        status = myr_sections_get_i64(file, "softness", &softness);
     if (status != MYR_OK)
         return status;
+    uint32_t bits = (uint32_t)softness;
+    memcpy(&view->softness, &bits, sizeof bits);
     if (centroids[0] != view->n_clusters || centroids[1] > MYR_ROUTER_MAX_DIM || n_first != centroids[0] + 1 ||
-        n_parts > UINT32_MAX || n_bounds != n_parts)
+        n_parts > UINT32_MAX || n_bounds != n_parts || n_items != n_parts)
         return myr_fail(MYR_ERR_FORMAT, "%s: the arrays of the router do not fit together; build the index again",
                         path);
     view->dim = (uint32_t)centroids[1];
@@ -71,7 +84,8 @@ static myr_status read_router(const char *path, const myr_sections *file, myr_ro
     int64_t version = 0, n_shards = 0, n_clusters = 0;
     myr_status status = myr_sections_get_i64(file, "router_version", &version);
     if (status == MYR_OK && version != ROUTER_VERSION)
-        status = myr_fail(MYR_ERR_UNSUPPORTED, "%s: router version %lld; this Myriops reads version %d", path,
+        status = myr_fail(MYR_ERR_UNSUPPORTED,
+                          "%s: router version %lld; this Myriops reads version %d: build the index again", path,
                           (long long)version, ROUTER_VERSION);
     if (status == MYR_OK)
         status = myr_sections_get_i64(file, "n_shards", &n_shards);
@@ -104,13 +118,16 @@ static void put_router(const myr_router *router, myr_buffer *message)
 {
     myr_router_view view;
     myr_router_export(router, &view);
-    const uint32_t sizes[4] = {view.n_shards, view.n_clusters, view.dim, view.n_parts};
+    uint32_t sizes[6] = {view.n_shards, view.n_clusters, view.dim, view.n_parts};
+    memcpy(&sizes[4], &view.softness, sizeof view.softness);
     myr_buffer_append(message, sizes, sizeof sizes);
     if (view.n_clusters == 0)
         return;
     /* Wider elements first: every array stays aligned. */
     if (view.n_parts > 0)
         myr_buffer_append(message, view.part_bound, view.n_parts * sizeof *view.part_bound);
+    if (view.n_parts > 0)
+        myr_buffer_append(message, view.part_items, view.n_parts * sizeof *view.part_items);
     myr_buffer_append(message, view.centroids, (size_t)view.n_clusters * view.dim * sizeof *view.centroids);
     if (view.n_parts > 0) {
         myr_buffer_append(message, view.part_first, ((size_t)view.n_clusters + 1) * sizeof *view.part_first);
@@ -121,15 +138,18 @@ static void put_router(const myr_router *router, myr_buffer *message)
 static myr_status take_router(const myr_buffer *message, myr_router **router)
 {
     myr_cursor cursor = {.data = message->data, .size = message->size};
-    uint32_t sizes[4] = {0};
+    uint32_t sizes[6] = {0};
     const void *head = myr_cursor_bytes(&cursor, sizeof sizes);
     if (head)
         memcpy(sizes, head, sizeof sizes);
     myr_router_view view = {.n_shards = sizes[0], .n_clusters = sizes[1], .dim = sizes[2], .n_parts = sizes[3]};
+    memcpy(&view.softness, &sizes[4], sizeof view.softness);
     if (view.n_clusters == 0)
         return myr_router_create_hash(view.n_shards, router);
     if (view.n_parts > 0)
         view.part_bound = myr_cursor_bytes(&cursor, view.n_parts * sizeof *view.part_bound);
+    if (view.n_parts > 0)
+        view.part_items = myr_cursor_bytes(&cursor, view.n_parts * sizeof *view.part_items);
     view.centroids = myr_cursor_bytes(&cursor, (size_t)view.n_clusters * view.dim * sizeof *view.centroids);
     if (view.n_parts > 0) {
         view.part_first = myr_cursor_bytes(&cursor, ((size_t)view.n_clusters + 1) * sizeof *view.part_first);

@@ -70,15 +70,8 @@ typedef struct blocks {
     size_t dim;
     const float *vectors;
     float *products; /* (n_threads, BLOCK, TILE) */
-    /* nearest */
     uint32_t *nearest;
     float *distance;
-    /* route */
-    const myr_router *router;
-    float *shard_distance; /* (n_threads, n_shards) */
-    size_t n_probe;
-    uint32_t *shards;
-    size_t *n_found;
 } blocks;
 
 /* products[row, column] = vector . centroid for rows [first, last) and columns [from, to). */
@@ -89,10 +82,10 @@ static void multiply(const blocks *job, size_t first, size_t last, size_t from, 
                 job->centroids + from * job->dim, (blasint)job->dim, 0.0f, products, TILE);
 }
 
-static myr_status check_finite(const blocks *job, size_t row, float *norm)
+myr_status myr_partition_length(const float *vectors, size_t row, size_t dim, float *squared)
 {
-    *norm = myr_partition_norm(job->vectors + row * job->dim, job->dim);
-    if (!(*norm <= FLT_MAX / 8))
+    *squared = myr_partition_norm(vectors + row * dim, dim);
+    if (!(*squared <= FLT_MAX / 8))
         return myr_fail(MYR_ERR_ARG, "partition: vector %zu holds a value that is not finite or too large",
                         row);
     return MYR_OK;
@@ -106,7 +99,7 @@ static myr_status nearest_task(void *context, size_t first, size_t last, int thr
     float best[BLOCK];
 
     for (size_t row = first; row < last; row++) {
-        myr_status status = check_finite(job, row, &norms[row - first]);
+        myr_status status = myr_partition_length(job->vectors, row, job->dim, &norms[row - first]);
 
         if (status != MYR_OK)
             return status;
@@ -183,116 +176,4 @@ myr_status myr_router_assign(const myr_router *router, const float *vectors, siz
     }
     return myr_partition_nearest(router->centroids, router->norms, router->n_clusters, router->dim, vectors,
                                  n, pool, cluster, distance);
-}
-
-/* The n_probe nearest of n_shards by insertion: probes are few. Returns how many were found. */
-static size_t select_shards(const float *distance, size_t n_shards, size_t n_probe, uint32_t *shards)
-{
-    size_t n = 0;
-
-    for (size_t s = 0; s < n_shards; s++) {
-        size_t at = n;
-
-        if (isinf(distance[s]) || (n == n_probe && distance[s] >= distance[shards[n - 1]]))
-            continue;
-        if (n == n_probe)
-            at = n - 1;
-        else
-            n++;
-        for (; at > 0 && distance[s] < distance[shards[at - 1]]; at--)
-            shards[at] = shards[at - 1];
-        shards[at] = (uint32_t)s;
-    }
-    return n;
-}
-
-static myr_status route_task(void *context, size_t first, size_t last, int thread)
-{
-    const blocks *job = context;
-    const myr_router *router = job->router;
-    size_t n_shards = router->n_shards;
-    float *products = job->products + (size_t)thread * BLOCK * TILE;
-    float *nearest = job->shard_distance + (size_t)thread * BLOCK * n_shards;
-    float norms[BLOCK];
-
-    for (size_t row = first; row < last; row++) {
-        myr_status status = check_finite(job, row, &norms[row - first]);
-
-        if (status != MYR_OK)
-            return status;
-    }
-    for (size_t i = 0; i < (last - first) * n_shards; i++)
-        nearest[i] = INFINITY;
-    for (size_t from = 0; from < job->n_centroids; from += TILE) {
-        size_t to = from + TILE < job->n_centroids ? from + TILE : job->n_centroids;
-
-        multiply(job, first, last, from, to, products);
-        for (size_t row = 0; row < last - first; row++) {
-            for (size_t c = from; c < to; c++) {
-                float away = fmaxf(job->norms[c] - 2.0f * products[row * TILE + c - from] + norms[row], 0.0f);
-
-                for (uint32_t p = router->part_first[c]; p < router->part_first[c + 1]; p++) {
-                    float *slot = &nearest[row * n_shards + router->part_shard[p]];
-
-                    *slot = away < *slot ? away : *slot;
-                }
-            }
-        }
-    }
-    for (size_t row = first; row < last; row++) {
-        const float *line = nearest + (row - first) * n_shards;
-        uint32_t *shards = job->shards + row * n_shards;
-
-        job->n_found[row] = select_shards(line, n_shards, job->n_probe, shards);
-        for (size_t i = 0; job->distance != NULL && i < job->n_found[row]; i++)
-            job->distance[row * n_shards + i] = line[shards[i]];
-    }
-    return MYR_OK;
-}
-
-myr_status myr_router_route(const myr_router *router, const float *queries, size_t n_queries, size_t n_probe,
-                            myr_pool *pool, uint32_t *shards, float *distance, size_t *n_found)
-{
-    blocks job = {
-        .router = router, .vectors = queries, .shards = shards, .distance = distance, .n_found = n_found};
-    myr_status status;
-    size_t row_size;
-
-    if (router == NULL || router->n_shards == 0)
-        return myr_fail(MYR_ERR_ARG, "partition: route: the router is not packed into shards yet");
-    if (n_probe == 0 || (n_queries > 0 && (shards == NULL || n_found == NULL)))
-        return myr_fail(MYR_ERR_ARG,
-                        "partition: route: at least one probe and room for the answer are needed");
-    if (n_queries == 0)
-        return MYR_OK;
-    if (router_is_hash(router)) {
-        for (size_t q = 0; q < n_queries; q++) {
-            for (size_t s = 0; s < router->n_shards; s++) {
-                shards[q * router->n_shards + s] = (uint32_t)s;
-                if (distance != NULL)
-                    distance[q * router->n_shards + s] = 0.0f;
-            }
-            n_found[q] = router->n_shards;
-        }
-        return MYR_OK;
-    }
-    if (queries == NULL)
-        return myr_fail(MYR_ERR_ARG, "partition: route: there are no queries");
-    myr_partition_blas_init();
-    job.n_probe = n_probe < router->n_shards ? n_probe : router->n_shards;
-    job.centroids = router->centroids;
-    job.norms = router->norms;
-    job.n_centroids = router->n_clusters;
-    job.dim = router->dim;
-    job.products = myr_alloc(n_threads_of(pool), sizeof(float) * BLOCK * TILE);
-    job.shard_distance = myr_mul(BLOCK * sizeof(float), router->n_shards, &row_size)
-                             ? myr_alloc(n_threads_of(pool), row_size)
-                             : NULL;
-    if (job.products == NULL || job.shard_distance == NULL)
-        status = myr_fail(MYR_ERR_NOMEM, "partition: route: no memory for a block of %d queries", BLOCK);
-    else
-        status = myr_pool_for(pool, n_queries, BLOCK, route_task, &job);
-    free(job.products);
-    free(job.shard_distance);
-    return status;
 }

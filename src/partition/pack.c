@@ -247,12 +247,14 @@ static myr_status write_map(packing *job, myr_router *router)
     uint32_t *first = myr_alloc(router->n_clusters + 1, sizeof(*first));
     uint32_t *shard = myr_alloc(job->n_parts, sizeof(*shard));
     uint64_t *bound = myr_alloc(job->n_parts, sizeof(*bound));
+    int64_t *items = myr_alloc(job->n_parts, sizeof(*items));
     int64_t before = 0;
 
-    if (first == NULL || shard == NULL || bound == NULL) {
+    if (first == NULL || shard == NULL || bound == NULL || items == NULL) {
         free(first);
         free(shard);
         free(bound);
+        free(items);
         return myr_fail(MYR_ERR_NOMEM, "partition: pack: no memory for %zu parts", job->n_parts);
     }
     qsort(job->parts, job->n_parts, sizeof(*job->parts), by_cluster);
@@ -262,6 +264,7 @@ static myr_status write_map(packing *job, myr_router *router)
 
         before += one->n_items;
         shard[p] = one->shard;
+        items[p] = one->n_items;
         bound[p] =
             last ? UINT64_MAX : (uint64_t)ldexp((double)before / (double)job->counts[one->cluster], 64);
         if (last) {
@@ -272,9 +275,12 @@ static myr_status write_map(packing *job, myr_router *router)
     free(router->part_first);
     free(router->part_shard);
     free(router->part_bound);
+    free(router->part_items);
     router->part_first = first;
     router->part_shard = shard;
     router->part_bound = bound;
+    router->part_items = items;
+    router->softness = 0;
     router->n_parts = job->n_parts;
     router->n_shards = job->n_shards;
     return MYR_OK;

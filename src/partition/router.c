@@ -11,6 +11,7 @@
 
 #include <float.h>
 #include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,6 +54,7 @@ void myr_router_free(myr_router *router)
     free(router->part_first);
     free(router->part_shard);
     free(router->part_bound);
+    free(router->part_items);
     free(router);
 }
 
@@ -92,6 +94,8 @@ void myr_router_export(const myr_router *router, myr_router_view *view)
         .part_first = router->part_first,
         .part_shard = router->part_shard,
         .part_bound = router->part_bound,
+        .part_items = router->part_items,
+        .softness = router->softness,
     };
 }
 
@@ -107,6 +111,8 @@ static myr_status check_sizes(const myr_router_view *view)
             return myr_fail(MYR_ERR_FORMAT, "router: corrupted: neither a hash router nor a trained one");
         return MYR_OK;
     }
+    if (!(view->softness >= 0) || isinf(view->softness))
+        return myr_fail(MYR_ERR_FORMAT, "router: corrupted: a softness of %g", (double)view->softness);
     if (view->dim == 0 || view->centroids == NULL)
         return myr_fail(MYR_ERR_FORMAT, "router: corrupted: the centroids are missing");
     if ((view->n_shards == 0) != (view->n_parts == 0) ||
@@ -114,7 +120,8 @@ static myr_status check_sizes(const myr_router_view *view)
         return myr_fail(MYR_ERR_FORMAT, "router: corrupted: %u parts for %u clusters", view->n_parts,
                         view->n_clusters);
     if (view->n_shards > 0 &&
-        (view->part_first == NULL || view->part_shard == NULL || view->part_bound == NULL))
+        (view->part_first == NULL || view->part_shard == NULL || view->part_bound == NULL ||
+         view->part_items == NULL))
         return myr_fail(MYR_ERR_FORMAT, "router: corrupted: the map of clusters to shards is missing");
     return MYR_OK;
 }
@@ -135,6 +142,9 @@ static myr_status check_parts(const myr_router_view *view)
             if (view->part_shard[p] >= view->n_shards)
                 return myr_fail(MYR_ERR_FORMAT, "router: corrupted: cluster %u is sent to shard %u of %u", c,
                                 view->part_shard[p], view->n_shards);
+            if (view->part_items[p] < 0)
+                return myr_fail(MYR_ERR_FORMAT, "router: corrupted: cluster %u has %lld items", c,
+                                (long long)view->part_items[p]);
             if (p > first && view->part_bound[p] <= view->part_bound[p - 1])
                 return myr_fail(MYR_ERR_FORMAT, "router: corrupted: the parts of cluster %u do not rise", c);
         }
@@ -166,14 +176,17 @@ static myr_status copy_view(const myr_router_view *view, myr_router *made)
     made->part_first = myr_alloc(n_first, sizeof(uint32_t));
     made->part_shard = myr_alloc(view->n_parts, sizeof(uint32_t));
     made->part_bound = myr_alloc(view->n_parts, sizeof(uint64_t));
+    made->part_items = myr_alloc(view->n_parts, sizeof(int64_t));
+    made->softness = view->softness;
     if (made->centroids == NULL || made->norms == NULL || made->part_first == NULL ||
-        made->part_shard == NULL || made->part_bound == NULL)
+        made->part_shard == NULL || made->part_bound == NULL || made->part_items == NULL)
         return myr_fail(MYR_ERR_NOMEM, "router: no memory for %u centroids of dim %u", view->n_clusters,
                         view->dim);
     copy(made->centroids, view->centroids, n_values * sizeof(float));
     copy(made->part_first, view->part_first, n_first * sizeof(uint32_t));
     copy(made->part_shard, view->part_shard, view->n_parts * sizeof(uint32_t));
     copy(made->part_bound, view->part_bound, view->n_parts * sizeof(uint64_t));
+    copy(made->part_items, view->part_items, view->n_parts * sizeof(int64_t));
     for (size_t c = 0; c < made->n_clusters; c++) {
         made->norms[c] = myr_partition_norm(made->centroids + c * made->dim, made->dim);
         if (!(made->norms[c] <= FLT_MAX / 8))

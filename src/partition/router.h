@@ -18,6 +18,8 @@ struct myr_router {
     uint32_t *part_first; /* [owned] (n_clusters + 1) */
     uint32_t *part_shard; /* [owned] (n_parts) */
     uint64_t *part_bound; /* [owned] (n_parts) */
+    int64_t *part_items;  /* [owned] (n_parts) of the items it was packed by */
+    float softness;       /* 0 = not calibrated */
 };
 
 /* A hash router has no centroids. */
@@ -39,6 +41,9 @@ myr_status myr_partition_nearest(const float *centroids, const float *norms, siz
 
 /* Squared length, summed in one fixed order. */
 float myr_partition_norm(const float *vector, size_t dim);
+
+/* The same of a row of vectors; MYR_ERR_ARG where it is not finite, or nearly so. */
+myr_status myr_partition_length(const float *vectors, size_t row, size_t dim, float *squared);
 
 /* Squared distance, summed in one fixed order. */
 float myr_partition_distance(const float *a, const float *b, size_t dim);
