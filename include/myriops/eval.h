@@ -109,6 +109,22 @@ MYR_API myr_status myr_sheet_add_hit(myr_sheet *sheet, const char *key, double d
  * MYR_ERR_ARG (called twice). */
 MYR_API myr_status myr_sheet_finish(myr_sheet *sheet, myr_buffer *html);
 
+/*
+ * myr_chart_write - a line through points, as SVG.
+ *
+ * Local. Axes begin and end at round numbers; each point tells its values to the mouse.
+ *
+ *  out  [in, out]  the text is appended
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG (no point, or one that is not finite) | MYR_ERR_NOMEM
+ */
+typedef struct myr_chart {
+    const char *title, *x_name, *y_name; /* plain text */
+    size_t n;
+    const double *x, *y; /* (n) in the order of the line */
+} myr_chart;
+MYR_API myr_status myr_chart_write(const myr_chart *chart, myr_buffer *out);
+
 #ifdef __cplusplus
 }
 #endif

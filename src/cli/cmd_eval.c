@@ -2,6 +2,7 @@
  * myriops eval: recall against exact search on sampled items, and kNN accuracy where labels exist.
  */
 #include "base/alloc.h"
+#include "base/file.h"
 #include "cli/cli.h"
 #include "dist/cluster.h"
 #include "myriops/eval.h"
@@ -135,28 +136,86 @@ static json_t *recall_json(const trial *run)
     return all;
 }
 
-static myr_status print_json(const trial *run, double ms)
+/* What the index measured of its shards when it was built; null where it did not. */
+static json_t *route_json(const myr_route_curve *route)
+{
+    json_t *points = route->n_points > 0 ? json_array() : NULL;
+    for (size_t i = 0; points && i < route->n_points; i++)
+        myr_json_append(&points,
+                        json_pack("{s:f, s:f}", "recall", route->points[i].recall, "shards", route->points[i].visits));
+    return points ? points : json_null();
+}
+
+static myr_status print_json(const myr_cluster *cluster, const trial *run, double ms)
 {
     json_t *labels = run->labelled ? json_pack("{s:f, s:f, s:f}", "knn_accuracy", run->retrieval.knn_accuracy,
                                                "precision", run->retrieval.precision, "map", run->retrieval.map)
                                    : json_null();
-    return myr_print_json(json_pack("{s:I, s:o, s:f, s:f, s:f, s:f, s:o}", "queries", (json_int_t)run->n, "recall",
+    return myr_print_json(json_pack("{s:I, s:o, s:f, s:f, s:f, s:f, s:o, s:o}", "queries", (json_int_t)run->n, "recall",
                                     recall_json(run), "ms_per_query", ms, "probes_per_query",
                                     run->search.probes_per_query, "hops_per_query", run->search.hops_per_query,
-                                    "distances_per_query", run->search.distances_per_query, "labels", labels));
+                                    "distances_per_query", run->search.distances_per_query, "labels", labels,
+                                    "route_curve", route_json(&cluster->manifest.route)));
+}
+
+/* The first point of the curve that reaches each recall. */
+static void print_routes(const myr_index_manifest *index)
+{
+    static const double wishes[] = {0.9, 0.95, 0.99, 0.999};
+    const myr_route_curve *route = &index->route;
+    if (route->n_points == 0)
+        return;
+    printf("shards, of %zu, that hold the 10 nearest, when it was built:", index->n_shards);
+    for (size_t w = 0, i = 0; w < sizeof wishes / sizeof *wishes; w++) {
+        while (i < route->n_points && route->points[i].recall < wishes[w])
+            i++;
+        if (i < route->n_points)
+            printf("%s recall %.3f in %.2f", w > 0 ? "," : "", route->points[i].recall, route->points[i].visits);
+    }
+    printf("\n");
+}
+
+static myr_status draw_routes(const myr_cli *cli, const myr_index_manifest *index)
+{
+    const char *path = myr_config_text(cli->config, "out");
+    double visits[MYR_ROUTE_POINTS], recall[MYR_ROUTE_POINTS];
+    char title[128];
+    myr_buffer out = {0};
+    if (!path)
+        return MYR_OK;
+    if (index->route.n_points == 0)
+        return myr_fail(MYR_ERR_NOT_FOUND,
+                        "%s: this index has no curve of recall by shards: it takes several, by k-means", path);
+    for (size_t i = 0; i < index->route.n_points; i++) {
+        visits[i] = index->route.points[i].visits;
+        recall[i] = index->route.points[i].recall;
+    }
+    snprintf(title, sizeof title, "%lld items in %zu shards", (long long)index->n_items, index->n_shards);
+    myr_chart chart = {.title = title,
+                       .x_name = "shards visited, mean of all queries",
+                       .y_name = "share of the 10 nearest that lie in them",
+                       .n = index->route.n_points,
+                       .x = visits,
+                       .y = recall};
+    myr_status status = myr_chart_write(&chart, &out);
+    if (status == MYR_OK)
+        status = myr_file_replace(path, out.data, out.size);
+    myr_buffer_free(&out);
+    return status;
 }
 
 static myr_status print_report(const myr_cli *cli, const myr_cluster *cluster, const trial *run)
 {
     double ms = 1e3 * run->search.wall_s / (double)run->n;
     if (strcmp(myr_config_text(cli->config, "format"), "json") == 0)
-        return print_json(run, ms);
+        return print_json(cluster, run, ms);
     printf("%zu sampled items of %lld, each without itself\n", run->n, (long long)cluster->manifest.n_items);
     for (size_t i = 0; i < run->n_depths; i++)
         printf("recall@%-4zu %.4f  (95 %% of such samples: %.4f to %.4f), ef %zu\n", depths[i], run->recall[i].recall,
                run->recall[i].low, run->recall[i].high, run->ef[i]);
     printf("%.3f ms a query, %.2f shards probed, %.0f hops, %.0f distances\n", ms, run->search.probes_per_query,
            run->search.hops_per_query, run->search.distances_per_query);
+    print_routes(&cluster->manifest);
     if (run->labelled)
         printf("labels: kNN accuracy %.3f, precision %.3f, mAP %.3f\n", run->retrieval.knn_accuracy,
                run->retrieval.precision, run->retrieval.map);
@@ -211,6 +270,8 @@ myr_status myr_cmd_eval(const myr_cli *cli)
         status = measure(cli, &cluster, &run);
     if (status == MYR_OK && cli->speaks)
         status = print_report(cli, &cluster, &run);
+    if (status == MYR_OK && cli->speaks)
+        status = draw_routes(cli, &cluster.manifest);
     free(run.vectors);
     free(run.ids);
     free(run.found);

@@ -35,10 +35,12 @@ static const myr_command commands[] = {
     {"query", "[PICTURE...]", "the nearest neighbours of pictures or vectors",
      "  mpirun -n 4 myriops query --index idx/ -k 10 cat.jpg dog.jpg\n"
      "  mpirun -n 4 myriops query --index idx/ --format html --out hits.html cat.jpg\n"
-     "  mpirun -n 4 myriops query --index idx/ --vectors q.fbin --out hits.hdf5\n",
+     "  mpirun -n 4 myriops query --index idx/ --probe auto --recall 0.95 --vectors q.fbin --out hits.hdf5\n",
      myr_cmd_query},
     {"eval", "", "recall of an index against exact search; kNN accuracy where labels exist",
-     "  mpirun -n 4 myriops eval --index idx/ --sample 1000\n", myr_cmd_eval},
+     "  mpirun -n 4 myriops eval --index idx/ --sample 1000\n"
+     "  mpirun -n 4 myriops eval --index idx/ --probe auto --recall 0.95 --out shards.svg\n",
+     myr_cmd_eval},
     {"classify", "MODEL PICTURE...", "the likeliest classes of pictures",
      "  myriops classify efficientnet-lite0 cat.jpg\n"
      "  myriops classify efficientnet-lite0 --format json 'photos-{000000..000004}.tar'\n",

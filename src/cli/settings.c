@@ -7,7 +7,7 @@
 /* clang-format off */
 const myr_key myr_settings_table[] = {
     /* name, type, default, least, most, choices, value name, help, commands, short flag */
-    {"out", MYR_KEY_TEXT, NULL, 0, 0, NULL, "PATH", "folder (embed, index) or file (query, calibrate, bench: answers as raw f32) to write", "embed index query calibrate bench", 'o'},
+    {"out", MYR_KEY_TEXT, NULL, 0, 0, NULL, "PATH", "folder (embed, index) or file (query, calibrate, eval: a chart of recall by shards, .svg; bench: answers as raw f32) to write", "embed index query eval calibrate bench", 'o'},
     {"model", MYR_KEY_TEXT, "efficientnet-lite0", 0, 0, NULL, "CARD", "model card: a name in conf/models, or a path", "embed query bench", 'm'},
     {"backend", MYR_KEY_TEXT, NULL, 0, 0, NULL, "NAME", "network backend: onednn, openblas or reference; default: the fastest built in", "embed query classify calibrate bench info", 0},
     {"precision", MYR_KEY_CHOICE, "f32", 0, 0, "f32|bf16|int8|auto", "TYPE", "what the network computes in; auto: the fastest that holds --cosine; int8 and auto want a calibrated card (myriops calibrate)", "embed query classify bench", 0},

@@ -25,6 +25,8 @@
 #include <string.h>
 
 #define MAX_SAMPLE 262144
+#define MAX_SAMPLE_BYTES ((size_t)256 << 20)
+#define SHUFFLE_SEED 11
 #define LOCK_PATIENCE_S 15 /* ranks of a killed job may live on for seconds */
 
 typedef struct job {
@@ -47,10 +49,12 @@ typedef struct job {
     myr_route_trial trial;
 } job;
 
-/* Rows whose id hashes below this are in the sample: about MAX_SAMPLE of all. */
+/* Rows whose id hashes below this are in the sample: about MAX_SAMPLE of all, fewer where they are long. */
 static bool in_sample(const job *work, int64_t id)
 {
-    double share = (double)MAX_SAMPLE / (double)(work->source.n_ids > 0 ? work->source.n_ids : 1);
+    size_t by_bytes = MAX_SAMPLE_BYTES / ((size_t)work->source.dim * sizeof(float));
+    double most = (double)(by_bytes < MAX_SAMPLE ? by_bytes : MAX_SAMPLE);
+    double share = most / (double)(work->source.n_ids > 0 ? work->source.n_ids : 1);
     return share >= 1 || (double)(myr_hash64((uint64_t)id, (uint64_t)work->options->seed) >> 11) * 0x1p-53 < share;
 }
 
@@ -108,15 +112,17 @@ static size_t sample_row_bytes(const job *work)
     return sizeof(int64_t) + (size_t)work->source.dim * sizeof(float);
 }
 
-static int by_id(const void *a, const void *b)
+/* A random order that ids alone decide, so that ranks leave no trace. */
+static int by_chance(const void *a, const void *b)
 {
     int64_t x, y;
     memcpy(&x, a, sizeof x);
     memcpy(&y, b, sizeof y);
-    return (x > y) - (x < y);
+    uint64_t of_x = myr_hash64((uint64_t)x, SHUFFLE_SEED), of_y = myr_hash64((uint64_t)y, SHUFFLE_SEED);
+    return of_x != of_y ? (of_x > of_y) - (of_x < of_y) : (x > y) - (x < y);
 }
 
-/* Rank 0: centroids of the sample, taken in the order of ids so that ranks leave no trace. */
+/* Rank 0: centroids of the sample. */
 static myr_status train(job *work)
 {
     const myr_build_options *options = work->options;
@@ -125,7 +131,7 @@ static myr_status train(job *work)
         return myr_router_create_hash(options->n_shards, &work->router);
     if (n == 0)
         return myr_fail(MYR_ERR_NOT_FOUND, "there is nothing to index: no input has a usable vector");
-    qsort(work->sample.data, n, row_bytes, by_id);
+    qsort(work->sample.data, n, row_bytes, by_chance);
     float *vectors = myr_alloc(n, dim * sizeof *vectors);
     if (!vectors)
         return myr_fail(MYR_ERR_NOMEM, "no memory for a sample of %zu vectors", n);

@@ -398,8 +398,10 @@ myr_status myr_index_left_for(const myr_index_manifest *manifest, double *recall
     for (size_t at = 0; at < route->n_points; at++) {
         if (route->points[at].recall < *recall)
             continue;
-        *recall = route->points[at].recall;
-        *left = route->points[at].left;
+        double before = at > 0 ? route->points[at - 1].recall : 0, step = route->points[at].recall - before;
+        double share = at > 0 && step > 0 ? (*recall - before) / step : 1;
+        float from = route->points[at > 0 ? at - 1 : 0].left;
+        *left = from + (float)share * (route->points[at].left - from);
         return MYR_OK;
     }
     *recall = route->points[route->n_points - 1].recall;

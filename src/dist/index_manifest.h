@@ -70,7 +70,7 @@ myr_status myr_index_ef_for(const myr_index_manifest *manifest, size_t k, double
  * myr_index_left_for - what may be left of a query's neighbours when it stops to visit shards, for a recall.
  *
  *  left    [out]
- *  recall  [in, out] the wish; then what was measured there
+ *  recall  [in, out] the wish; then what was measured, where it is less
  *
  * Returns:  MYR_OK | MYR_ERR_NOT_FOUND (no curve). Where the curve ends below the wish, 0: all shards of any promise.
  */

@@ -23,6 +23,9 @@ enum { N_WISHES = sizeof wishes / sizeof *wishes };
 #define FIRST_LEFT 0.5
 #define NEXT_LEFT 0.8
 
+/* Recall at which a curve ends. */
+#define ALL_BUT_NOTHING 0.9999
+
 typedef struct trial {
     myr_router *router;
     const float *queries;
@@ -66,7 +69,9 @@ static void add_points(const trial *all, myr_route_curve *curve)
         curve->points[p].recall = n_true > 0 ? (double)n_home[p] / (double)n_true : 1;
         curve->points[p].visits = all->n > 0 ? (double)n_visits[p] / (double)all->n : 0;
     }
-    curve->n_points = MYR_ROUTE_POINTS;
+    while (curve->n_points < MYR_ROUTE_POINTS &&
+           (curve->n_points == 0 || curve->points[curve->n_points - 1].recall < ALL_BUT_NOTHING))
+        curve->n_points++;
 }
 
 /* Visits where the curve crosses a recall; all shards where it does not. */

@@ -1,4 +1,6 @@
 """The same answers for any number of ranks and threads."""
+import xml.etree.ElementTree
+
 from harness import *
 
 RANKS = (1, 2, 3, 5)
@@ -98,6 +100,33 @@ class Index(Case):
         self.assertGreater(overlap, 0.7)
         result = myriops("query", "--index", index, "--vectors", self.asked, "--probe", 2, "--format", "json", ranks=2)
         self.assertAlmostEqual(result.json()["probes_per_query"], 2, delta=0.01)
+
+    def test_auto_visits_the_shards_that_promise_something(self):
+        index = self.build(8, 3)
+        curve = json.loads((index / "index.json").read_text())["route_curve"]["points"]
+        self.assertTrue(all(a["recall"] <= b["recall"] and a["shards"] <= b["shards"] for a, b in zip(curve, curve[1:])))
+        self.assertGreater(curve[-1]["recall"], 0.99)
+        truth = ((self.queries[:, None, :].astype(np.int64) - self.rows[None, :, :].astype(np.int64)) ** 2).sum(2)
+        probes = []
+        for wish in (0.8, 0.95, 0.99):
+            more = ("--probe", "auto", "--recall", wish)
+            neighbours, _ = self.ask(index, 2, *more)
+            self.assertTrue(np.array_equal(self.ask(index, 3, *more)[0], neighbours))
+            found = np.take_along_axis(truth, neighbours.astype(np.int64), axis=1)
+            self.assertGreaterEqual((found <= np.sort(truth, axis=1)[:, 9:10]).mean(), wish)
+            result = myriops("query", "--index", index, "--vectors", self.asked, "--format", "json", *more, ranks=2)
+            probes.append(result.json()["probes_per_query"])
+        self.assertTrue(1 <= probes[0] < probes[1] < probes[2] < 8, probes)
+        chart = scratch / "shards.svg"
+        result = myriops("eval", "--index", index, "--probe", "auto", "--recall", 0.9, "--out", chart, ranks=2)
+        self.check(result, DONE)
+        self.assertIn("shards, of 8", result.out)
+        self.assertEqual(xml.etree.ElementTree.parse(chart).getroot().tag, "{http://www.w3.org/2000/svg}svg")
+        self.assertEqual(myriops("eval", "--index", index, "--format", "json").json()["route_curve"],
+                         [{"recall": p["recall"], "shards": p["shards"]} for p in curve])
+        one = self.build(1, 1)
+        self.check(myriops("eval", "--index", one, "--probe", "auto"), DONE)
+        self.check(myriops("eval", "--index", one, "--out", chart), FAILED, "no curve")
 
     def test_folders_with_other_classes(self):
         """The same class has one label, whatever number each folder gave it."""

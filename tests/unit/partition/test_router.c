@@ -165,8 +165,7 @@ static void test_threads_agree(void **state)
 
         assert_int_equal(myr_pool_create(n_threads, &pool), MYR_OK);
         assert_int_equal(myr_router_train(vectors, n, DIM, 60, 3, pool, &router), MYR_OK);
-        assert_int_equal(myr_router_assign(router, vectors, n, pool, n_threads == 1 ? first : again, NULL),
-                         MYR_OK);
+        assert_int_equal(myr_router_assign(router, vectors, n, pool, n_threads == 1 ? first : again, NULL), MYR_OK);
         myr_router_export(router, &view);
         bytes = (size_t)view.n_clusters * view.dim * sizeof(float);
         if (n_threads == 1) {
@@ -201,7 +200,7 @@ static void test_against_exact(void **state)
     size_t n = 3000, n_shards = 6;
     float *vectors = make_blobs(n, 40, 0.0, 4.0);
     uint32_t *cluster = malloc(n * sizeof(*cluster)), *shards = malloc(n * n_shards * sizeof(*shards));
-    float *distance = malloc(n * sizeof(*distance)), *away = malloc(n * n_shards * sizeof(*away));
+    float *distance = malloc(n * sizeof(*distance)), *left = malloc(n * n_shards * sizeof(*left));
     size_t *n_found = malloc(n * sizeof(*n_found)), n_home = 0;
     myr_router *router = NULL;
     myr_router_view view;
@@ -211,10 +210,10 @@ static void test_against_exact(void **state)
     assert_int_equal(myr_router_train(vectors, n, DIM, 60, 3, NULL, &router), MYR_OK);
     assert_int_equal(myr_router_assign(router, vectors, n, NULL, cluster, distance), MYR_OK);
     counts = count_clusters(cluster, n, 60);
-    assert_int_equal(myr_router_route(router, vectors, n, 2, NULL, shards, away, n_found),
+    assert_int_equal(myr_router_route(router, vectors, n, 2, NULL, shards, left, n_found),
                      MYR_ERR_ARG); /* not packed */
     assert_int_equal(myr_router_pack(router, counts, n_shards), MYR_OK);
-    assert_int_equal(myr_router_route(router, vectors, n, 2, NULL, shards, away, n_found), MYR_OK);
+    assert_int_equal(myr_router_route(router, vectors, n, 2, NULL, shards, left, n_found), MYR_OK);
     myr_router_export(router, &view);
     for (size_t i = 0; i < n; i++) {
         double best = INFINITY;
@@ -224,15 +223,14 @@ static void test_against_exact(void **state)
         assert_true(exact(vectors + i * DIM, view.centroids + cluster[i] * DIM) <= best * 1.0001 + 1e-3);
         assert_true(fabs(distance[i] - best) <= best * 1e-3 + 1e-2);
         assert_int_equal(n_found[i], 2);
-        assert_true(away[i * n_shards] <= away[i * n_shards + 1]);
+        assert_true(left[i * n_shards] == 1 && left[i * n_shards + 1] < 1);
         assert_true(shards[i * n_shards] != shards[i * n_shards + 1]);
-        assert_true(fabs(away[i * n_shards] - best) <= best * 1e-3 + 1e-2);
         n_home += shards[i * n_shards] == myr_router_shard_of(router, cluster[i], (int64_t)i);
     }
     assert_true(n_home >= n * 8 / 10); /* the rest live in clusters that had to be cut */
     free(counts);
     free(n_found);
-    free(away);
+    free(left);
     free(distance);
     free(shards);
     free(cluster);
@@ -260,6 +258,108 @@ static void test_training_finds_blobs(void **state)
     free(distance);
     free(vectors);
     myr_router_free(router);
+}
+
+/* The masses, in the plainest way. */
+static void weigh_naively(const myr_router_view *view, const float *query, double *mass)
+{
+    double least = INFINITY;
+    for (size_t c = 0; c < view->n_clusters; c++)
+        least = fmin(least, exact(query, view->centroids + c * DIM));
+    for (size_t s = 0; s < view->n_shards; s++)
+        mass[s] = 0;
+    for (size_t c = 0; c < view->n_clusters; c++)
+        for (uint32_t p = view->part_first[c]; p < view->part_first[c + 1]; p++)
+            mass[view->part_shard[p]] +=
+                (double)view->part_items[p] *
+                exp((least - exact(query, view->centroids + c * DIM)) / (double)view->softness);
+}
+
+static int by_distance(const void *a, const void *b)
+{
+    const double *x = a, *y = b;
+    return (x[0] > y[0]) - (x[0] < y[0]);
+}
+
+/* The shards of the ten nearest of some vectors, those themselves left out. */
+static void find_homes(const float *vectors, size_t n, const uint32_t *home, size_t n_queries, uint32_t *homes)
+{
+    double(*all)[2] = malloc(n * sizeof *all);
+    for (size_t q = 0; q < n_queries; q++) {
+        for (size_t i = 0; i < n; i++) {
+            all[i][0] = i == q ? -1 : exact(vectors + q * DIM, vectors + i * DIM);
+            all[i][1] = (double)home[i];
+        }
+        qsort(all, n, sizeof *all, by_distance);
+        for (size_t i = 0; i < 10; i++)
+            homes[q * 10 + i] = (uint32_t)all[i + 1][1];
+    }
+    free(all);
+}
+
+/* What the curve promises is what routing then finds; masses and their order are those of the plain sum. */
+static void test_calibration(void **state)
+{
+    size_t n = 6000, n_shards = 8, n_queries = 400, n_clusters = 150;
+    float *vectors = make_blobs(n, 40, 0.0, 6.0), *left = malloc(n_queries * n_shards * sizeof *left);
+    uint32_t *cluster = malloc(n * sizeof *cluster), *home = malloc(n * sizeof *home);
+    uint32_t *homes = malloc(n_queries * 10 * sizeof *homes), *shards = malloc(n_queries * n_shards * sizeof *shards);
+    size_t *n_found = malloc(n_queries * sizeof *n_found), n_right = 0, n_visits = 0;
+    myr_router *router = NULL;
+    myr_route_curve curve;
+    myr_router_view view;
+
+    (void)state;
+    assert_int_equal(myr_router_train(vectors, n, DIM, n_clusters, 3, NULL, &router), MYR_OK);
+    assert_int_equal(myr_router_assign(router, vectors, n, NULL, cluster, NULL), MYR_OK);
+    int64_t *counts = count_clusters(cluster, n, n_clusters);
+    assert_int_equal(myr_router_calibrate(router, vectors, n_queries, 10, homes, NULL, &curve), MYR_ERR_ARG);
+    assert_int_equal(myr_router_pack(router, counts, n_shards), MYR_OK);
+    for (size_t i = 0; i < n; i++)
+        home[i] = myr_router_shard_of(router, cluster[i], (int64_t)i);
+    find_homes(vectors, n, home, n_queries, homes);
+    assert_int_equal(myr_router_calibrate(router, vectors, n_queries, 10, homes, NULL, &curve), MYR_OK);
+    assert_int_equal(myr_router_route(router, vectors, n_queries, n_shards, NULL, shards, left, n_found), MYR_OK);
+    myr_router_export(router, &view);
+    assert_true(view.softness > 0);
+
+    size_t at = 0;
+    while (curve.points[at].recall < 0.95)
+        at++;
+    assert_true(at < curve.n_points && curve.points[at].visits < 0.7 * (double)n_shards);
+    for (size_t q = 0; q < n_queries; q++) {
+        double mass[8], sum = 0, before = 0;
+        weigh_naively(&view, vectors + q * DIM, mass);
+        for (size_t s = 0; s < n_shards; s++)
+            sum += mass[s];
+        for (size_t i = 0; i < n_found[q]; i++) {
+            uint32_t shard = shards[q * n_shards + i];
+            bool visits = i == 0 || left[q * n_shards + i] > curve.points[at].left;
+            assert_true(fabs((double)left[q * n_shards + i] - (1 - before / sum)) < 1e-3);
+            before += mass[shard];
+            n_visits += visits;
+            for (size_t j = 0; j < 10; j++)
+                n_right += visits && homes[q * 10 + j] == shard;
+        }
+    }
+    assert_true(fabs((double)n_right / (double)(n_queries * 10) - curve.points[at].recall) < 1e-9);
+    assert_true(fabs((double)n_visits / (double)n_queries - curve.points[at].visits) < 1e-9);
+    for (size_t i = 1; i < curve.n_points; i++)
+        assert_true(curve.points[i].recall >= curve.points[i - 1].recall &&
+                    curve.points[i].visits >= curve.points[i - 1].visits);
+    myr_router_free(router);
+    assert_int_equal(myr_router_create_hash(4, &router), MYR_OK);
+    assert_int_equal(myr_router_calibrate(router, vectors, n_queries, 10, homes, NULL, &curve), MYR_OK);
+    assert_int_equal(curve.n_points, 0);
+    myr_router_free(router);
+    free(counts);
+    free(vectors);
+    free(left);
+    free(cluster);
+    free(home);
+    free(homes);
+    free(shards);
+    free(n_found);
 }
 
 static void test_refuses_bad_values(void **state)
@@ -292,6 +392,7 @@ static void test_import(void **state)
     float centroids[3 * 2] = {0, 0, 1, 1, 2, 2};
     uint32_t first[4] = {0, 1, 3, 4}, shard[4] = {0, 0, 1, 1};
     uint64_t bound[4] = {UINT64_MAX, UINT64_MAX / 2, UINT64_MAX, UINT64_MAX};
+    int64_t items[4] = {5, 4, 4, 6};
     const myr_router_view good = {.n_shards = 2,
                                   .n_clusters = 3,
                                   .dim = 2,
@@ -299,7 +400,8 @@ static void test_import(void **state)
                                   .centroids = centroids,
                                   .part_first = first,
                                   .part_shard = shard,
-                                  .part_bound = bound};
+                                  .part_bound = bound,
+                                  .part_items = items};
     myr_router_view bad = good, out;
     myr_router *router = NULL;
     float query[2] = {1.9f, 1.9f};
@@ -326,6 +428,14 @@ static void test_import(void **state)
     first[2] = 900000000;
     assert_int_equal(myr_router_import(&good, &router), MYR_ERR_FORMAT);
     first[2] = 3;
+    items[2] = -1;
+    assert_int_equal(myr_router_import(&good, &router), MYR_ERR_FORMAT);
+    items[2] = 4;
+    bad.softness = NAN;
+    assert_int_equal(myr_router_import(&bad, &router), MYR_ERR_FORMAT);
+    bad.softness = -1;
+    assert_int_equal(myr_router_import(&bad, &router), MYR_ERR_FORMAT);
+    bad = good;
     bound[1] = UINT64_MAX;
     assert_int_equal(myr_router_import(&good, &router), MYR_ERR_FORMAT);
     bound[1] = UINT64_MAX / 2;
@@ -352,15 +462,11 @@ static void test_import(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cap_blobs),
-        cmocka_unit_test(test_cap_crowd),
-        cmocka_unit_test(test_cap_equal),
-        cmocka_unit_test(test_hash_is_even),
-        cmocka_unit_test(test_threads_agree),
-        cmocka_unit_test(test_against_exact),
-        cmocka_unit_test(test_training_finds_blobs),
-        cmocka_unit_test(test_refuses_bad_values),
-        cmocka_unit_test(test_import),
+        cmocka_unit_test(test_cap_blobs),          cmocka_unit_test(test_cap_crowd),
+        cmocka_unit_test(test_cap_equal),          cmocka_unit_test(test_hash_is_even),
+        cmocka_unit_test(test_threads_agree),      cmocka_unit_test(test_against_exact),
+        cmocka_unit_test(test_calibration),        cmocka_unit_test(test_training_finds_blobs),
+        cmocka_unit_test(test_refuses_bad_values), cmocka_unit_test(test_import),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
