@@ -265,7 +265,7 @@ myr_status myr_cmd_eval(const myr_cli *cli)
     myr_status status = myr_check_probe(cli->config);
     if (status != MYR_OK)
         return status;
-    status = myr_cluster_open(cli->comm, folder, cli->n_threads, &cluster);
+    status = myr_cluster_open(cli->comm, folder, cli->n_threads, NULL, &cluster);
     if (status == MYR_OK)
         status = measure(cli, &cluster, &run);
     if (status == MYR_OK && cli->speaks)

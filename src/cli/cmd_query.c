@@ -10,6 +10,7 @@
 #include "cli/pictures.h"
 #include "cli/sheet.h"
 #include "dist/cluster.h"
+#include "dist/traffic.h"
 #include "myriops/vectors.h"
 
 #include <stdio.h>
@@ -155,9 +156,11 @@ static myr_status write_json(const myr_cli *cli, const questions *ask, const ans
     for (size_t q = 0; queries && q < ask->n; q++)
         myr_json_append(&queries, answer_json(ask, found, q));
     json_t *document =
-        json_pack("{s:o, s:i, s:i, s:i, s:i, s:f, s:f, s:f}", "queries", queries, "k", (int)found->k, "ef",
-                  (int)found->ef, "ranks", cli->comm->size, "threads", cli->n_threads, "encode_s", ask->encode_s,
-                  "search_s", found->search.wall_s, "probes_per_query", found->search.probes_per_query);
+        json_pack("{s:o, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:I, s:f, s:f}", "queries", queries, "k", (int)found->k,
+                  "ef", (int)found->ef, "ranks", cli->comm->size, "threads", cli->n_threads, "encode_s", ask->encode_s,
+                  "search_s", found->search.wall_s, "probes_per_query", found->search.probes_per_query, "batches",
+                  (json_int_t)found->search.n_rounds, "batch_p50_ms", 1e3 * found->search.round_p50_s, "batch_p99_ms",
+                  1e3 * found->search.round_p99_s);
     char *text = document ? json_dumps(document, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(document);
     if (!text)
@@ -259,6 +262,7 @@ static myr_status answer(const myr_cli *cli, myr_cluster *cluster, questions *as
         if (!found->hits || !found->facts)
             status = myr_fail(MYR_ERR_NOMEM, "no memory for %zu hits", n_hits);
     }
+    options.batch = (size_t)myr_config_int(config, "query-batch");
     status = myr_comm_agree(cli->comm, status);
     if (status == MYR_OK)
         status = myr_cluster_search(cluster, ask->vectors, (size_t)n, &options, found->hits, &found->search);
@@ -273,6 +277,20 @@ static myr_status answer(const myr_cli *cli, myr_cluster *cluster, questions *as
     if (status == MYR_OK)
         status = myr_cluster_describe(cluster, ids, n_hits, &found->texts, found->facts);
     free(ids);
+    return status;
+}
+
+/* Collective. */
+static myr_status add_traffic(const myr_cli *cli, const myr_cluster *cluster, const char *path)
+{
+    uint64_t *visits = myr_alloc(cluster->manifest.n_shards, sizeof *visits);
+    myr_status status =
+        myr_comm_agree(cli->comm, visits ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for the visits to shards"));
+    if (status == MYR_OK)
+        myr_cluster_visits(cluster, visits);
+    if (status == MYR_OK)
+        status = myr_comm_agree(cli->comm, cli->speaks ? myr_traffic_add(path, &cluster->manifest, visits) : MYR_OK);
+    free(visits);
     return status;
 }
 
@@ -296,8 +314,8 @@ myr_status myr_cmd_query(const myr_cli *cli)
     myr_cluster cluster;
     questions ask = {0};
     answers found = {0};
-    const char *vectors = myr_config_text(cli->config, "vectors");
-    status = myr_cluster_open(cli->comm, myr_config_text(cli->config, "index"), cli->n_threads, &cluster);
+    const char *vectors = myr_config_text(cli->config, "vectors"), *traffic = myr_config_text(cli->config, "traffic");
+    status = myr_cluster_open(cli->comm, myr_config_text(cli->config, "index"), cli->n_threads, traffic, &cluster);
     if (status != MYR_OK)
         return status;
     if (cli->speaks)
@@ -305,11 +323,17 @@ myr_status myr_cmd_query(const myr_cli *cli)
     status = myr_comm_agree(cli->comm, status);
     if (status == MYR_OK)
         status = answer(cli, &cluster, &ask, &found);
+    if (status == MYR_OK && traffic)
+        status = add_traffic(cli, &cluster, traffic);
     if (status == MYR_OK && cli->speaks) {
         status = write_answers(cli, &cluster.manifest, &ask, &found);
         myr_note("%zu quer%s: %.2f s to encode, %.3f ms each to search, %.2f shards probed, ef %zu", ask.n,
                  ask.n == 1 ? "y" : "ies", ask.encode_s, ask.n ? 1e3 * found.search.wall_s / (double)ask.n : 0,
                  found.search.probes_per_query, found.ef);
+        if (myr_config_int(cli->config, "query-batch") > 0)
+            myr_note("batches of %lld: %.3f ms at the median, %.3f ms for the slowest in a hundred",
+                     (long long)myr_config_int(cli->config, "query-batch"), 1e3 * found.search.round_p50_s,
+                     1e3 * found.search.round_p99_s);
     }
     clear_questions(&ask);
     free(found.hits);

@@ -30,6 +30,8 @@ const myr_key myr_settings_table[] = {
     {"ef-search", MYR_KEY_INT, "100", 1, 100000, NULL, "N", "candidates kept while searching a shard: more is slower and finds more", "query eval", 'e'},
     {"recall", MYR_KEY_REAL, "0", 0, 1, NULL, "R", "recall wished for: takes the ef-search, and with --probe auto the shards, that reached it when the index was built; 0 = take --ef-search, and 0.95 for the shards", "query eval", 0},
     {"probe", MYR_KEY_TEXT, "all", 0, 0, NULL, "all|auto|N", "shards asked for each query, likeliest first; auto: as many as its neighbours may lie in, by --recall", "query eval", 'p'},
+    {"query-batch", MYR_KEY_INT, "0", 0, 1048576, NULL, "N", "queries under way together: 1 answers one at a time and tells how long each took; 0 = thousands, for throughput", "query", 0},
+    {"traffic", MYR_KEY_TEXT, NULL, 0, 0, NULL, "FILE", "count visits to shards there; with more ranks than shards the most visited are hosted twice", "query", 0},
     {"vectors", MYR_KEY_TEXT, NULL, 0, 0, NULL, "FILE", "queries as vectors: .fbin .u8bin .fvecs .bvecs .npy .hdf5", "query", 0},
     {"sample", MYR_KEY_INT, "1000", 1, 1000000, NULL, "N", "items of the index used as queries", "eval", 0},
     {"pictures", MYR_KEY_INT, "128", 1, 4096, NULL, "N", "pictures to calibrate with, spread over those given", "calibrate bench", 0},

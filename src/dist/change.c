@@ -225,8 +225,6 @@ static myr_status receive_rows(job *work)
         status = check_source(work);
     status = myr_comm_agree(comm, status);
     if (status == MYR_OK)
-        status = myr_router_share(comm, &work->cluster.router);
-    if (status == MYR_OK)
         status = myr_plan_shards(comm, &work->source, work->cluster.router, manifest->n_shards, work->cluster.pool,
                                  &work->plan);
     if (status == MYR_OK)
@@ -398,7 +396,7 @@ static myr_status open_index(job *work)
     free(path);
     status = myr_comm_agree(work->comm, status);
     if (status == MYR_OK)
-        status = myr_cluster_open(work->comm, options->folder, options->n_threads, &work->cluster);
+        status = myr_cluster_open(work->comm, options->folder, options->n_threads, NULL, &work->cluster);
     if (status != MYR_OK)
         return status;
     work->added = myr_alloc(work->cluster.manifest.n_shards, sizeof *work->added);

@@ -1,14 +1,14 @@
 /*
  * A cluster: the ranks that host an index's shards, and questions put to it.
  *
- * Shard s is hosted by rank s modulo the number of ranks; ranks beyond the number of shards only
- * take part in the agreement.
+ * Which rank hosts which shards is told in hosts.h; how they are searched, in search.c.
  */
 #ifndef MYR_DIST_CLUSTER_H
 #define MYR_DIST_CLUSTER_H
 
 #include "base/topk.h"
 #include "dist/comm.h"
+#include "dist/hosts.h"
 #include "dist/index_manifest.h"
 #include "dist/shard.h"
 #include "myriops/partition.h"
@@ -17,17 +17,22 @@ typedef struct myr_cluster {
     const myr_comm *comm; /* [borrowed] */
     myr_index_manifest manifest;
     myr_router *router;
+    myr_hosts hosts;
     myr_shard *shards;                     /* (n_shards), those of this rank open */
     myr_pool *pool;                        /* this rank's threads */
+    uint64_t *visits;                      /* (n_shards) that this rank's queries made */
     struct myr_hnsw_searcher ***searchers; /* (n_shards)(n_threads), made on first use */
 } myr_cluster;
 
 /*
  * myr_cluster_open - map the shards of an index on their ranks.
  *
- * Collective. Every rank opens only its own shards and checks their checksums.
+ * Collective. Every rank opens the router and the shards that it hosts, and checks their checksums.
+ *
+ *  traffic  file of visits to shards (traffic.h), by which those are chosen that several ranks host; NULL = none
  */
-myr_status myr_cluster_open(const myr_comm *comm, const char *folder, int n_threads, myr_cluster *cluster);
+myr_status myr_cluster_open(const myr_comm *comm, const char *folder, int n_threads, const char *traffic,
+                            myr_cluster *cluster);
 void myr_cluster_close(myr_cluster *cluster);
 
 typedef struct myr_search_options {
@@ -35,7 +40,8 @@ typedef struct myr_search_options {
     size_t n_probe; /* shards a query visits; 0 = all, */
     bool routed;    /* or while more than `left` of its neighbours is expected in the others */
     float left;
-    bool exact; /* scan all vectors instead of the graph */
+    bool exact;   /* scan all vectors instead of the graph */
+    size_t batch; /* queries that are under way together; 0 = some thousands for each rank */
 } myr_search_options;
 
 typedef struct myr_search_report {
@@ -43,6 +49,8 @@ typedef struct myr_search_report {
     double hops_per_query;      /* nodes whose links were followed, in all shards; 0 where search is exact */
     double distances_per_query; /* code distances measured, likewise */
     double wall_s;
+    size_t n_rounds;                 /* batches */
+    double round_p50_s, round_p99_s; /* half of the batches took no longer, and 99 in 100 */
 } myr_search_report;
 
 /*
@@ -57,10 +65,13 @@ typedef struct myr_search_report {
  * Units:    distance as the metric has it (hit.h)
  * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM | MYR_ERR_STOPPED | MYR_ERR_UNSUPPORTED (some shards only, under inner
  *           product), the same on every rank.
- *           Hits are the same for any number of ranks and threads.
+ *           Hits are the same for any number of ranks and threads and any batch, where all shards are visited.
  */
 myr_status myr_cluster_search(myr_cluster *cluster, const float *queries, size_t n_queries,
                               const myr_search_options *options, myr_hit *hits, myr_search_report *report);
+
+/* Visits to the shards, of all ranks and searches: (n_shards) on the root. Collective. */
+void myr_cluster_visits(const myr_cluster *cluster, uint64_t *visits);
 
 /* What is known of an item. Texts are borrowed from `texts`. */
 typedef struct myr_item_facts {

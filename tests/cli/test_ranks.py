@@ -128,6 +128,37 @@ class Index(Case):
         self.check(myriops("eval", "--index", one, "--probe", "auto"), DONE)
         self.check(myriops("eval", "--index", one, "--out", chart), FAILED, "no curve")
 
+    def test_any_batch_gives_the_same_hits(self):
+        index = self.build(4, 2)
+        wanted = self.ask(index, 1)
+        for ranks, batch in ((1, 1), (2, 1), (3, 7), (2, 64)):
+            found = self.ask(index, ranks, "--query-batch", batch)
+            self.assertTrue(np.array_equal(found[0], wanted[0]) and np.array_equal(found[1], wanted[1]), (ranks, batch))
+        facts = myriops("query", "--index", index, "--vectors", self.asked, "--query-batch", 1, "--format", "json", ranks=2).json()
+        self.assertEqual(facts["batches"], 100)
+        self.assertTrue(0 < facts["batch_p50_ms"] <= facts["batch_p99_ms"])
+
+    def test_copies_of_the_most_visited(self):
+        index, traffic = self.build(3, 2), scratch / "traffic.json"
+        traffic.unlink(missing_ok=True)
+        wanted = self.ask(index, 1)
+        more = ("--probe", 1, "--traffic", traffic)
+        few = self.ask(index, 2, *more)
+        visits = json.loads(traffic.read_text())["visits"]
+        self.assertEqual(sum(visits), 100)
+        for ranks in (4, 5, 6, 8):
+            found = self.ask(index, ranks, "--traffic", traffic)
+            self.assertTrue(np.array_equal(found[0], wanted[0]) and np.array_equal(found[1], wanted[1]), f"{ranks} ranks")
+            self.assertTrue(np.array_equal(self.ask(index, ranks, *more)[0], few[0]), f"{ranks} ranks")
+        self.assertEqual(sum(json.loads(traffic.read_text())["visits"]), 100 + 4 * (3 * 100 + 100))
+        traffic.write_text("{}")
+        result = myriops("query", "--index", index, "--vectors", self.asked, "--traffic", traffic, ranks=2)
+        self.check(result, FAILED, "no file of visits")
+        other = self.build(4, 2)
+        traffic.write_text(json.dumps({"index": "0" * 64, "visits": [1]}))  # of another index: as if there were none
+        self.ask(other, 2, "--traffic", traffic)
+        self.assertEqual(json.loads(traffic.read_text())["visits"], [100] * 4)
+
     def test_folders_with_other_classes(self):
         """The same class has one label, whatever number each folder gave it."""
         emb = []

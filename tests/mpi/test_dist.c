@@ -29,6 +29,27 @@ static int n_failed;
         }                                                                                                                          \
     } while (0)
 
+static void every_shard_has_a_keeper(void)
+{
+    static const uint32_t by_heat[] = {2, 0, 1, 3};
+    for (int n_ranks = 1; n_ranks <= 13; n_ranks++) {
+        myr_hosts hosts;
+        size_t n_hosts = 0, n_kept = 0;
+        check(myr_hosts_create(4, n_ranks, by_heat, &hosts) == MYR_OK);
+        for (size_t s = 0; s < 4; s++) {
+            n_hosts += myr_hosts_count(&hosts, s);
+            for (int r = 0; r < n_ranks; r++) {
+                check(!myr_hosts_keeps(&hosts, s, r) || myr_hosts_has(&hosts, s, r));
+                n_kept += myr_hosts_keeps(&hosts, s, r);
+            }
+        }
+        check(n_hosts == (size_t)(n_ranks > 4 ? n_ranks : 4) && n_kept == 4);
+        check(n_ranks != 5 || (myr_hosts_count(&hosts, 2) == 2 && myr_hosts_has(&hosts, 2, 4)));
+        check(n_ranks != 6 || myr_hosts_has(&hosts, 0, 5));
+        myr_hosts_free(&hosts);
+    }
+}
+
 static void every_rank_learns_of_any_failure(void)
 {
     check(myr_comm_agree(&comm, MYR_OK) == MYR_OK);
@@ -127,7 +148,7 @@ static void an_index_is_built_and_asked(const char *folder)
                     &report) == MYR_OK);
     check(report.n_items == N && report.n_shards == 4);
     myr_cluster cluster;
-    check(myr_cluster_open(&comm, index, 1, &cluster) == MYR_OK);
+    check(myr_cluster_open(&comm, index, 1, NULL, &cluster) == MYR_OK);
     myr_hit hits[50 * 3];
     myr_search_report searched;
     check(myr_cluster_search(&cluster, rows, 50, &(myr_search_options){.k = 3, .exact = true}, hits, &searched) == MYR_OK);
@@ -141,7 +162,7 @@ static void an_index_is_built_and_asked(const char *folder)
         check(facts[0].key && strcmp(facts[0].key, "7") == 0 && !facts[1].key && !facts[2].key);
     myr_buffer_free(&texts);
     myr_cluster_close(&cluster);
-    check(myr_cluster_open(&comm, "/nowhere", 1, &cluster) == MYR_ERR_NOT_FOUND);
+    check(myr_cluster_open(&comm, "/nowhere", 1, NULL, &cluster) == MYR_ERR_NOT_FOUND);
     free(rows);
 }
 
@@ -153,6 +174,7 @@ int main(int argc, char **argv)
     if (myr_comm_create(MPI_COMM_WORLD, &comm) != MYR_OK)
         return 1;
     make_folder(folder);
+    every_shard_has_a_keeper();
     every_rank_learns_of_any_failure();
     bytes_are_shared_and_gathered();
     a_router_is_shared();

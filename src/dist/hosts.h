@@ -1,0 +1,44 @@
+/*
+ * Which ranks host which shards of an index.
+ *
+ * With no more ranks than shards, shard s lies on rank s modulo their number. With more, each of the first ranks hosts
+ * one shard, and each of the others a copy of one, the most visited first.
+ */
+#ifndef MYR_DIST_HOSTS_H
+#define MYR_DIST_HOSTS_H
+
+#include "myriops/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct myr_hosts {
+    size_t n_shards;
+    size_t *first; /* (n_shards + 1) into rank */
+    int *rank;     /* of each shard, ascending: the first is its keeper, who speaks for it where one is enough */
+} myr_hosts;
+
+/* by_heat: (n_shards) all shards, the most visited first; NULL = in their order. Local; alike on all ranks. */
+myr_status myr_hosts_create(size_t n_shards, int n_ranks, const uint32_t *by_heat, myr_hosts *hosts);
+void myr_hosts_free(myr_hosts *hosts);
+
+static inline size_t myr_hosts_count(const myr_hosts *hosts, size_t shard)
+{
+    return hosts->first[shard + 1] - hosts->first[shard];
+}
+
+static inline bool myr_hosts_keeps(const myr_hosts *hosts, size_t shard, int rank)
+{
+    return hosts->rank[hosts->first[shard]] == rank;
+}
+
+static inline bool myr_hosts_has(const myr_hosts *hosts, size_t shard, int rank)
+{
+    for (size_t i = hosts->first[shard]; i < hosts->first[shard + 1]; i++)
+        if (hosts->rank[i] == rank)
+            return true;
+    return false;
+}
+
+#endif
