@@ -155,12 +155,16 @@ static myr_status write_json(const myr_cli *cli, const questions *ask, const ans
     json_t *queries = json_array();
     for (size_t q = 0; queries && q < ask->n; q++)
         myr_json_append(&queries, answer_json(ask, found, q));
-    json_t *document =
-        json_pack("{s:o, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:I, s:f, s:f}", "queries", queries, "k", (int)found->k,
-                  "ef", (int)found->ef, "ranks", cli->comm->size, "threads", cli->n_threads, "encode_s", ask->encode_s,
-                  "search_s", found->search.wall_s, "probes_per_query", found->search.probes_per_query, "batches",
-                  (json_int_t)found->search.n_rounds, "batch_p50_ms", 1e3 * found->search.round_p50_s, "batch_p99_ms",
-                  1e3 * found->search.round_p99_s);
+    const myr_search_report *search = &found->search;
+    const myr_search_phases *phases = &search->phases;
+    json_t *spent = json_pack("{s:f, s:f, s:f, s:f, s:f}", "route", phases->route_s, "exchange", phases->exchange_s,
+                              "search", phases->search_s, "merge", phases->merge_s, "wait", phases->wait_s);
+    json_t *document = json_pack("{s:o, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:f, s:o}", "queries",
+                                 queries, "k", (int)found->k, "ef", (int)found->ef, "ranks", cli->comm->size, "threads",
+                                 cli->n_threads, "encode_s", ask->encode_s, "search_s", search->wall_s,
+                                 "probes_per_query", search->probes_per_query, "batches", (json_int_t)search->n_rounds,
+                                 "batch_p50_ms", 1e3 * search->round_p50_s, "batch_p99_ms", 1e3 * search->round_p99_s,
+                                 "imbalance", search->imbalance, "sent_bytes", search->sent_bytes, "phases", spent);
     char *text = document ? json_dumps(document, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(document);
     if (!text)

@@ -44,12 +44,24 @@ typedef struct myr_search_options {
     size_t batch; /* queries that are under way together; 0 = some thousands for each rank */
 } myr_search_options;
 
+/* Seconds of a rank. */
+typedef struct myr_search_phases {
+    double route_s;    /* choosing shards, making parcels */
+    double exchange_s; /* messages */
+    double search_s;
+    double merge_s;
+    double wait_s; /* for the slowest rank of each round */
+} myr_search_phases;
+
 typedef struct myr_search_report {
     double probes_per_query;
     double hops_per_query;      /* nodes whose links were followed, in all shards; 0 where search is exact */
     double distances_per_query; /* code distances measured, likewise */
     double wall_s;
     size_t n_rounds;                 /* batches */
+    myr_search_phases phases;        /* means over the ranks */
+    double imbalance;                /* search_s of the slowest rank to the mean */
+    double sent_bytes;               /* by all ranks to others */
     double round_p50_s, round_p99_s; /* half of the batches took no longer, and 99 in 100 */
 } myr_search_report;
 

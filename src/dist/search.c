@@ -70,7 +70,9 @@ typedef struct engine {
     int (*counts_out)[2], (*counts_in)[2];            /* (n_ranks) queries and visits */
     int *sizes, *places, *other_sizes, *other_places; /* (n_ranks) of a message's parts */
 
-    double *round_s; /* root: (n_rounds) */
+    myr_search_phases phases;
+    double sent_bytes; /* to other ranks */
+    double *round_s;   /* root: (n_rounds) */
     size_t n_rounds;
 } engine;
 
@@ -380,6 +382,8 @@ static void exchange(engine *self, int (*out)[2], int (*in)[2], int which, size_
     lay_out(self, in, which, element_bytes, self->other_sizes, self->other_places);
     MPI_Alltoallv(from->data, self->sizes, self->places, MPI_BYTE, to->data, self->other_sizes, self->other_places,
                   MPI_BYTE, self->cluster->comm->mpi);
+    for (size_t r = 0; r < self->n_ranks; r++)
+        self->sent_bytes += r == (size_t)self->cluster->comm->rank ? 0 : self->sizes[r];
 }
 
 /* Room for what the others send. */
@@ -413,31 +417,49 @@ static void lay_out_slices(const engine *self, size_t n, size_t row_bytes)
     }
 }
 
+/* Seconds since then, which becomes now. */
+static double lap(double *then_s)
+{
+    double now_s = myr_now_s(), passed_s = now_s - *then_s;
+    *then_s = now_s;
+    return passed_s;
+}
+
 /* One round. Collective. queries and hits on the root. */
 static myr_status run_round(engine *self, const float *queries, size_t n, myr_hit *hits)
 {
     const myr_comm *comm = self->cluster->comm;
     size_t row_bytes = self->dim * sizeof *queries, hit_bytes = self->options->k * sizeof *hits;
+    double then_s = myr_now_s();
     self->n_slice = slice_begin(self, n, (size_t)comm->rank + 1) - slice_begin(self, n, (size_t)comm->rank);
     lay_out_slices(self, n, row_bytes);
     MPI_Scatterv(queries, self->sizes, self->places, MPI_BYTE, self->slice, self->sizes[comm->rank], MPI_BYTE, 0,
                  comm->mpi);
 
+    self->phases.exchange_s += lap(&then_s);
     memset(self->counts_out, 0, self->n_ranks * sizeof *self->counts_out);
     myr_status status = make_parcels(self);
+    self->phases.route_s += lap(&then_s);
     MPI_Alltoall(self->counts_out, 2, MPI_INT, self->counts_in, 2, MPI_INT, comm->mpi);
     status = myr_comm_agree(comm, status == MYR_OK ? expect(self) : status);
     if (status != MYR_OK)
         return status;
     exchange(self, self->counts_out, self->counts_in, 1, sizeof(visit), &self->sent_visits, &self->visits);
     exchange(self, self->counts_out, self->counts_in, 0, row_bytes, &self->sent_vectors, &self->vectors);
-    status = myr_comm_agree(comm, serve(self));
+    self->phases.exchange_s += lap(&then_s);
+    status = serve(self);
+    self->phases.search_s += lap(&then_s);
+    status = myr_comm_agree(comm, status);
+    self->phases.wait_s += lap(&then_s);
     if (status != MYR_OK)
         return status;
     exchange(self, self->counts_in, self->counts_out, 0, hit_bytes, &self->replies, &self->answers);
+    self->phases.exchange_s += lap(&then_s);
     merge_answers(self);
+    self->phases.merge_s += lap(&then_s);
     lay_out_slices(self, n, hit_bytes);
     MPI_Gatherv(self->hits, self->sizes[comm->rank], MPI_BYTE, hits, self->sizes, self->places, MPI_BYTE, 0, comm->mpi);
+    self->phases.exchange_s += lap(&then_s);
     return MYR_OK;
 }
 
@@ -522,19 +544,31 @@ static int by_value(const void *a, const void *b)
 /* Of all ranks, on the root. Collective. */
 static void make_report(engine *self, size_t n_queries, double wall_s, myr_search_report *report)
 {
-    double mine[3] = {self->n_probes}, all[3] = {0}, n = n_queries > 0 ? (double)n_queries : 1;
+    const myr_search_phases *phases = &self->phases;
+    double n = n_queries > 0 ? (double)n_queries : 1, n_ranks = (double)self->n_ranks, slowest_s = 0;
+    double mine[9] = {self->n_probes,  phases->route_s, phases->exchange_s, phases->search_s,
+                      phases->merge_s, phases->wait_s,  self->sent_bytes},
+           all[9] = {0};
     for (int i = 0; i < myr_pool_n_threads(self->cluster->pool); i++) {
-        mine[1] += (double)self->stats[i].n_hops;
-        mine[2] += (double)self->stats[i].n_distances;
+        mine[7] += (double)self->stats[i].n_hops;
+        mine[8] += (double)self->stats[i].n_distances;
     }
-    MPI_Reduce(mine, all, 3, MPI_DOUBLE, MPI_SUM, 0, self->cluster->comm->mpi);
+    MPI_Reduce(mine, all, 9, MPI_DOUBLE, MPI_SUM, 0, self->cluster->comm->mpi);
+    MPI_Reduce(&phases->search_s, &slowest_s, 1, MPI_DOUBLE, MPI_MAX, 0, self->cluster->comm->mpi);
     if (!report)
         return;
     *report = (myr_search_report){.probes_per_query = all[0] / n,
-                                  .hops_per_query = all[1] / n,
-                                  .distances_per_query = all[2] / n,
+                                  .hops_per_query = all[7] / n,
+                                  .distances_per_query = all[8] / n,
                                   .wall_s = wall_s,
-                                  .n_rounds = self->n_rounds};
+                                  .n_rounds = self->n_rounds,
+                                  .phases = {.route_s = all[1] / n_ranks,
+                                             .exchange_s = all[2] / n_ranks,
+                                             .search_s = all[3] / n_ranks,
+                                             .merge_s = all[4] / n_ranks,
+                                             .wait_s = all[5] / n_ranks},
+                                  .imbalance = all[3] > 0 ? slowest_s * n_ranks / all[3] : 1,
+                                  .sent_bytes = all[6]};
     if (self->cluster->comm->rank == 0 && self->n_rounds > 0) {
         qsort(self->round_s, self->n_rounds, sizeof *self->round_s, by_value);
         report->round_p50_s = self->round_s[self->n_rounds / 2];
