@@ -38,6 +38,7 @@ myr_status myr_cmd_query(const myr_cli *cli);
 myr_status myr_cmd_eval(const myr_cli *cli);
 myr_status myr_cmd_classify(const myr_cli *cli);
 myr_status myr_cmd_calibrate(const myr_cli *cli);
+myr_status myr_cmd_plan(const myr_cli *cli);
 myr_status myr_cmd_bench(const myr_cli *cli);
 myr_status myr_cmd_info(const myr_cli *cli);
 

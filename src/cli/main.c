@@ -49,6 +49,11 @@ static const myr_command commands[] = {
      "  myriops calibrate efficientnet-lite0 'photos-{000000..000004}.tar'\n"
      "  myriops calibrate my-card.conf --cosine 0.995 --pictures 256 /data/photos\n",
      myr_cmd_calibrate},
+    {"plan", "[PICTURE...]", "time, memory and disk that a corpus will take, before any is spent",
+     "  myriops plan --images 1e9 --dim 1280 --ranks 64 --threads 16 --memory 128\n"
+     "  myriops plan --images 1e7 --measure 'photos-{000000..000004}.tar'\n"
+     "  myriops plan --images 4e5 --shards 8 --measure --vectors sample.fbin\n",
+     myr_cmd_plan},
     {"bench", "ann | cnn", "how fast this machine searches vectors, or runs a network",
      "  myriops bench ann --dataset sift-128-euclidean.hdf5 --ef 20,50,100\n"
      "  myriops bench cnn --model efficientnet-lite0 --precision bf16 --threads 1\n"

@@ -1,4 +1,5 @@
 """bf16, int8 and auto from the command line: calibrate, embed, classify, bench; what does not fit is refused."""
+import pathlib
 import shutil
 
 import numpy as np
@@ -67,7 +68,9 @@ class Precision(Case):
         for precision in ("bf16", "int8"):
             print(f"{precision}: worst cosine {worst_cosine(out['f32'], out[precision]):.5f}")
         # Twelve of them were calibrated on; drawings of a few flat colours are harder than photos.
-        self.assertGreaterEqual(worst_cosine(out["f32"], out["bf16"]), 0.995)
+        # Blocks, which need AMX, round less often than layers do.
+        in_blocks = "amx_bf16" in pathlib.Path("/proc/cpuinfo").read_text()
+        self.assertGreaterEqual(worst_cosine(out["f32"], out["bf16"]), 0.995 if in_blocks else 0.98)
         self.assertGreaterEqual(worst_cosine(out["f32"], out["int8"]), 0.98)
         # auto is one of them, and goes on in what it chose.
         chosen = myriops("info", "--format", "json", scratch / "emb-auto").json()["precision"]
