@@ -5,6 +5,7 @@
  * is agreed on, and rank 0 prints the one error line.
  */
 #include "cli/cli.h"
+#include "cli/launch.h"
 
 #include "base/file.h"
 #include "base/log.h"
@@ -270,20 +271,6 @@ static myr_status read_settings(myr_config *config, int argc, char **argv, const
     return status;
 }
 
-/* The processors this rank may use, shared fairly with the other ranks on its host. Collective. */
-static int choose_threads(const myr_config *config)
-{
-    int asked = (int)myr_config_int(config, "threads");
-    MPI_Comm host;
-    int n_here = 1;
-    if (MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host) == MPI_SUCCESS) {
-        MPI_Comm_size(host, &n_here);
-        MPI_Comm_free(&host);
-    }
-    int share = myr_usable_cpus() / n_here;
-    return asked > 0 ? asked : share > 0 ? share : 1;
-}
-
 /* Rank 0's settings are everybody's, but for the threads: environments differ where a launcher does not pass them on.
  */
 static myr_status share_settings(const myr_comm *comm, myr_config *config)
@@ -316,7 +303,7 @@ static myr_status run_command(const myr_command *command, int argc, char **argv,
         goto done;
     bool speaks = comm->rank == 0, quiet = myr_config_flag(config, "quiet");
     myr_log_init(command->name, speaks, quiet);
-    int n_threads = choose_threads(config);
+    int n_threads = myr_launch_threads((int)myr_config_int(config, "threads"));
     if (myr_config_flag(config, "help")) {
         if (speaks)
             print_help(command, config);
@@ -376,6 +363,7 @@ static const myr_command *find_command(const char *name, bool speaks, int *code)
 int main(int argc, char **argv)
 {
     int provided, code = EXIT_FAILED;
+    myr_launch launch = myr_launch_read();
     MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
     catch_signals();
     openblas_set_num_threads(1); /* our threads are the parallelism; BLAS stays inside each */
@@ -385,7 +373,11 @@ int main(int argc, char **argv)
         MPI_Abort(MPI_COMM_WORLD, EXIT_FAILED);
     }
     const myr_command *command = find_command(argc > 1 ? argv[1] : NULL, comm.rank == 0, &code);
-    if (command) {
+    if (command && myr_launch_check(&launch, comm.size) != MYR_OK) {
+        if (comm.rank == 0)
+            fprintf(stderr, "myriops %s: %s\n", command->name, myr_error_detail());
+        code = EXIT_FAILED;
+    } else if (command) {
         myr_status status = run_command(command, argc - 2, argv + 2, &comm);
         if (status != MYR_OK && comm.rank == 0)
             fprintf(stderr, "myriops %s: %s\n", command->name, myr_error_detail());

@@ -2,14 +2,13 @@
  * Queries over the shards of a cluster, in rounds.
  *
  * Every rank coordinates its slice of a round: it routes its queries, sends each to the hosts of the shards that it
- * visits, once a host, and merges what they answer. Every rank serves, too: what comes in from all is sorted by shard,
- * so that a shard's queries are searched together by all threads; a query's hits in several shards of one host go back
- * as one row. All merges are by (distance, id), so that neither ranks nor threads nor rounds show in the hits.
+ * visits, once a host, and merges what they answer. Every rank serves, too (desk.h). All merges are by (distance, id),
+ * so that neither ranks nor threads nor rounds show in the hits.
  *
  * A round's messages: how many queries and visits go from each rank to each; visits; vectors; rows of hits. A shard
  * with several hosts is asked where this coordinator has sent least in the round.
  */
-#include "dist/cluster.h"
+#include "dist/desk.h"
 
 #include "base/alloc.h"
 #include "base/progress.h"
@@ -18,16 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    ROUND_QUERIES = 4096, /* a rank */
-    GROUP = 16,           /* queries that a thread searches in one shard, in turns */
-};
-
-/* A query's visit to a shard. Those of a query follow each other. */
-typedef struct visit {
-    uint32_t query; /* among the queries sent from a rank to another */
-    uint32_t shard;
-} visit;
+enum { ROUND_QUERIES = 4096 }; /* a rank */
 
 /* What a coordinator sends to one host. */
 typedef struct parcel {
@@ -36,12 +26,6 @@ typedef struct parcel {
     size_t n_queries, n_visits;
     size_t latest; /* place of the query added last, plus one */
 } parcel;
-
-/* Visits that a thread searches together. */
-typedef struct group {
-    uint32_t shard;
-    size_t first, n; /* in order */
-} group;
 
 typedef struct engine {
     myr_cluster *cluster;
@@ -57,17 +41,9 @@ typedef struct engine {
     size_t *load;    /* (n_ranks) visits sent */
     myr_buffer sent_visits, sent_vectors, answers;
 
-    /* as a host */
-    size_t n_queries, n_visits; /* that came in */
-    myr_buffer visits, vectors, replies;
-    myr_buffer order; /* (n_visits) size_t places of visits, by shard */
-    myr_buffer groups;
-    myr_buffer found;      /* (n_visits, k) hits, by place */
-    float *group_vectors;  /* (n_threads, GROUP, dim) */
-    myr_hit *group_hits;   /* (n_threads, GROUP, k) */
-    myr_hnsw_stats *stats; /* (n_threads) of all rounds */
+    myr_desk desk; /* as a host */
 
-    int (*counts_out)[2], (*counts_in)[2];            /* (n_ranks) queries and visits */
+    int (*counts_out)[2];                             /* (n_ranks) queries and visits */
     int *sizes, *places, *other_sizes, *other_places; /* (n_ranks) of a message's parts */
 
     myr_search_phases phases;
@@ -80,18 +56,6 @@ static void clear_hits(myr_hit *hits, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         hits[i] = (myr_hit){.id = -1, .distance = INFINITY};
-}
-
-/* Room for n bytes, whose old contents do not matter. */
-static bool reserve(myr_buffer *buffer, size_t n_bytes)
-{
-    if (n_bytes > buffer->capacity) {
-        myr_buffer_free(buffer);
-        buffer->data = malloc(n_bytes);
-        buffer->capacity = buffer->data ? n_bytes : 0;
-    }
-    buffer->size = buffer->data ? n_bytes : 0;
-    return n_bytes == 0 || buffer->data;
 }
 
 /* ---- The coordinator: visits, parcels ---- */
@@ -127,7 +91,7 @@ static void add_visit(engine *self, size_t query, uint32_t shard)
         to->latest = query + 1;
         to->n_queries++;
     }
-    visit one = {.query = (uint32_t)to->n_queries - 1, .shard = shard};
+    myr_visit one = {.query = (uint32_t)to->n_queries - 1, .shard = shard};
     myr_buffer_append(&to->visits, &one, sizeof one);
     to->n_visits++;
 }
@@ -175,17 +139,17 @@ static myr_status pack_parcels(engine *self)
         if (self->parcels[r].queries.failed || self->parcels[r].visits.failed)
             return myr_fail(MYR_ERR_NOMEM, "no memory for the visits of %zu queries", self->n_slice);
     }
-    if (!reserve(&self->sent_visits, n_visits * sizeof(visit)) ||
-        !reserve(&self->sent_vectors, n_queries * row_bytes) ||
-        !reserve(&self->answers, n_queries * self->options->k * sizeof(myr_hit)))
+    if (!myr_reserve(&self->sent_visits, n_visits * sizeof(myr_visit)) ||
+        !myr_reserve(&self->sent_vectors, n_queries * row_bytes) ||
+        !myr_reserve(&self->answers, n_queries * self->options->k * sizeof(myr_hit)))
         return myr_fail(MYR_ERR_NOMEM, "no memory to send %zu queries", n_queries);
     char *visits = self->sent_visits.data, *vectors = self->sent_vectors.data;
     for (size_t r = 0; r < self->n_ranks; r++) {
         const parcel *to = &self->parcels[r];
         const uint32_t *places = (const uint32_t *)(const void *)to->queries.data;
         if (to->n_visits > 0)
-            memcpy(visits, to->visits.data, to->n_visits * sizeof(visit));
-        visits += to->n_visits * sizeof(visit);
+            memcpy(visits, to->visits.data, to->n_visits * sizeof(myr_visit));
+        visits += to->n_visits * sizeof(myr_visit);
         for (size_t i = 0; i < to->n_queries; i++, vectors += row_bytes)
             memcpy(vectors, self->slice + places[i] * self->dim, row_bytes);
         self->counts_out[r][0] = (int)to->n_queries;
@@ -223,144 +187,6 @@ static void merge_answers(engine *self)
     }
 }
 
-/* ---- The host: visits by shard, searches ---- */
-
-/* Visits of each rank count its queries from 0: afterwards all that came in are counted on. */
-static void number_queries(engine *self)
-{
-    visit *visits = (visit *)(void *)self->visits.data;
-    size_t at = 0, n_before = 0;
-    for (size_t r = 0; r < self->n_ranks; r++) {
-        for (int i = 0; i < self->counts_in[r][1]; i++)
-            visits[at++].query += (uint32_t)n_before;
-        n_before += (size_t)self->counts_in[r][0];
-    }
-}
-
-/* Visits in the order of shards, and as groups of one shard each. */
-static myr_status sort_visits(engine *self)
-{
-    size_t n_shards = self->cluster->manifest.n_shards, n = self->n_visits;
-    const visit *visits = (const visit *)(const void *)self->visits.data;
-    size_t *next = myr_alloc(n_shards + 1, sizeof *next);
-    if (!next || !reserve(&self->order, n * sizeof(size_t))) {
-        free(next);
-        return myr_fail(MYR_ERR_NOMEM, "no memory to sort %zu visits", n);
-    }
-    size_t *order = (size_t *)(void *)self->order.data;
-    for (size_t i = 0; i < n; i++)
-        next[visits[i].shard + 1]++;
-    for (size_t s = 0; s < n_shards; s++)
-        next[s + 1] += next[s];
-    for (size_t i = 0; i < n; i++)
-        order[next[visits[i].shard]++] = i;
-    self->groups.size = 0;
-    size_t most = self->options->exact ? n : GROUP; /* threads share an exact search */
-    for (size_t s = 0, from = 0; s < n_shards; from = next[s++])
-        for (size_t at = from; at < next[s]; at += most) {
-            group one = {.shard = (uint32_t)s, .first = at, .n = next[s] - at < most ? next[s] - at : most};
-            myr_buffer_append(&self->groups, &one, sizeof one);
-        }
-    free(next);
-    return self->groups.failed ? myr_fail(MYR_ERR_NOMEM, "no memory for groups of visits") : MYR_OK;
-}
-
-static void gather_vectors(const engine *self, const group *one, float *vectors)
-{
-    const visit *visits = (const visit *)(const void *)self->visits.data;
-    const size_t *order = (const size_t *)(const void *)self->order.data;
-    const float *from = (const float *)(const void *)self->vectors.data;
-    for (size_t i = 0; i < one->n; i++)
-        memcpy(vectors + i * self->dim, from + visits[order[one->first + i]].query * self->dim,
-               self->dim * sizeof *vectors);
-}
-
-static void scatter_hits(const engine *self, const group *one, const myr_hit *hits)
-{
-    const size_t *order = (const size_t *)(const void *)self->order.data;
-    myr_hit *found = (myr_hit *)(void *)self->found.data;
-    size_t k = self->options->k;
-    for (size_t i = 0; i < one->n; i++)
-        memcpy(found + order[one->first + i] * k, hits + i * k, k * sizeof *hits);
-}
-
-static myr_status search_task(void *context, size_t first, size_t last, int thread)
-{
-    engine *self = context;
-    const myr_search_options *options = self->options;
-    const group *groups = (const group *)(const void *)self->groups.data;
-    float *vectors = self->group_vectors + (size_t)thread * GROUP * self->dim;
-    myr_hit *hits = self->group_hits + (size_t)thread * GROUP * options->k;
-    myr_status status = MYR_OK;
-    for (size_t g = first; g < last && status == MYR_OK && !myr_stop_requested; g++) {
-        uint32_t shard = groups[g].shard;
-        myr_hnsw_searcher **searcher = &self->cluster->searchers[shard][thread];
-        if (!*searcher)
-            status = myr_hnsw_searcher_create(self->cluster->shards[shard].graph, searcher);
-        if (status != MYR_OK)
-            break;
-        gather_vectors(self, &groups[g], vectors);
-        status =
-            myr_hnsw_search_batch(*searcher, vectors, groups[g].n, options->k, options->ef, hits, &self->stats[thread]);
-        if (status == MYR_OK)
-            scatter_hits(self, &groups[g], hits);
-    }
-    return status;
-}
-
-/* Shard by shard, since the threads share each scan. */
-static myr_status scan_groups(engine *self)
-{
-    const group *groups = (const group *)(const void *)self->groups.data;
-    size_t n_groups = self->groups.size / sizeof *groups, k = self->options->k;
-    float *vectors = myr_alloc(self->n_visits, self->dim * sizeof *vectors);
-    myr_hit *hits = myr_alloc(self->n_visits, k * sizeof *hits);
-    myr_status status =
-        vectors && hits ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for %zu exact searches", self->n_visits);
-    for (size_t g = 0; g < n_groups && status == MYR_OK; g++) {
-        gather_vectors(self, &groups[g], vectors);
-        status = myr_hnsw_search_exact(self->cluster->shards[groups[g].shard].graph, self->cluster->pool, vectors,
-                                       groups[g].n, k, hits);
-        if (status == MYR_OK)
-            scatter_hits(self, &groups[g], hits);
-    }
-    free(vectors);
-    free(hits);
-    return status;
-}
-
-/* A row for each query that came in. */
-static void merge_found(engine *self)
-{
-    const visit *visits = (const visit *)(const void *)self->visits.data;
-    const myr_hit *found = (const myr_hit *)(const void *)self->found.data;
-    myr_hit *rows = (myr_hit *)(void *)self->replies.data;
-    size_t k = self->options->k;
-    for (size_t i = 0; i < self->n_visits; i++) {
-        myr_hit *row = rows + visits[i].query * k;
-        if (i == 0 || visits[i].query != visits[i - 1].query)
-            memcpy(row, found + i * k, k * sizeof *row);
-        else
-            myr_topk_merge(row, k, found + i * k, k);
-    }
-}
-
-static myr_status serve(engine *self)
-{
-    number_queries(self);
-    myr_status status = sort_visits(self);
-    if (status != MYR_OK)
-        return status;
-    status = self->options->exact
-                 ? scan_groups(self)
-                 : myr_pool_for(self->cluster->pool, self->groups.size / sizeof(group), 1, search_task, self);
-    if (status == MYR_OK && myr_stop_requested)
-        status = myr_fail(MYR_ERR_STOPPED, "stopped by a signal");
-    if (status == MYR_OK)
-        merge_found(self);
-    return status;
-}
-
 /* ---- Messages ---- */
 
 /* Parts of a message in bytes, one behind the other: counts (n_ranks)[2], of which `which` counts elements. */
@@ -384,23 +210,6 @@ static void exchange(engine *self, int (*out)[2], int (*in)[2], int which, size_
                   MPI_BYTE, self->cluster->comm->mpi);
     for (size_t r = 0; r < self->n_ranks; r++)
         self->sent_bytes += r == (size_t)self->cluster->comm->rank ? 0 : self->sizes[r];
-}
-
-/* Room for what the others send. */
-static myr_status expect(engine *self)
-{
-    size_t k = self->options->k;
-    self->n_queries = self->n_visits = 0;
-    for (size_t r = 0; r < self->n_ranks; r++) {
-        self->n_queries += (size_t)self->counts_in[r][0];
-        self->n_visits += (size_t)self->counts_in[r][1];
-    }
-    if (reserve(&self->visits, self->n_visits * sizeof(visit)) &&
-        reserve(&self->vectors, self->n_queries * self->dim * sizeof(float)) &&
-        reserve(&self->replies, self->n_queries * k * sizeof(myr_hit)) &&
-        reserve(&self->found, self->n_visits * k * sizeof(myr_hit)))
-        return MYR_OK;
-    return myr_fail(MYR_ERR_NOMEM, "no memory for %zu queries from other ranks", self->n_queries);
 }
 
 static size_t slice_begin(const engine *self, size_t n, size_t rank)
@@ -440,20 +249,20 @@ static myr_status run_round(engine *self, const float *queries, size_t n, myr_hi
     memset(self->counts_out, 0, self->n_ranks * sizeof *self->counts_out);
     myr_status status = make_parcels(self);
     self->phases.route_s += lap(&then_s);
-    MPI_Alltoall(self->counts_out, 2, MPI_INT, self->counts_in, 2, MPI_INT, comm->mpi);
-    status = myr_comm_agree(comm, status == MYR_OK ? expect(self) : status);
+    MPI_Alltoall(self->counts_out, 2, MPI_INT, self->desk.counts, 2, MPI_INT, comm->mpi);
+    status = myr_comm_agree(comm, status == MYR_OK ? myr_desk_expect(&self->desk) : status);
     if (status != MYR_OK)
         return status;
-    exchange(self, self->counts_out, self->counts_in, 1, sizeof(visit), &self->sent_visits, &self->visits);
-    exchange(self, self->counts_out, self->counts_in, 0, row_bytes, &self->sent_vectors, &self->vectors);
+    exchange(self, self->counts_out, self->desk.counts, 1, sizeof(myr_visit), &self->sent_visits, &self->desk.visits);
+    exchange(self, self->counts_out, self->desk.counts, 0, row_bytes, &self->sent_vectors, &self->desk.vectors);
     self->phases.exchange_s += lap(&then_s);
-    status = serve(self);
+    status = myr_desk_serve(&self->desk);
     self->phases.search_s += lap(&then_s);
     status = myr_comm_agree(comm, status);
     self->phases.wait_s += lap(&then_s);
     if (status != MYR_OK)
         return status;
-    exchange(self, self->counts_in, self->counts_out, 0, hit_bytes, &self->replies, &self->answers);
+    exchange(self, self->desk.counts, self->counts_out, 0, hit_bytes, &self->desk.replies, &self->answers);
     self->phases.exchange_s += lap(&then_s);
     merge_answers(self);
     self->phases.merge_s += lap(&then_s);
@@ -482,30 +291,25 @@ static size_t choose_round(const myr_cluster *cluster, const myr_search_options 
 static myr_status make_engine(myr_cluster *cluster, const myr_search_options *options, size_t a_round, size_t n_rounds,
                               engine *self)
 {
-    size_t n_threads = (size_t)myr_pool_n_threads(cluster->pool), n_ranks = (size_t)cluster->comm->size, k = options->k;
-    size_t dim = (size_t)cluster->manifest.dim, n_slice = a_round / n_ranks + 1;
+    size_t n_ranks = (size_t)cluster->comm->size, dim = (size_t)cluster->manifest.dim, n_slice = a_round / n_ranks + 1;
     *self = (engine){.cluster = cluster,
                      .options = options,
                      .dim = dim,
                      .n_ranks = n_ranks,
                      .slice = myr_alloc(n_slice, dim * sizeof(float)),
-                     .hits = myr_alloc(n_slice, k * sizeof(myr_hit)),
+                     .hits = myr_alloc(n_slice, options->k * sizeof(myr_hit)),
                      .parcels = myr_alloc(n_ranks, sizeof(parcel)),
                      .load = myr_alloc(n_ranks, sizeof(size_t)),
-                     .group_vectors = myr_alloc(n_threads * GROUP, dim * sizeof(float)),
-                     .group_hits = myr_alloc(n_threads * GROUP, k * sizeof(myr_hit)),
-                     .stats = myr_alloc(n_threads, sizeof(myr_hnsw_stats)),
                      .counts_out = myr_alloc(n_ranks, sizeof *self->counts_out),
-                     .counts_in = myr_alloc(n_ranks, sizeof *self->counts_in),
                      .sizes = myr_alloc(n_ranks, sizeof(int)),
                      .places = myr_alloc(n_ranks, sizeof(int)),
                      .other_sizes = myr_alloc(n_ranks, sizeof(int)),
                      .other_places = myr_alloc(n_ranks, sizeof(int)),
                      .round_s = myr_alloc(cluster->comm->rank == 0 ? n_rounds : 0, sizeof(double))};
-    bool whole = self->slice && self->hits && self->parcels && self->load && self->group_vectors && self->group_hits &&
-                 self->stats && self->counts_out && self->counts_in && self->sizes && self->places &&
-                 self->other_sizes && self->other_places && self->round_s;
-    return whole ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for a round of %zu queries", a_round);
+    bool whole = self->slice && self->hits && self->parcels && self->load && self->counts_out && self->sizes &&
+                 self->places && self->other_sizes && self->other_places && self->round_s;
+    return whole ? myr_desk_init(cluster, options, &self->desk)
+                 : myr_fail(MYR_ERR_NOMEM, "no memory for a round of %zu queries", a_round);
 }
 
 static void free_engine(engine *self)
@@ -514,20 +318,15 @@ static void free_engine(engine *self)
         myr_buffer_free(&self->parcels[r].queries);
         myr_buffer_free(&self->parcels[r].visits);
     }
-    myr_buffer *const buffers[] = {&self->sent_visits, &self->sent_vectors, &self->answers,
-                                   &self->visits,      &self->vectors,      &self->replies,
-                                   &self->order,       &self->groups,       &self->found};
-    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
-        myr_buffer_free(buffers[i]);
+    myr_buffer_free(&self->sent_visits);
+    myr_buffer_free(&self->sent_vectors);
+    myr_buffer_free(&self->answers);
+    myr_desk_fini(&self->desk);
     free(self->slice);
     free(self->hits);
     free(self->parcels);
     free(self->load);
-    free(self->group_vectors);
-    free(self->group_hits);
-    free(self->stats);
     free(self->counts_out);
-    free(self->counts_in);
     free(self->sizes);
     free(self->places);
     free(self->other_sizes);
@@ -550,8 +349,8 @@ static void make_report(engine *self, size_t n_queries, double wall_s, myr_searc
                       phases->merge_s, phases->wait_s,  self->sent_bytes},
            all[9] = {0};
     for (int i = 0; i < myr_pool_n_threads(self->cluster->pool); i++) {
-        mine[7] += (double)self->stats[i].n_hops;
-        mine[8] += (double)self->stats[i].n_distances;
+        mine[7] += (double)self->desk.stats[i].n_hops;
+        mine[8] += (double)self->desk.stats[i].n_distances;
     }
     MPI_Reduce(mine, all, 9, MPI_DOUBLE, MPI_SUM, 0, self->cluster->comm->mpi);
     MPI_Reduce(&phases->search_s, &slowest_s, 1, MPI_DOUBLE, MPI_MAX, 0, self->cluster->comm->mpi);

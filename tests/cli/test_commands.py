@@ -6,7 +6,7 @@ from harness import *
 
 import numpy as np
 
-COMMANDS = ("embed", "index", "query", "eval", "classify", "info")
+COMMANDS = ("embed", "index", "query", "eval", "classify", "plan", "info")
 
 
 class Usage(Case):
@@ -55,6 +55,22 @@ class Usage(Case):
 
 
 class Surroundings(Case):
+    def test_ranks_that_do_not_know_of_each_other_are_refused(self):
+        """Each would do the whole work, into the same folder."""
+        result = myriops("info", SOURCE, env={"SLURM_STEP_ID": 0, "SLURM_STEP_NUM_TASKS": 4})
+        self.check(result, FAILED, "4 ranks", "--mpi=pmix")
+        self.check(myriops("info", SOURCE, env={"PMI_SIZE": 3}), FAILED, "3 ranks", "another MPI")
+        base = write_u8bin(scratch / "alone.u8bin", np.zeros((10, 8)))
+        for env in ({"SLURM_STEP_ID": 0, "SLURM_STEP_NUM_TASKS": 1}, {"PMI_SIZE": 1}):
+            self.check(myriops("index", "--quiet", "--out", scratch / "alone", base, env=env), DONE)
+        self.check(myriops("index", "--quiet", "--out", scratch / "alone", base, ranks=2, env={"SLURM_STEP_ID": 0, "SLURM_STEP_NUM_TASKS": 1}), DONE)
+
+    def test_more_threads_than_processors_are_told_of(self):
+        base = write_u8bin(scratch / "crowded.u8bin", np.zeros((10, 8)))
+        result = myriops("index", "--threads", 300, "--out", scratch / "crowded", base, ranks=2)
+        self.check(result, DONE)
+        self.assertEqual(result.err.count("2 ranks x 300 threads"), 1, str(result))
+
     def test_rank_0_has_the_say(self):
         """Ranks whose environments differ run with rank 0's settings, and none waits for another."""
         base = write_u8bin(scratch / "say.u8bin", np.random.default_rng(1).integers(0, 256, (300, 8)))
