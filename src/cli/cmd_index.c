@@ -14,14 +14,16 @@ static myr_status print_report(const myr_cli *cli, const char *folder, const myr
     double share = report->n_shards ? (double)report->n_items / (double)report->n_shards : 0;
     double imbalance = share > 0 ? (double)report->largest_shard / share : 0;
     if (strcmp(myr_config_text(cli->config, "format"), "json") == 0)
-        return myr_print_json(json_pack("{s:o, s:I, s:I, s:f, s:s, s:i, s:i, s:f, s:{s:f, s:f, s:f, s:f}}", "out",
-                                        myr_json_text(folder), "items", (json_int_t)report->n_items, "shards",
-                                        (json_int_t)report->n_shards, "imbalance", imbalance, "digest", report->digest,
-                                        "ranks", cli->comm->size, "threads", cli->n_threads, "seconds", report->wall_s,
-                                        "phases", "partition", report->partition_s, "exchange", report->exchange_s,
-                                        "graph", report->graph_s, "write", report->write_s));
+        return myr_print_json(json_pack(
+            "{s:o, s:I, s:I, s:I, s:f, s:s, s:i, s:i, s:f, s:{s:f, s:f, s:f, s:f}}", "out", myr_json_text(folder),
+            "items", (json_int_t)report->n_items, "shards", (json_int_t)report->n_shards, "kept_shards",
+            (json_int_t)report->n_kept, "imbalance", imbalance, "digest", report->digest, "ranks", cli->comm->size,
+            "threads", cli->n_threads, "seconds", report->wall_s, "phases", "partition", report->partition_s,
+            "exchange", report->exchange_s, "graph", report->graph_s, "write", report->write_s));
     printf("%lld items in %zu shard%s, the fullest %.3f of its share, into %s\n", (long long)report->n_items,
            report->n_shards, report->n_shards == 1 ? "" : "s", imbalance, folder);
+    if (report->n_kept > 0)
+        printf("%zu of the shards had been finished before\n", report->n_kept);
     printf("%.1f s: partition %.1f, exchange %.1f, graphs %.1f, write %.1f; %d rank%s x %d thread%s\n", report->wall_s,
            report->partition_s, report->exchange_s, report->graph_s, report->write_s, cli->comm->size,
            cli->comm->size == 1 ? "" : "s", cli->n_threads, cli->n_threads == 1 ? "" : "s");

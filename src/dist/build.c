@@ -161,17 +161,20 @@ static myr_status partition(job *work)
     return status;
 }
 
-static myr_status build_shard(job *work, size_t s)
+/* A shard that a run before this one finished: of the same inputs and settings, which its name tells, and the same
+ * rows. */
+static bool is_finished(const job *work, const myr_shard *shard, const myr_shard_rows *rows)
+{
+    myr_hnsw_facts facts;
+    myr_hnsw_describe(shard->graph, &facts);
+    return shard->n == rows->n && facts.dim == (size_t)rows->dim && facts.M == work->options->M &&
+           facts.ef_construction == work->options->ef_construction && facts.seed == (uint64_t)work->options->seed &&
+           facts.metric == work->metric && memcmp(shard->id, rows->id, (size_t)rows->n * sizeof *rows->id) == 0;
+}
+
+static myr_status build_graph(job *work, const myr_shard_rows *rows, myr_hnsw **graph)
 {
     const myr_build_options *options = work->options;
-    myr_shard_rows *rows = &work->shards[s];
-    myr_shard_entry *entry = &work->manifest.shards[s];
-    myr_hnsw *graph = NULL;
-    char *path = NULL;
-    double start_s = myr_now_s();
-    myr_status status = myr_shard_rows_sort(rows);
-    if (status != MYR_OK)
-        return status;
     myr_hnsw_options settings = {.M = options->M,
                                  .ef_construction = options->ef_construction,
                                  .seed = (uint64_t)options->seed,
@@ -180,27 +183,55 @@ static myr_status build_shard(job *work, size_t s)
                                  .code_max = work->code_max};
     if (options->halves)
         myr_hnsw_round(rows->vectors, (size_t)rows->n * (size_t)rows->dim);
-    status = myr_hnsw_build(rows->vectors, (size_t)rows->n, (size_t)rows->dim, rows->id, &settings, work->pool, &graph);
+    myr_status status =
+        myr_hnsw_build(rows->vectors, (size_t)rows->n, (size_t)rows->dim, rows->id, &settings, work->pool, graph);
+    return status == MYR_OK ? myr_hnsw_check(*graph) : status;
+}
+
+/* The curves that the index is built with. */
+static myr_status measure_graph(job *work, const myr_hnsw *graph, size_t s)
+{
+    myr_status status = myr_curve_add(graph, work->report->n_items, work->pool, &work->curve);
+    return status == MYR_OK ? myr_route_trial_add(&work->trial, graph, s, work->pool) : status;
+}
+
+static myr_status file_shard(job *work, size_t s, const char *path, const myr_shard_rows *rows)
+{
+    double start_s = myr_now_s();
+    myr_shard kept = {0};
+    myr_hnsw *graph = NULL;
+    bool is_kept =
+        myr_path_exists(path) && myr_shard_open(path, NULL, &kept) == MYR_OK && is_finished(work, &kept, rows);
+    myr_status status = is_kept ? MYR_OK : build_graph(work, rows, &graph);
+    const myr_hnsw *made = is_kept ? kept.graph : graph;
     if (status == MYR_OK)
-        status = myr_hnsw_check(graph);
-    if (status == MYR_OK)
-        status = myr_curve_add(graph, work->report->n_items, work->pool, &work->curve);
-    if (status == MYR_OK)
-        status = myr_route_trial_add(&work->trial, graph, s, work->pool);
+        status = measure_graph(work, made, s);
     double built_s = myr_now_s();
     work->report->graph_s += built_s - start_s;
-    if (status == MYR_OK) {
-        snprintf(entry->file, sizeof entry->file, "shard-%05zu-%s.h5", s, work->build_id);
-        entry->n_items = rows->n;
-        myr_hnsw_digest(graph, entry->digest);
-        path = myr_path_join(options->folder, entry->file);
-        status = path ? myr_shard_write(path, graph, rows) : myr_fail(MYR_ERR_NOMEM, "no memory for a path");
-    }
+    work->report->n_kept += is_kept;
     if (status == MYR_OK)
-        status = myr_file_checksum(path, &entry->checksum);
+        myr_hnsw_digest(made, work->manifest.shards[s].digest);
+    if (status == MYR_OK && !is_kept)
+        status = myr_shard_write(path, graph, rows);
+    if (status == MYR_OK)
+        status = myr_file_checksum(path, &work->manifest.shards[s].checksum);
     work->report->write_s += myr_now_s() - built_s;
-    free(path);
+    myr_shard_close(&kept);
     myr_hnsw_free(graph);
+    return status;
+}
+
+static myr_status build_shard(job *work, size_t s)
+{
+    myr_shard_rows *rows = &work->shards[s];
+    myr_shard_entry *entry = &work->manifest.shards[s];
+    snprintf(entry->file, sizeof entry->file, "shard-%05zu-%s.h5", s, work->build_id);
+    entry->n_items = rows->n;
+    char *path = myr_path_join(work->options->folder, entry->file);
+    myr_status status = path ? myr_shard_rows_sort(rows) : myr_fail(MYR_ERR_NOMEM, "no memory for a path");
+    if (status == MYR_OK)
+        status = file_shard(work, s, path, rows);
+    free(path);
     myr_shard_rows_free(rows);
     return status;
 }
@@ -279,8 +310,9 @@ static void choose_id(job *work, const char *in_force)
     const myr_build_options *options = work->options;
     char text[512], hash[MYR_SHA256_TEXT];
     for (int attempt = 0;; attempt++) {
-        snprintf(text, sizeof text, "%s %s %d %zu %d %d %lld %d", MYRIOPS_VERSION, work->source.digest, options->hash,
-                 options->n_shards, options->M, options->ef_construction, (long long)options->seed, attempt);
+        snprintf(text, sizeof text, "%s %s %d %d %zu %d %d %lld %d", MYRIOPS_VERSION, work->source.digest,
+                 options->hash, options->halves, options->n_shards, options->M, options->ef_construction,
+                 (long long)options->seed, attempt);
         myr_sha256_text(text, strlen(text), hash);
         memcpy(work->build_id, hash, 8);
         if (!in_force || !strstr(in_force, work->build_id))
@@ -368,6 +400,9 @@ static myr_status run(job *work)
     report->write_s = all[3];
     report->wall_s = all[4];
     report->n_shards = work->options->n_shards;
+    uint64_t n_kept = report->n_kept;
+    MPI_Allreduce(MPI_IN_PLACE, &n_kept, 1, MPI_UINT64_T, MPI_SUM, comm->mpi);
+    report->n_kept = (size_t)n_kept;
     memcpy(report->digest, work->manifest.digest, sizeof report->digest);
     return status;
 }

@@ -25,6 +25,7 @@ typedef struct myr_build_report {
     int64_t n_items;
     size_t n_shards;
     int64_t largest_shard;
+    size_t n_kept; /* shards that a run before this one had finished */
     char digest[MYR_SHA256_TEXT];
     double partition_s, exchange_s, graph_s, write_s, wall_s; /* of the slowest rank */
 } myr_build_report;
@@ -37,7 +38,8 @@ typedef struct myr_build_report {
  *  report  [out] the same on every rank
  *
  * Shard s is built by rank s modulo the number of ranks. The index is the same for any number of
- * ranks and threads. An index already in the folder stays in force until the new one is whole.
+ * ranks and threads. An index already in the folder stays in force until the new one is whole. Shards that an unfinished
+ * run of the same command left are kept.
  *
  * Returns:  MYR_OK | MYR_ERR_CONTRACT (inputs of different contracts) | what the parts return
  */

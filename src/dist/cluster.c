@@ -43,7 +43,7 @@ static myr_status open_shards(myr_cluster *cluster, const char *folder)
         if (!myr_hosts_has(&cluster->hosts, s, cluster->comm->rank))
             continue;
         char *path = myr_path_join(folder, manifest->shards[s].file);
-        myr_status status = path ? myr_shard_open(path, manifest->shards[s].checksum, &cluster->shards[s])
+        myr_status status = path ? myr_shard_open(path, &manifest->shards[s].checksum, &cluster->shards[s])
                                  : myr_fail(MYR_ERR_NOMEM, "no memory for a path");
         if (status == MYR_OK && !fits_manifest(manifest, &cluster->shards[s], s))
             status = myr_fail(MYR_ERR_FORMAT, "%s: not the shard index.json names; build the index again", path);

@@ -178,11 +178,11 @@ static myr_status check_shard(const char *path, const myr_shard *shard, size_t n
                            path);
 }
 
-static myr_status open_sections(const char *path, uint64_t checksum, myr_shard *shard)
+static myr_status open_sections(const char *path, const uint64_t *checksum, myr_shard *shard)
 {
     int64_t version = 0;
     size_t n_ids, n_labels;
-    myr_status status = myr_sections_open(path, &checksum, &shard->file);
+    myr_status status = myr_sections_open(path, checksum, &shard->file);
     if (status == MYR_OK)
         status = myr_sections_get_i64(shard->file, "shard_version", &version);
     if (status == MYR_OK && version != SHARD_VERSION)
@@ -205,7 +205,7 @@ static myr_status open_sections(const char *path, uint64_t checksum, myr_shard *
     return status;
 }
 
-myr_status myr_shard_open(const char *path, uint64_t checksum, myr_shard *shard)
+myr_status myr_shard_open(const char *path, const uint64_t *checksum, myr_shard *shard)
 {
     *shard = (myr_shard){0};
     myr_status status = open_sections(path, checksum, shard);

@@ -40,8 +40,8 @@ typedef struct myr_shard {
     myr_text_table key, source;
 } myr_shard;
 
-/* checksum: what index.json says of the whole file. */
-myr_status myr_shard_open(const char *path, uint64_t checksum, myr_shard *shard);
+/* checksum: what index.json says of the whole file; NULL = nothing yet. */
+myr_status myr_shard_open(const char *path, const uint64_t *checksum, myr_shard *shard);
 void myr_shard_close(myr_shard *shard);
 /* Row of an id, or -1. */
 int64_t myr_shard_find(const myr_shard *shard, int64_t id);

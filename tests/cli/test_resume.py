@@ -146,6 +146,28 @@ class Resume(Case):
         self.check(myriops("index", "--out", scratch / "no-index", out, ranks=2), FAILED, "not finished")
         self.check(myriops("info", out), DONE, "complete", "false")
 
+    def test_finished_shards_are_not_built_again(self):
+        rows = np.random.default_rng(7).integers(0, 256, (16000, 64))
+        base = write_u8bin(scratch / "resumed.u8bin", rows)
+        plain, index = scratch / "plain-index", scratch / "resumed-index"
+        arguments = ("index", "--quiet", "--shards", 8, "--threads", 1, "--ef-construction", 400, "--format", "json", "--out")
+        wanted = myriops(*arguments, plain, base).json()
+        self.assertEqual(wanted["kept_shards"], 0)
+        process = start(*arguments, index, base, ranks=2)
+        while len(list(index.glob("shard-*.h5"))) < 3:
+            self.assertIsNone(process.poll())
+            time.sleep(0.02)
+        kill_all(process)
+        left = {path: path.stat().st_mtime_ns for path in index.glob("shard-*.h5")}
+        damaged = sorted(left)[0]
+        data = bytearray(damaged.read_bytes())
+        data[len(data) // 2] ^= 1
+        damaged.write_bytes(data)
+        again = myriops(*arguments, index, base, ranks=3).json()
+        self.assertEqual((again["kept_shards"], again["digest"]), (len(left) - 1, wanted["digest"]))
+        self.assertEqual({path for path in left if path.stat().st_mtime_ns == left[path]}, set(left) - {damaged})
+        self.assertEqual(contents(index), contents(plain))
+
     def test_an_index_that_is_killed_leaves_the_old_one(self):
         rng = np.random.default_rng(2)
         small = write_u8bin(scratch / "small.u8bin", rng.integers(0, 256, (500, 64)))
