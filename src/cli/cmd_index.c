@@ -92,6 +92,7 @@ myr_status myr_cmd_index(const myr_cli *cli)
         .hash = strcmp(myr_config_text(config, "partition"), "hash") == 0,
         .halves = strcmp(myr_config_text(config, "quantize"), "sq8-f16") == 0,
         .n_shards = n_shards > 0 ? (size_t)n_shards : (size_t)cli->comm->size,
+        .rank_bytes = myr_config_real(config, "memory") * 1e9,
         .M = (int)myr_config_int(config, "M"),
         .ef_construction = (int)myr_config_int(config, "ef-construction"),
         .seed = myr_config_int(config, "seed"),

@@ -12,6 +12,7 @@
 #include "base/alloc.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/progress.h"
 #include "base/rng.h"
 #include "dist/curve.h"
@@ -27,6 +28,7 @@
 #define MAX_SAMPLE 262144
 #define MAX_SAMPLE_BYTES ((size_t)256 << 20)
 #define SHUFFLE_SEED 11
+#define ROW_BYTES 100.0    /* a row's texts and numbers in memory, about */
 #define LOCK_PATIENCE_S 15 /* ranks of a killed job may live on for seconds */
 
 typedef struct job {
@@ -143,6 +145,44 @@ static myr_status train(job *work)
     return status;
 }
 
+/* Bytes that this rank takes while it builds, at least: its rows, and its largest graph beside them. */
+static double needed_bytes(const job *work)
+{
+    double dim = (double)work->source.dim, n_rows = 0, largest = 0;
+    for (size_t s = (size_t)work->comm->rank; s < work->options->n_shards; s += (size_t)work->comm->size) {
+        double n = (double)work->plan.shard_items[s];
+        n_rows += n;
+        largest = n > largest ? n : largest;
+    }
+    return n_rows * (sizeof(float) * dim + ROW_BYTES) + largest * (dim + 2 * work->options->M * sizeof(uint32_t));
+}
+
+/* Whether the ranks of this host find the memory that they need together. Collective. */
+static myr_status check_memory(const job *work)
+{
+    double mine = needed_bytes(work), all = mine, available = myr_memory_available();
+    int n_here = 1;
+    MPI_Comm host;
+    if (MPI_Comm_split_type(work->comm->mpi, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host) == MPI_SUCCESS) {
+        MPI_Allreduce(&mine, &all, 1, MPI_DOUBLE, MPI_SUM, host);
+        MPI_Comm_size(host, &n_here);
+        MPI_Comm_free(&host);
+    }
+    if (work->options->rank_bytes > 0) {
+        all = mine;
+        n_here = 1;
+        available = work->options->rank_bytes;
+    }
+    myr_status status = MYR_OK;
+    if (available > 0 && all > available)
+        status = myr_fail(
+            MYR_ERR_NOMEM,
+            "%d rank%s of a host need%s %.3g GB to build their shards, and there is %.3g GB: use more hosts, or "
+            "more shards; `myriops plan` tells how many",
+            n_here, n_here == 1 ? "" : "s", n_here == 1 ? "s" : "", all / 1e9, available / 1e9);
+    return myr_comm_agree(work->comm, status);
+}
+
 static myr_status partition(job *work)
 {
     const myr_comm *comm = work->comm;
@@ -158,7 +198,7 @@ static myr_status partition(job *work)
         status = myr_router_share(comm, &work->router);
     if (status == MYR_OK)
         status = myr_plan_shards(comm, &work->source, work->router, work->options->n_shards, work->pool, &work->plan);
-    return status;
+    return status == MYR_OK ? check_memory(work) : status;
 }
 
 /* A shard that a run before this one finished: of the same inputs and settings, which its name tells, and the same

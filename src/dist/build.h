@@ -15,6 +15,7 @@ typedef struct myr_build_options {
     bool hash;          /* partition by id instead of k-means */
     bool halves;        /* vectors are rounded to f16 */
     size_t n_shards;
+    double rank_bytes; /* memory that a rank may use; 0 = what its host has */
     int M, ef_construction;
     int64_t seed;
     int n_threads;
@@ -41,7 +42,8 @@ typedef struct myr_build_report {
  * ranks and threads. An index already in the folder stays in force until the new one is whole. Shards that an unfinished
  * run of the same command left are kept.
  *
- * Returns:  MYR_OK | MYR_ERR_CONTRACT (inputs of different contracts) | what the parts return
+ * Returns:  MYR_OK | MYR_ERR_CONTRACT (inputs of different contracts) | MYR_ERR_NOMEM (there is not memory enough, told
+ *           before it is taken) | what the parts return
  */
 myr_status myr_build(const myr_comm *comm, const myr_build_options *options, myr_build_report *report);
 

@@ -212,6 +212,14 @@ class Index(Case):
         self.assertEqual(myriops("info", "--format", "json", index).json()["metric"], "ip")
         self.check(myriops("query", "--index", index, "--vectors", asked, "--probe", 2, ranks=2), FAILED, "--probe all")
 
+    def test_too_little_memory_is_told_before_it_is_taken(self):
+        out = scratch / "heavy"
+        result = myriops("index", "--shards", 4, "--memory", 0.0005, "--out", out, self.base, ranks=2)
+        self.check(result, FAILED, "need", "more hosts", "myriops plan")
+        self.assertEqual(result.err.count("more hosts"), 1)
+        self.assertFalse((out / "index.json").exists())
+        self.check(myriops("index", "--quiet", "--shards", 4, "--memory", 0.1, "--out", out, self.base, ranks=2), DONE)
+
     def test_more_neighbours_than_items(self):
         few = write_u8bin(scratch / "few.u8bin", self.rows[:7])
         self.check(myriops("index", "--shards", 3, "--out", scratch / "few", few, ranks=2), DONE)
