@@ -7,9 +7,10 @@
 #include <string.h>
 
 #define DETAIL_BYTES 1024
-#define PIECE_BYTES ((size_t)1 << 28)
 
 volatile sig_atomic_t myr_stop_requested;
+
+size_t myr_message_bytes = (size_t)1 << 28;
 
 myr_status myr_comm_create(MPI_Comm parent, myr_comm *comm)
 {
@@ -64,8 +65,8 @@ myr_status myr_comm_share(const myr_comm *comm, myr_buffer *bytes)
             free(room);
         return status;
     }
-    for (size_t at = 0; at < n_bytes; at += PIECE_BYTES) {
-        size_t piece = n_bytes - at < PIECE_BYTES ? n_bytes - at : PIECE_BYTES;
+    for (size_t at = 0; at < n_bytes; at += myr_message_bytes) {
+        size_t piece = n_bytes - at < myr_message_bytes ? n_bytes - at : myr_message_bytes;
         MPI_Bcast(room + at, (int)piece, MPI_BYTE, 0, comm->mpi);
     }
     if (comm->rank != 0) {

@@ -34,6 +34,10 @@ myr_status myr_comm_agree(const myr_comm *comm, myr_status mine);
 /* Collective. Rank 0's bytes to all; the other ranks' buffer is replaced. Bytes past 2^31 go in pieces. */
 myr_status myr_comm_share(const myr_comm *comm, myr_buffer *bytes);
 
+/* What one message holds, and one round of an exchange: counts of MPI are ints, and memory is bounded. 256 MiB; tests
+ * take less, to see that what is longer goes in pieces. Alike on all ranks. */
+extern size_t myr_message_bytes;
+
 /* Set by SIGTERM, SIGINT and SIGUSR1; jobs look at it between pieces of work and end with MYR_ERR_STOPPED. */
 extern volatile sig_atomic_t myr_stop_requested;
 

@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROUND_BYTES ((size_t)256 << 20)
-#define PIECE_BYTES ((size_t)1 << 28)
 #define TAG_GATHER 11
 
 /* Assign one block's rows: clusters now, shards once the router is packed. */
@@ -125,10 +123,10 @@ static size_t put_row(traffic *way, int64_t i, uint32_t shard)
     return message->size - before;
 }
 
-/* Fill the messages of one round: what all ranks send together stays below ROUND_BYTES. */
+/* Fill the messages of one round: what all ranks send together stays below myr_message_bytes. */
 static myr_status fill_round(traffic *way)
 {
-    size_t limit = ROUND_BYTES / (size_t)way->comm->size;
+    size_t limit = myr_message_bytes / (size_t)way->comm->size;
     for (size_t n = 0; n < limit && way->block < way->source->n_blocks;) {
         if (myr_stop_requested)
             return myr_fail(MYR_ERR_STOPPED, "stopped by a signal; run the same command again");
@@ -290,8 +288,8 @@ myr_status myr_exchange_rows(const myr_comm *comm, const myr_source *source, con
 static void receive_all(const myr_comm *comm, const uint64_t *n_bytes, char *room)
 {
     for (int rank = 1; rank < comm->size; rank++) {
-        for (uint64_t at = 0; at < n_bytes[rank]; at += PIECE_BYTES) {
-            uint64_t piece = n_bytes[rank] - at < PIECE_BYTES ? n_bytes[rank] - at : PIECE_BYTES;
+        for (uint64_t at = 0; at < n_bytes[rank]; at += myr_message_bytes) {
+            uint64_t piece = n_bytes[rank] - at < myr_message_bytes ? n_bytes[rank] - at : myr_message_bytes;
             MPI_Recv(room + at, (int)piece, MPI_BYTE, rank, TAG_GATHER, comm->mpi, MPI_STATUS_IGNORE);
         }
         room += n_bytes[rank];
@@ -328,8 +326,8 @@ myr_status myr_gather_bytes(const myr_comm *comm, const myr_buffer *mine, myr_bu
         goto done;
     if (is_root)
         receive_all(comm, n_bytes, all->data + n_mine);
-    for (uint64_t at = 0; at < n_mine && !is_root; at += PIECE_BYTES) {
-        uint64_t piece = n_mine - at < PIECE_BYTES ? n_mine - at : PIECE_BYTES;
+    for (uint64_t at = 0; at < n_mine && !is_root; at += myr_message_bytes) {
+        uint64_t piece = n_mine - at < myr_message_bytes ? n_mine - at : myr_message_bytes;
         MPI_Send(mine->data + at, (int)piece, MPI_BYTE, 0, TAG_GATHER, comm->mpi);
     }
 done:

@@ -68,14 +68,16 @@ static void every_rank_learns_of_any_failure(void)
     check(strcmp(myr_error_detail(), lowest) == 0);
 }
 
-static void bytes_are_shared_and_gathered(void)
+static void bytes_are_shared_and_gathered(size_t message_bytes)
 {
+    size_t usual = myr_message_bytes;
+    myr_message_bytes = message_bytes;
     myr_buffer bytes = {0}, mine = {0}, all = {0};
     if (comm.rank == 0)
         for (int i = 0; i < 100000; i++)
             myr_buffer_put_i64(&bytes, i);
     check(myr_comm_share(&comm, &bytes) == MYR_OK);
-    check(bytes.size == 800000 && bytes.data[8 * 77] == 77);
+    check(bytes.size == 800000 && bytes.data[8 * 77] == 77 && bytes.data[8 * 99840] == 0);
     check(myr_gather_bytes(&comm, &mine, &all) == MYR_OK && all.size == 0);
     for (int i = 0; i < comm.rank * 1000; i++)
         myr_buffer_put_i64(&mine, comm.rank);
@@ -90,6 +92,7 @@ static void bytes_are_shared_and_gathered(void)
     myr_buffer_free(&bytes);
     myr_buffer_free(&mine);
     myr_buffer_free(&all);
+    myr_message_bytes = usual;
 }
 
 static void a_router_is_shared(void)
@@ -134,19 +137,22 @@ static void an_index_is_built_and_asked(const char *folder)
         check(myr_vectors_write(file, rows, N, DIM) == MYR_OK);
     MPI_Barrier(comm.mpi);
     const char *operands[] = {file};
-    myr_build_report report;
-    check(myr_build(&comm,
-                    &(myr_build_options){.operands = operands,
-                                         .n_operands = 1,
-                                         .folder = index,
-                                         .metric = "l2",
-                                         .n_shards = 4,
-                                         .M = 8,
-                                         .ef_construction = 60,
-                                         .seed = 1,
-                                         .n_threads = 1},
-                    &report) == MYR_OK);
+    myr_build_options options = {.operands = operands,
+                                 .n_operands = 1,
+                                 .folder = index,
+                                 .metric = "l2",
+                                 .n_shards = 4,
+                                 .M = 8,
+                                 .ef_construction = 60,
+                                 .seed = 1,
+                                 .n_threads = 1};
+    myr_build_report report, again;
+    check(myr_build(&comm, &options, &report) == MYR_OK);
     check(report.n_items == N && report.n_shards == 4);
+    size_t usual = myr_message_bytes;
+    myr_message_bytes = 2000; /* as if rows and sample were too long for one message */
+    check(myr_build(&comm, &options, &again) == MYR_OK);
+    check(again.n_items == N && strcmp(again.digest, report.digest) == 0 && again.n_kept == 0);
     myr_cluster cluster;
     check(myr_cluster_open(&comm, index, 1, NULL, &cluster) == MYR_OK);
     myr_hit hits[50 * 3];
@@ -162,6 +168,7 @@ static void an_index_is_built_and_asked(const char *folder)
         check(facts[0].key && strcmp(facts[0].key, "7") == 0 && !facts[1].key && !facts[2].key);
     myr_buffer_free(&texts);
     myr_cluster_close(&cluster);
+    myr_message_bytes = usual;
     check(myr_cluster_open(&comm, "/nowhere", 1, NULL, &cluster) == MYR_ERR_NOT_FOUND);
     free(rows);
 }
@@ -176,7 +183,8 @@ int main(int argc, char **argv)
     make_folder(folder);
     every_shard_has_a_keeper();
     every_rank_learns_of_any_failure();
-    bytes_are_shared_and_gathered();
+    bytes_are_shared_and_gathered(myr_message_bytes);
+    bytes_are_shared_and_gathered(1000); /* in pieces */
     a_router_is_shared();
     an_index_is_built_and_asked(folder);
     MPI_Allreduce(&n_failed, &all_failed, 1, MPI_INT, MPI_SUM, comm.mpi);
