@@ -5,11 +5,13 @@
  *
  * For each variant this processor has and each length: code distances over rows that lie in the first cache (what the
  * instructions cost) and over 256 MiB of rows in order (what memory allows), in GB/s of codes; beside them the rate at
- * which a plain sum of all bytes is read from both places by the compiler's best code. Medians of seven turns.
+ * which a plain sum of all bytes is read from both places by the compiler's best code, and the rate at which the core
+ * issues the kernel's instructions on registers alone, with the kernel's share of it. Medians of seven turns.
  */
 #include "base/alloc.h"
 #include "base/progress.h"
 #include "base/rng.h"
+#include "kernels_issue.h"
 #include "kernel/kernel.h"
 
 #include <stdio.h>
@@ -69,6 +71,21 @@ static double rate(const myr_kernel *kernel, const uint8_t *query, const uint8_t
     return rates[TURNS / 2];
 }
 
+/* GB/s of codes at which a variant's instructions are issued; 0 where there is no such loop. */
+static double issue_rate(const char *variant)
+{
+    const size_t n = 1 << 20, step_bytes = 256;
+    double rates[TURNS];
+    for (int turn = 0; turn < TURNS; turn++) {
+        double start_s = myr_now_s();
+        if (!issue_loop(variant, n))
+            return 0;
+        rates[turn] = (double)(n * step_bytes) / (myr_now_s() - start_s) / 1e9;
+    }
+    qsort(rates, TURNS, sizeof *rates, by_value);
+    return rates[TURNS / 2];
+}
+
 int main(int argc, char **argv)
 {
     static const size_t usual[] = {64, 128, 512, 1280};
@@ -82,7 +99,8 @@ int main(int argc, char **argv)
     myr_rng_seed(&rng, 1);
     for (size_t i = 0; i < MEMORY_BYTES; i++)
         rows[i] = (uint8_t)myr_rng_below(&rng, 256);
-    printf("%-12s %6s %14s %14s\n", "variant", "bytes", "cache, GB/s", "memory, GB/s");
+    printf("%-12s %6s %14s %14s %14s %10s\n", "variant", "bytes", "cache, GB/s", "memory, GB/s", "issue, GB/s",
+           "of issue");
     printf("%-12s %6s %14.1f %14.1f\n", "plain sum", "", rate(NULL, query, rows, CACHE_BYTES, 64),
            rate(NULL, query, rows, MEMORY_BYTES, 64));
     for (size_t v = 0; myr_kernel_variant(v); v++)
@@ -92,9 +110,13 @@ int main(int argc, char **argv)
                 fprintf(stderr, "usage: bench_kernels [BYTES...]      64 to %d\n", MYR_CODE_MAX_DIM);
                 return 2;
             }
-            printf("%-12s %6zu %14.1f %14.1f\n", myr_kernel_variant(v)->name, length,
-                   rate(myr_kernel_variant(v), query, rows, CACHE_BYTES, length),
-                   rate(myr_kernel_variant(v), query, rows, MEMORY_BYTES, length));
+            const myr_kernel *kernel = myr_kernel_variant(v);
+            double cached = rate(kernel, query, rows, CACHE_BYTES, length), issued = issue_rate(kernel->name);
+            printf("%-12s %6zu %14.1f %14.1f", kernel->name, length, cached,
+                   rate(kernel, query, rows, MEMORY_BYTES, length));
+            if (issued > 0)
+                printf(" %14.1f %9.0f %%", issued, 100 * cached / issued);
+            printf("\n");
         }
     free(rows);
     free(query);

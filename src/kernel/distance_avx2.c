@@ -42,6 +42,14 @@ static uint32_t code_distance(const uint8_t *a, const uint8_t *b, size_t n_bytes
     return (uint32_t)_mm_cvtsi128_si32(four);
 }
 
+/* The sums of four rows, one behind the other: lanes of two rows are interleaved and added, then those of both pairs. */
+static inline __m128i fold_four(__m256i s0, __m256i s1, __m256i s2, __m256i s3)
+{
+    __m256i first = _mm256_add_epi32(_mm256_unpacklo_epi32(s0, s1), _mm256_unpackhi_epi32(s0, s1));
+    __m256i second = _mm256_add_epi32(_mm256_unpacklo_epi32(s2, s3), _mm256_unpackhi_epi32(s2, s3));
+    return fold(_mm256_add_epi32(_mm256_unpacklo_epi64(first, second), _mm256_unpackhi_epi64(first, second)));
+}
+
 static void code_distances(const uint8_t *a, const uint8_t *const *rows, size_t n_rows, size_t n_bytes,
                            uint32_t *distances)
 {
@@ -56,8 +64,7 @@ static void code_distances(const uint8_t *a, const uint8_t *const *rows, size_t 
             s2 = add_squares(s2, codes, codes_at(r2, i));
             s3 = add_squares(s3, codes, codes_at(r3, i));
         }
-        __m128i first = _mm_hadd_epi32(fold(s0), fold(s1)), second = _mm_hadd_epi32(fold(s2), fold(s3));
-        _mm_storeu_si128((__m128i *)(void *)(distances + r), _mm_hadd_epi32(first, second));
+        _mm_storeu_si128((__m128i *)(void *)(distances + r), fold_four(s0, s1, s2, s3));
     }
     for (; r < n_rows; r++)
         distances[r] = code_distance(a, rows[r], n_bytes);
