@@ -160,8 +160,8 @@ static myr_status scan_groups(myr_desk *self)
 {
     const group *groups = (const group *)(const void *)self->groups.data;
     size_t n_groups = self->groups.size / sizeof *groups, k = self->options->k;
-    float *vectors = myr_alloc(self->n_visits, self->dim * sizeof *vectors);
-    myr_hit *hits = myr_alloc(self->n_visits, k * sizeof *hits);
+    float *vectors = myr_alloc(self->n_queries, self->dim * sizeof *vectors); /* a query visits a shard once */
+    myr_hit *hits = myr_alloc(self->n_queries, k * sizeof *hits);
     myr_status status =
         vectors && hits ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for %zu exact searches", self->n_visits);
     for (size_t g = 0; g < n_groups && status == MYR_OK; g++) {

@@ -274,16 +274,19 @@ static myr_status run_round(engine *self, const float *queries, size_t n, myr_hi
 
 /* ---- The whole ---- */
 
-/* Queries a round: bounded in number and in the bytes of every message. */
+/* Queries a round: bounded in number, in the bytes of every message, and in what a rank finds before it merges. */
 static size_t choose_round(const myr_cluster *cluster, const myr_search_options *options, size_t n_queries)
 {
     size_t most = options->batch > 0 ? options->batch : (size_t)ROUND_QUERIES * (size_t)cluster->comm->size;
     size_t by_hits = ((size_t)64 << 20) / (options->k * sizeof(myr_hit));
     size_t by_queries = ((size_t)256 << 20) / ((size_t)cluster->manifest.dim * sizeof(float));
     size_t by_visits = ((size_t)1 << 26) / cluster->manifest.n_shards;
+    size_t hosted = (cluster->manifest.n_shards - 1) / (size_t)cluster->comm->size + 1; /* shards of a rank */
+    size_t by_found = ((size_t)256 << 20) / (options->k * sizeof(myr_hit)) / hosted;
     most = most < by_hits ? most : by_hits;
     most = most < by_queries ? most : by_queries;
     most = most < by_visits ? most : by_visits;
+    most = most < by_found ? most : by_found;
     most = most > 0 ? most : 1;
     return n_queries < most ? n_queries : most;
 }
