@@ -2,6 +2,7 @@
  * myriops plan: what a corpus will take, from rates that are known or, with --measure, measured here.
  */
 #include "base/alloc.h"
+#include "base/pool.h"
 #include "base/progress.h"
 #include "base/rng.h"
 #include "cli/cli.h"
@@ -39,6 +40,7 @@ static myr_plan_rates known_rates(size_t dim)
 typedef struct measuring {
     const myr_cli *cli;
     myr_pool *pool;
+    int n_threads;  /* no more than this machine has, whatever the plan's ranks will have */
     float *vectors; /* (n, dim) */
     size_t n, dim;
     myr_hnsw *graph;
@@ -105,7 +107,7 @@ static myr_status search_task(void *context, size_t first, size_t last, int thre
 static myr_status measure_graph(measuring *self, size_t n, double *insert_s, double *search_s, double *node_bytes)
 {
     const myr_config *config = self->cli->config;
-    size_t n_threads = (size_t)self->cli->n_threads, n_queries = n < N_QUERIES ? n : N_QUERIES;
+    size_t n_threads = (size_t)self->n_threads, n_queries = n < N_QUERIES ? n : N_QUERIES;
     myr_hnsw_options options = {.M = (int)myr_config_int(config, "M"),
                                 .ef_construction = (int)myr_config_int(config, "ef-construction")};
     int64_t *ids = myr_alloc(n, sizeof *ids);
@@ -151,13 +153,13 @@ static myr_status measure_assign(measuring *self, double *assign_s)
     double start_s = myr_now_s();
     if (status == MYR_OK)
         status = myr_router_assign(router, self->vectors, self->n, self->pool, cluster, NULL);
-    *assign_s = (myr_now_s() - start_s) * self->cli->n_threads / ((double)self->n * N_CENTROIDS);
+    *assign_s = (myr_now_s() - start_s) * self->n_threads / ((double)self->n * N_CENTROIDS);
     myr_router_free(router);
     free(cluster);
     return status;
 }
 
-static myr_status measure_pictures(const myr_cli *cli, double *picture_s)
+static myr_status measure_pictures(const myr_cli *cli, int n_threads, double *picture_s)
 {
     myr_card *card = NULL;
     myr_encoder *encoder = NULL;
@@ -168,10 +170,10 @@ static myr_status measure_pictures(const myr_cli *cli, double *picture_s)
     if (status == MYR_OK)
         status = myr_encoder_open(card, &options, &encoder);
     if (status == MYR_OK)
-        status = myr_pictures_encode(cli->operands, cli->n_operands, &(myr_corpus_options){0}, encoder, cli->n_threads,
+        status = myr_pictures_encode(cli->operands, cli->n_operands, &(myr_corpus_options){0}, encoder, n_threads,
                                      &pictures);
     if (status == MYR_OK)
-        *picture_s = pictures.wall_s * cli->n_threads / (double)pictures.n;
+        *picture_s = pictures.wall_s * n_threads / (double)pictures.n;
     myr_pictures_clear(&pictures);
     myr_encoder_free(encoder);
     myr_card_free(card);
@@ -184,7 +186,8 @@ static myr_status measure(const myr_cli *cli, myr_plan_request *request)
     measuring self = {.cli = cli, .dim = request->dim, .ef = (size_t)myr_config_int(cli->config, "ef-search")};
     myr_plan_rates *rates = &request->rates;
     self.ef = self.ef > QUERY_K ? self.ef : QUERY_K;
-    myr_status status = myr_pool_create(cli->n_threads, &self.pool);
+    self.n_threads = cli->n_threads < myr_usable_cpus() ? cli->n_threads : myr_usable_cpus();
+    myr_status status = myr_pool_create(self.n_threads, &self.pool);
     if (status == MYR_OK)
         status = path ? read_vectors(&self, path) : make_vectors(&self);
     size_t n_small = self.n / (N_LARGE / N_SMALL);
@@ -199,7 +202,7 @@ static myr_status measure(const myr_cli *cli, myr_plan_request *request)
     if (status == MYR_OK)
         status = measure_assign(&self, &rates->assign_s);
     if (status == MYR_OK && cli->n_operands > 0)
-        status = measure_pictures(cli, &rates->picture_s);
+        status = measure_pictures(cli, self.n_threads, &rates->picture_s);
     free(self.vectors);
     myr_pool_free(self.pool);
     return status;

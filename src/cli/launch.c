@@ -78,13 +78,13 @@ static host look_around(void)
     return here;
 }
 
-int myr_launch_threads(int asked)
+int myr_launch_threads(int asked, bool will_run)
 {
     host here = look_around();
     int share = (int)((long long)here.mine * here.together / here.sum), n_threads = share > 0 ? share : 1, rank;
     n_threads = asked > 0 ? asked : n_threads;
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    if (rank == 0 && (long long)n_threads * here.n_ranks > here.together)
+    if (will_run && rank == 0 && (long long)n_threads * here.n_ranks > here.together)
         myr_note("%d rank%s x %d thread%s on %d processor%s: they will wait for each other; fewer are faster",
                  here.n_ranks, here.n_ranks == 1 ? "" : "s", n_threads, n_threads == 1 ? "" : "s", here.together,
                  here.together == 1 ? "" : "s");

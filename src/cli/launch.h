@@ -6,6 +6,8 @@
 
 #include "myriops/status.h"
 
+#include <stdbool.h>
+
 /* How many ranks each kind of launcher says that it started; 0 = it did not. */
 typedef struct myr_launch {
     int by_mpirun, by_srun, by_other;
@@ -33,8 +35,9 @@ myr_status myr_launch_check(const myr_launch *launch, int size);
  * that they were bound to alone; a cgroup's quota is shared by all. Where threads are more than processors, rank 0 says
  * so.
  *
- *  asked  0 = as many as there is room for
+ *  asked     0 = as many as there is room for
+ *  will_run  here; a plan's threads are those of other machines
  */
-int myr_launch_threads(int asked);
+int myr_launch_threads(int asked, bool will_run);
 
 #endif

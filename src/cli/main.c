@@ -303,7 +303,7 @@ static myr_status run_command(const myr_command *command, int argc, char **argv,
         goto done;
     bool speaks = comm->rank == 0, quiet = myr_config_flag(config, "quiet");
     myr_log_init(command->name, speaks, quiet);
-    int n_threads = myr_launch_threads((int)myr_config_int(config, "threads"));
+    int n_threads = myr_launch_threads((int)myr_config_int(config, "threads"), command->run != myr_cmd_plan);
     if (myr_config_flag(config, "help")) {
         if (speaks)
             print_help(command, config);

@@ -16,6 +16,13 @@ class Plan(Case):
         self.check(result, DONE)
         self.assertIn("a rank suffices from", result.out)
 
+    def test_threads_are_those_of_other_machines(self):
+        """A plan for many threads a rank is measured with as many as there are here."""
+        base = write_u8bin(scratch / "planned.u8bin", np.random.default_rng(4).integers(0, 256, (4000, 32)))
+        few, many = (myriops("plan", "--images", "1e8", "--threads", n, "--measure", "--vectors", base, "--format", "json") for n in (1, 128))
+        self.assertEqual((many.json()["threads"], many.err), (128, ""))
+        self.assertLess(many.json()["thread_seconds"]["insert"][1], 4 * few.json()["thread_seconds"]["insert"][1])
+
     def test_refusals(self):
         self.check(myriops("plan"), USAGE, "--images")
         self.check(myriops("plan", "--images", "1e6", "--vectors", "x.fbin"), USAGE, "--measure")
