@@ -157,6 +157,18 @@ MYR_API myr_status myr_hnsw_search_batch(myr_hnsw_searcher *searcher, const floa
                                          size_t ef, myr_hit *hits, myr_hnsw_stats *stats);
 
 /*
+ * myr_hnsw_search_all - myr_hnsw_search_batch on all threads of a pool, whose searchers live as long as the call.
+ *
+ *  pool     [borrowed]  NULL = this thread alone
+ *  queries  [in]   (n_queries, dim) f32
+ *  hits     [out]  (n_queries, k)
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM
+ */
+MYR_API myr_status myr_hnsw_search_all(const myr_hnsw *graph, myr_pool *pool, const float *queries, size_t n_queries,
+                                       size_t k, size_t ef, myr_hit *hits);
+
+/*
  * Filters: which rows may be hits. `accepts` is asked for ids in no particular order, some of them several times; it
  * must answer alike each time. A filter of one's own, or one of those below with its set as context.
  */

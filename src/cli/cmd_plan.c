@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { N_SMALL = 8000, N_LARGE = 40000, N_QUERIES = 1000, N_CENTROIDS = 512, CLUSTERS = 400, QUERY_K = 10, GROUP = 16 };
+enum { N_SMALL = 8000, N_LARGE = 40000, N_QUERIES = 1000, N_CENTROIDS = 512, CLUSTERS = 400, QUERY_K = 10 };
 
 /* One thread of a 2-core server with AVX-512 and AMX; embeddings of the default model in f32, vectors like SIFT's. */
 #define KNOWN_PICTURE_S 0.0115
@@ -43,10 +43,7 @@ typedef struct measuring {
     int n_threads;  /* no more than this machine has, whatever the plan's ranks will have */
     float *vectors; /* (n, dim) */
     size_t n, dim;
-    myr_hnsw *graph;
     size_t ef;
-    myr_hit *hits;
-    myr_hnsw_searcher **searchers; /* (n_threads) */
 } measuring;
 
 /* Vectors in clusters, where none are given. */
@@ -92,52 +89,35 @@ static myr_status read_vectors(measuring *self, const char *path)
     return status;
 }
 
-static myr_status search_task(void *context, size_t first, size_t last, int thread)
-{
-    measuring *self = context;
-    myr_status status =
-        self->searchers[thread] ? MYR_OK : myr_hnsw_searcher_create(self->graph, &self->searchers[thread]);
-    if (status != MYR_OK)
-        return status;
-    return myr_hnsw_search_batch(self->searchers[thread], self->vectors + first * self->dim, last - first, QUERY_K,
-                                 self->ef, self->hits + first * QUERY_K, NULL);
-}
-
 /* Seconds of a thread for an insertion and a search, in a graph of the first n. */
-static myr_status measure_graph(measuring *self, size_t n, double *insert_s, double *search_s, double *node_bytes)
+static myr_status measure_graph(const measuring *self, size_t n, double *insert_s, double *search_s, double *node_bytes)
 {
     const myr_config *config = self->cli->config;
-    size_t n_threads = (size_t)self->n_threads, n_queries = n < N_QUERIES ? n : N_QUERIES;
+    size_t n_queries = n < N_QUERIES ? n : N_QUERIES;
     myr_hnsw_options options = {.M = (int)myr_config_int(config, "M"),
                                 .ef_construction = (int)myr_config_int(config, "ef-construction")};
+    myr_hnsw *graph = NULL;
+    myr_hnsw_facts facts;
     int64_t *ids = myr_alloc(n, sizeof *ids);
-    self->hits = myr_alloc(n_queries, QUERY_K * sizeof *self->hits);
-    self->searchers = myr_alloc(n_threads, sizeof(myr_hnsw_searcher *));
-    myr_status status =
-        ids && self->hits && self->searchers ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for %zu ids", n);
+    myr_hit *hits = myr_alloc(n_queries, QUERY_K * sizeof *hits);
+    myr_status status = ids && hits ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for %zu ids", n);
     for (size_t i = 0; status == MYR_OK && i < n; i++)
         ids[i] = (int64_t)i;
     double start_s = myr_now_s();
     if (status == MYR_OK)
-        status = myr_hnsw_build(self->vectors, n, self->dim, ids, &options, self->pool, &self->graph);
-    *insert_s = (myr_now_s() - start_s) * (double)n_threads / (double)n;
+        status = myr_hnsw_build(self->vectors, n, self->dim, ids, &options, self->pool, &graph);
+    double built_s = myr_now_s();
+    if (status == MYR_OK)
+        status = myr_hnsw_search_all(graph, self->pool, self->vectors, n_queries, QUERY_K, self->ef, hits);
+    *insert_s = (built_s - start_s) * self->n_threads / (double)n;
+    *search_s = (myr_now_s() - built_s) * self->n_threads / (double)n_queries;
     if (status == MYR_OK) {
-        myr_hnsw_facts facts;
-        myr_hnsw_describe(self->graph, &facts);
+        myr_hnsw_describe(graph, &facts);
         *node_bytes = (double)facts.n_bytes / (double)facts.n;
     }
-    for (int round = 0; round < 2 && status == MYR_OK; round++) { /* the first makes the searchers */
-        start_s = myr_now_s();
-        status = myr_pool_for(self->pool, n_queries, GROUP, search_task, self);
-    }
-    *search_s = (myr_now_s() - start_s) * (double)n_threads / (double)n_queries;
-    for (size_t i = 0; self->searchers && i < n_threads; i++)
-        myr_hnsw_searcher_free(self->searchers[i]);
-    free(self->searchers);
-    free(self->hits);
-    myr_hnsw_free(self->graph);
-    self->graph = NULL;
+    myr_hnsw_free(graph);
     free(ids);
+    free(hits);
     return status;
 }
 

@@ -50,7 +50,7 @@ void myr_curve_gather(const myr_comm *comm, const myr_hnsw_curve *mine, myr_inde
 /* ---- the router's ---- */
 
 /* With so many candidates a walk misses next to nothing, and a shard is asked in no time, however large. */
-enum { ROUTE_QUERIES = 1000, ROUTE_K = 10, DEPTH = ROUTE_K + 1, ROUTE_EF = 512, ROUTE_GROUP = 16 };
+enum { ROUTE_QUERIES = 1000, ROUTE_K = 10, DEPTH = ROUTE_K + 1, ROUTE_EF = 512 };
 
 typedef struct myr_housed_hit {
     myr_hit hit;
@@ -110,46 +110,16 @@ static void insert(housed_hit *hits, housed_hit new)
     hits[at] = new;
 }
 
-/* A shard being asked. */
-typedef struct asking {
-    const myr_route_trial *trial;
-    const myr_hnsw *graph;
-    size_t dim;
-    myr_hnsw_searcher **searchers; /* (n_threads) */
-    myr_hit *found;                /* (n, DEPTH) */
-} asking;
-
-static myr_status ask_task(void *context, size_t first, size_t last, int thread)
-{
-    asking *all = context;
-    myr_hnsw_searcher **searcher = &all->searchers[thread];
-    myr_status status = *searcher ? MYR_OK : myr_hnsw_searcher_create(all->graph, searcher);
-    if (status != MYR_OK)
-        return status;
-    return myr_hnsw_search_batch(*searcher, all->trial->queries + first * all->dim, last - first, DEPTH, ROUTE_EF,
-                                 all->found + first * DEPTH, NULL);
-}
-
 myr_status myr_route_trial_add(myr_route_trial *trial, const myr_hnsw *graph, size_t shard, myr_pool *pool)
 {
-    myr_hnsw_facts facts;
     if (trial->n == 0)
         return MYR_OK;
-    myr_hnsw_describe(graph, &facts);
-    int n_threads = myr_pool_n_threads(pool);
-    asking all = {.trial = trial,
-                  .graph = graph,
-                  .dim = facts.dim,
-                  .searchers = myr_alloc((size_t)n_threads, sizeof(myr_hnsw_searcher *)),
-                  .found = myr_alloc(trial->n * DEPTH, sizeof(myr_hit))};
-    myr_status status = all.searchers && all.found ? myr_pool_for(pool, trial->n, ROUTE_GROUP, ask_task, &all)
-                                                   : myr_fail(MYR_ERR_NOMEM, "no memory for the router's neighbours");
+    myr_hit *found = myr_alloc(trial->n * DEPTH, sizeof *found);
+    myr_status status = found ? myr_hnsw_search_all(graph, pool, trial->queries, trial->n, DEPTH, ROUTE_EF, found)
+                              : myr_fail(MYR_ERR_NOMEM, "no memory for the router's neighbours");
     for (size_t i = 0; status == MYR_OK && i < trial->n * DEPTH; i++)
-        insert(trial->hits + i / DEPTH * DEPTH, (housed_hit){.hit = all.found[i], .shard = (uint32_t)shard});
-    for (int i = 0; all.searchers && i < n_threads; i++)
-        myr_hnsw_searcher_free(all.searchers[i]);
-    free(all.searchers);
-    free(all.found);
+        insert(trial->hits + i / DEPTH * DEPTH, (housed_hit){.hit = found[i], .shard = (uint32_t)shard});
+    free(found);
     return status;
 }
 

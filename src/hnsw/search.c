@@ -4,11 +4,12 @@
 #include "hnsw/graph.h"
 
 #include "base/alloc.h"
+#include "base/pool.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-enum { EF_AT_FIRST = 128, LINE = 64, MAX_LINES = 16 };
+enum { EF_AT_FIRST = 128, LINE = 64, MAX_LINES = 16, GRAIN = 16 };
 
 struct myr_hnsw_searcher {
     const myr_hnsw *graph;
@@ -148,4 +149,43 @@ myr_status myr_hnsw_search(myr_hnsw_searcher *searcher, const float *query, size
                            myr_hnsw_stats *stats)
 {
     return myr_hnsw_search_batch(searcher, query, 1, k, ef, hits, stats);
+}
+
+typedef struct crowd {
+    const myr_hnsw *graph;
+    const float *queries;
+    size_t k, ef;
+    myr_hit *hits;
+    myr_hnsw_searcher **searchers; /* (n_threads) made on first use */
+} crowd;
+
+static myr_status search_task(void *context, size_t first, size_t last, int thread)
+{
+    const crowd *all = context;
+    myr_hnsw_searcher **searcher = &all->searchers[thread];
+    myr_status status = *searcher ? MYR_OK : myr_hnsw_searcher_create(all->graph, searcher);
+    if (status != MYR_OK)
+        return status;
+    return myr_hnsw_search_batch(*searcher, all->queries + first * all->graph->dim, last - first, all->k, all->ef,
+                                 all->hits + first * all->k, NULL);
+}
+
+myr_status myr_hnsw_search_all(const myr_hnsw *graph, myr_pool *pool, const float *queries, size_t n_queries, size_t k,
+                               size_t ef, myr_hit *hits)
+{
+    if (!graph || (n_queries > 0 && (!queries || !hits)) || k < 1 || k > ef)
+        return myr_fail(MYR_ERR_ARG, "hnsw: a search needs a graph, queries, room for hits and 1 <= k <= ef");
+    size_t n_threads = (size_t)myr_pool_n_threads(pool);
+    crowd all = {.graph = graph,
+                 .queries = queries,
+                 .k = k,
+                 .ef = ef,
+                 .hits = hits,
+                 .searchers = myr_alloc(n_threads, sizeof(myr_hnsw_searcher *))};
+    myr_status status = all.searchers ? myr_pool_for(pool, n_queries, GRAIN, search_task, &all)
+                                      : myr_fail(MYR_ERR_NOMEM, "hnsw: no memory for %zu searchers", n_threads);
+    for (size_t i = 0; all.searchers && i < n_threads; i++)
+        myr_hnsw_searcher_free(all.searchers[i]);
+    free(all.searchers);
+    return status;
 }

@@ -300,8 +300,20 @@ static void test_batch(void **state)
         assert_int_equal(once.n_hops, sum.n_hops);
         assert_int_equal(once.n_distances, sum.n_distances);
     }
+    for (int n_threads = 0; n_threads <= 3; n_threads++) {
+        myr_hit all[N_BATCH * K];
+        myr_pool *pool = NULL;
+        if (n_threads > 0)
+            assert_int_equal(myr_pool_create(n_threads, &pool), MYR_OK);
+        assert_int_equal(myr_hnsw_search_all(graph, pool, queries, N_BATCH, K, 40, all), MYR_OK);
+        assert_memory_equal(all, together, sizeof all);
+        assert_int_equal(myr_hnsw_search_all(graph, pool, queries, 0, K, 40, NULL), MYR_OK);
+        assert_int_equal(myr_hnsw_search_all(graph, pool, queries, N_BATCH, K, K - 1, all), MYR_ERR_ARG);
+        myr_pool_free(pool);
+    }
     queries[9 * DIM] = NAN;
     assert_int_equal(myr_hnsw_search_batch(searcher, queries, N_BATCH, K, 40, together, NULL), MYR_ERR_ARG);
+    assert_int_equal(myr_hnsw_search_all(graph, NULL, queries, N_BATCH, K, 40, together), MYR_ERR_ARG);
     myr_hnsw_searcher_free(searcher);
     myr_hnsw_free(graph);
     free(vectors);
