@@ -135,18 +135,20 @@ MYR_API uint32_t myr_router_shard_of(const myr_router *router, uint32_t cluster,
  *
  *  queries    [in]   (n_queries, dim) f32 row-major, finite
  *  n_wanted   >= 1 shards wanted; more than there are = all. A hash router always answers all.
+ *  enough     a row ends before the shard at which no more than this is left, but never before the first; below 0 = there
+ *             is never enough
  *  pool       [borrowed] or NULL
  *  shards     [out]  (n_queries, n_shards): the first n_found of a row are set
  *  left       [out]  (n_queries, n_shards) share of the neighbours that is not to be expected in the shards before this
  *                    one: 1 for the first, then falling; or NULL
- *  n_found    [out]  (n_queries) shards in each row; below n_wanted only where shards have no cluster
+ *  n_found    [out]  (n_queries) shards in each row; below n_wanted where it was enough, or shards have no cluster
  *
  * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM
  * Threads:  the result is the same for any number of threads on one kind of CPU.
  * Cost:     2 * dim * n_clusters flops in GEMM a query.
  */
 MYR_API myr_status myr_router_route(const myr_router *router, const float *queries, size_t n_queries,
-                                    size_t n_wanted, myr_pool *pool, uint32_t *shards, float *left,
+                                    size_t n_wanted, float enough, myr_pool *pool, uint32_t *shards, float *left,
                                     size_t *n_found);
 
 enum { MYR_ROUTE_POINTS = 48 };

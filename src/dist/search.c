@@ -111,21 +111,17 @@ static myr_status visit_likeliest(engine *self)
     const myr_cluster *cluster = self->cluster;
     size_t n = self->n_slice, n_shards = cluster->manifest.n_shards;
     uint32_t *shards = myr_alloc(n * n_shards, sizeof *shards);
-    float *left = myr_alloc(n * n_shards, sizeof *left);
     size_t *n_found = myr_alloc(n, sizeof *n_found);
-    myr_status status = shards && left && n_found ? myr_router_route(cluster->router, self->slice, n,
-                                                                     options->routed ? n_shards : options->n_probe,
-                                                                     cluster->pool, shards, left, n_found)
-                                                  : myr_fail(MYR_ERR_NOMEM, "no memory to route %zu queries", n);
-    for (size_t q = 0; q < n && status == MYR_OK; q++)
-        for (size_t i = 0; i < n_found[q]; i++) {
-            if (i > 0 && options->routed && left[q * n_shards + i] <= options->left)
-                break;
+    myr_status status = shards && n_found ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory to route %zu queries", n);
+    if (status == MYR_OK)
+        status = myr_router_route(cluster->router, self->slice, n, options->routed ? n_shards : options->n_probe,
+                                  options->routed ? options->left : -1, cluster->pool, shards, NULL, n_found);
+    for (size_t q = 0; q < n && status == MYR_OK; q++) {
+        for (size_t i = 0; i < n_found[q]; i++)
             add_visit(self, q, shards[q * n_shards + i]);
-            self->n_probes++;
-        }
+        self->n_probes += (double)n_found[q];
+    }
     free(shards);
-    free(left);
     free(n_found);
     return status;
 }

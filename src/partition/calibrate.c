@@ -120,7 +120,7 @@ static myr_status try_all(trial *all, myr_route_curve *best)
     for (size_t i = 0; i < N_SOFTNESSES && status == MYR_OK; i++) {
         myr_route_curve curve;
         all->router->softness = (float)(softnesses[i] * mean);
-        status = myr_router_route(all->router, all->queries, all->n, all->router->n_shards, all->pool, all->shards,
+        status = myr_router_route(all->router, all->queries, all->n, all->router->n_shards, 0, all->pool, all->shards,
                                   all->left, all->n_found);
         if (status != MYR_OK)
             break;

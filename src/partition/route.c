@@ -16,6 +16,7 @@
 
 #include <cblas.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,6 +39,7 @@ typedef struct routing {
     const float *queries;
     size_t n_rows; /* of a GEMM */
     size_t n_wanted;
+    float enough;
     float *away;       /* (n_threads, n_rows, n_clusters) */
     candidate *shards; /* (n_threads, n_shards) */
     uint32_t *order;   /* (n_queries, n_shards) */
@@ -78,8 +80,9 @@ static double weigh(const myr_router *router, const float *away, candidate *shar
     return sum;
 }
 
-/* Shards that have mass come first, then those that have clusters; the others hold nothing. Returns how many do. */
-static size_t sort_shards(candidate *shards, size_t n, size_t n_wanted)
+/* The n_wanted first shards in order: those that have mass, then, where others are wanted too, those that have
+ * clusters; the rest hold nothing. Returns how many there are. */
+static size_t sort_shards(candidate *shards, size_t n, size_t n_wanted, bool others)
 {
     size_t n_massive = 0, n_filled = 0;
     for (size_t s = 0; s < n; s++) {
@@ -95,24 +98,28 @@ static size_t sort_shards(candidate *shards, size_t n, size_t n_wanted)
         n_filled++;
     }
     qsort(shards, n_massive, sizeof *shards, by_mass);
-    if (n_wanted > n_massive)
+    if (others && n_wanted > n_massive)
         qsort(shards + n_massive, n_filled - n_massive, sizeof *shards, by_mass);
-    return n_filled;
+    n = others ? n_filled : n_massive;
+    return n < n_wanted ? n : n_wanted;
 }
 
 static void route_one(const routing *all, size_t query, const float *away, candidate *shards)
 {
     size_t n_shards = all->router->n_shards;
     double sum = weigh(all->router, away, shards), before = 0;
-    size_t n = sort_shards(shards, n_shards, all->n_wanted);
-    n = n < all->n_wanted ? n : all->n_wanted;
-    for (size_t i = 0; i < n; i++) {
+    bool others = all->enough < 0 || !(sum > 0);
+    size_t n = sort_shards(shards, n_shards, all->n_wanted, others), i = 0;
+    for (; i < n; i++) {
+        float left = (float)(sum > 0 ? fmax(1 - before / sum, 0) : 1);
+        if (i > 0 && left <= all->enough)
+            break;
         all->order[query * n_shards + i] = shards[i].shard;
         if (all->left)
-            all->left[query * n_shards + i] = (float)(sum > 0 ? fmax(1 - before / sum, 0) : 1);
+            all->left[query * n_shards + i] = left;
         before += shards[i].mass;
     }
-    all->n_found[query] = n;
+    all->n_found[query] = i;
 }
 
 static myr_status route_task(void *context, size_t first, size_t last, int thread)
@@ -153,10 +160,15 @@ static void route_evenly(const routing *all, size_t n_queries)
 }
 
 myr_status myr_router_route(const myr_router *router, const float *queries, size_t n_queries, size_t n_wanted,
-                            myr_pool *pool, uint32_t *shards, float *left, size_t *n_found)
+                            float enough, myr_pool *pool, uint32_t *shards, float *left, size_t *n_found)
 {
-    routing all = {
-        .router = router, .queries = queries, .n_wanted = n_wanted, .order = shards, .left = left, .n_found = n_found};
+    routing all = {.router = router,
+                   .queries = queries,
+                   .n_wanted = n_wanted,
+                   .enough = enough,
+                   .order = shards,
+                   .left = left,
+                   .n_found = n_found};
     size_t n_threads = (size_t)myr_pool_n_threads(pool), n_values;
     if (router == NULL || router->n_shards == 0)
         return myr_fail(MYR_ERR_ARG, "partition: route: the router is not packed into shards yet");

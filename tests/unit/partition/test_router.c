@@ -141,7 +141,7 @@ static void test_hash_is_even(void **state)
     assert_int_equal(myr_router_create_hash(7, &router), MYR_OK);
     assert_int_equal(myr_router_assign(router, NULL, 10000, NULL, cluster, NULL), MYR_OK);
     assert_true(fullest(router, cluster, 10000, false) <= 1440); /* an even share is 1429 */
-    assert_int_equal(myr_router_route(router, NULL, 1, 2, NULL, shards, NULL, &n_found), MYR_OK);
+    assert_int_equal(myr_router_route(router, NULL, 1, 2, -1, NULL, shards, NULL, &n_found), MYR_OK);
     assert_int_equal(n_found, 7);
     assert_int_equal(shards[6], 6);
     free(cluster);
@@ -210,10 +210,10 @@ static void test_against_exact(void **state)
     assert_int_equal(myr_router_train(vectors, n, DIM, 60, 3, NULL, &router), MYR_OK);
     assert_int_equal(myr_router_assign(router, vectors, n, NULL, cluster, distance), MYR_OK);
     counts = count_clusters(cluster, n, 60);
-    assert_int_equal(myr_router_route(router, vectors, n, 2, NULL, shards, left, n_found),
+    assert_int_equal(myr_router_route(router, vectors, n, 2, -1, NULL, shards, left, n_found),
                      MYR_ERR_ARG); /* not packed */
     assert_int_equal(myr_router_pack(router, counts, n_shards), MYR_OK);
-    assert_int_equal(myr_router_route(router, vectors, n, 2, NULL, shards, left, n_found), MYR_OK);
+    assert_int_equal(myr_router_route(router, vectors, n, 2, -1, NULL, shards, left, n_found), MYR_OK);
     myr_router_export(router, &view);
     for (size_t i = 0; i < n; i++) {
         double best = INFINITY;
@@ -319,7 +319,7 @@ static void test_calibration(void **state)
         home[i] = myr_router_shard_of(router, cluster[i], (int64_t)i);
     find_homes(vectors, n, home, n_queries, homes);
     assert_int_equal(myr_router_calibrate(router, vectors, n_queries, 10, homes, NULL, &curve), MYR_OK);
-    assert_int_equal(myr_router_route(router, vectors, n_queries, n_shards, NULL, shards, left, n_found), MYR_OK);
+    assert_int_equal(myr_router_route(router, vectors, n_queries, n_shards, -1, NULL, shards, left, n_found), MYR_OK);
     myr_router_export(router, &view);
     assert_true(view.softness > 0);
 
@@ -342,6 +342,14 @@ static void test_calibration(void **state)
                 n_right += visits && homes[q * 10 + j] == shard;
         }
     }
+    size_t *n_enough = malloc(n_queries * sizeof *n_enough), n_stopped = 0; /* who stops there visits just as many */
+    assert_int_equal(
+        myr_router_route(router, vectors, n_queries, n_shards, curve.points[at].left, NULL, shards, NULL, n_enough),
+        MYR_OK);
+    for (size_t q = 0; q < n_queries; q++)
+        n_stopped += n_enough[q];
+    assert_int_equal(n_stopped, n_visits);
+    free(n_enough);
     assert_true(fabs((double)n_right / (double)(n_queries * 10) - curve.points[at].recall) < 1e-9);
     assert_true(fabs((double)n_visits / (double)n_queries - curve.points[at].visits) < 1e-9);
     for (size_t i = 1; i < curve.n_points; i++)
@@ -413,7 +421,7 @@ static void test_import(void **state)
     myr_router_export(router, &out);
     assert_memory_equal(out.centroids, centroids, sizeof(centroids));
     assert_memory_equal(out.part_bound, bound, sizeof(bound));
-    assert_int_equal(myr_router_route(router, query, 1, 9, NULL, shards, NULL, &n_found), MYR_OK);
+    assert_int_equal(myr_router_route(router, query, 1, 9, -1, NULL, shards, NULL, &n_found), MYR_OK);
     assert_int_equal(n_found, 2);
     assert_int_equal(shards[0], 1);
     assert_int_equal(myr_router_shard_of(router, 1, 0), 0); /* fraction 0 */

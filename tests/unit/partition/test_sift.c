@@ -83,7 +83,7 @@ static void test_probes_hold_neighbours(void **state)
     ids = malloc(k_truth * sizeof(*ids));
     assert_true(shards != NULL && n_found != NULL && ids != NULL);
     assert_int_equal(read_rows(query, n_queries, dim, bytes, rows), n_queries);
-    assert_int_equal(myr_router_route(router, rows, n_queries, 4, pool, shards, NULL, n_found), MYR_OK);
+    assert_int_equal(myr_router_route(router, rows, n_queries, 4, -1, pool, shards, NULL, n_found), MYR_OK);
     for (size_t q = 0; q < n_queries; q++) {
         assert_int_equal(fread(ids, sizeof(*ids), k_truth, truth), k_truth);
         for (size_t i = 0; i < K; i++) {
