@@ -1,21 +1,26 @@
-"""Files for the fuzzers to start from: the small models of the unit tests, and ONNX's own tests of our operators.
+"""Files for the fuzzers to start from: the small models of the unit tests, ONNX's own tests of our operators, small
+pictures of every kind that is read, and tars of them.
 
     make_corpus.py FOLDER
 
-Status 77 without Debian's python3-onnx.
+Status 77 without Debian's python3-onnx and python3-pil.
 """
 import contextlib
 import glob
+import io
+import json
 import os
 import random
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 
 try:
     import onnx
+    from PIL import Image
 except ImportError:
     sys.exit(77)
 
@@ -45,11 +50,63 @@ def conformance_models():
                 yield os.path.basename(os.path.dirname(path)), path
 
 
+def drawing(width, height):
+    """Smooth in one half and noise in the other, so that all of a coder is used."""
+    rng = random.Random(width * 1000 + height)
+    image = Image.new("RGBA", (width, height))
+    image.putdata([(x * 255 // width, y * 255 // height, 128, 255 - x) if x < width // 2 else
+                   tuple(rng.randrange(256) for _ in range(4)) for y in range(height) for x in range(width)])
+    return image
+
+
+def pictures():
+    """(name, bytes) of files: kinds, colours, depths, coders."""
+    full = drawing(29, 23)
+    colour, grey = full.convert("RGB"), full.convert("L")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: a quarter turn
+    ways = [("plain.jpg", colour, "JPEG", {}), ("fine.jpg", colour, "JPEG", dict(quality=98, subsampling=0)),
+            ("progressive.jpg", colour, "JPEG", dict(progressive=True)), ("grey.jpg", grey, "JPEG", {}),
+            ("cmyk.jpg", full.convert("CMYK"), "JPEG", {}), ("turned.jpg", colour, "JPEG", dict(exif=exif)),
+            ("colour.png", colour, "PNG", {}), ("alpha.png", full, "PNG", {}), ("grey.png", grey, "PNG", {}),
+            ("turned.png", colour, "PNG", dict(exif=exif)), ("palette.png", colour.quantize(13), "PNG", dict(transparency=3)),
+            ("two.png", colour.quantize(2), "PNG", dict(bits=1)), ("bits.png", grey.convert("1"), "PNG", {}),
+            ("deep.png", grey.convert("I").point(lambda level: level * 257).convert("I;16"), "PNG", {}),
+            ("grey-alpha.png", full.convert("LA"), "PNG", {}), ("stored.png", colour, "PNG", dict(compress_level=0)),
+            ("lossy.webp", colour, "WEBP", {}), ("alpha.webp", full, "WEBP", {}), ("exact.webp", full, "WEBP", dict(lossless=True)),
+            ("moving.webp", full, "WEBP", dict(save_all=True, append_images=[drawing(29, 23).rotate(90)]))]
+    for name, image, kind, options in ways:
+        out = io.BytesIO()
+        image.save(out, kind, **options)
+        yield name, out.getvalue()
+
+
+def tars(files):
+    """(name, bytes): samples with labels, in each dialect, with long names in one."""
+    for dialect, form in (("ustar", tarfile.USTAR_FORMAT), ("gnu", tarfile.GNU_FORMAT), ("pax", tarfile.PAX_FORMAT)):
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w", format=form) as tar:
+            for i, (name, data) in enumerate(files[:3]):
+                stem = f"{'folder/' * (1 if form == tarfile.USTAR_FORMAT else 20)}{i:03}"
+                members = ((os.path.splitext(name)[1], data), (".cls", str(i % 3).encode()),
+                           (".json", json.dumps({"label": i, "name": "größe"}).encode()))
+                for end, content in members:
+                    info = tarfile.TarInfo(stem + end)
+                    info.size = len(content)
+                    tar.addfile(info, io.BytesIO(content))
+        yield dialect, out.getvalue()
+
+
 def main():
     folder = sys.argv[1]
     shutil.rmtree(folder, ignore_errors=True)
-    for kind in ("onnx", "safetensors", "hnsw"):
+    for kind in ("onnx", "safetensors", "hnsw", "image", "tar"):
         os.makedirs(f"{folder}/{kind}")
+    files = list(pictures())
+    for kind, made in (("image", files), ("tar", tars(files))):
+        for name, data in made:
+            with open(f"{folder}/{kind}/{name}", "wb") as file:
+                file.write(data)
     with tempfile.TemporaryDirectory() as top:
         for i, (script, *arguments) in enumerate(SCRIPTS):
             made = f"{top}/{i}/models"  # some scripts write beside their folder
