@@ -46,22 +46,48 @@ myr_ranks() {
     echo "$ranks"
 }
 
-# myr_mpirun RANKS COMMAND...: mpirun with waiting ranks that yield where there are more ranks than CPUs. Its status
-# is the program's. SIGTERM and SIGINT to the script reach the ranks as SIGUSR1, which mpirun passes on at once:
-# they finish what they can and end with status 75.
-myr_mpirun() {
-    local ranks=$1 pid status=0
-    shift
-    local -a surroundings=()
-    if [ "$ranks" -gt "$(myr_cpus)" ]; then surroundings=(env OMPI_MCA_mpi_yield_when_idle=1); fi
-    "${surroundings[@]}" mpirun -n "$ranks" "$@" &
+# myr_await COMMAND...: its status. SIGTERM, SIGINT and SIGUSR1 to the script reach the ranks as SIGUSR1, which mpirun
+# passes on at once: they finish what they can and end with status 75. myr_signal names the last one that came.
+myr_await() {
+    local pid status=0
+    myr_signal=
+    "$@" &
     pid=$!
-    trap 'kill -USR1 "$pid" 2>/dev/null' TERM INT
+    trap 'myr_signal=TERM; kill -USR1 "$pid" 2>/dev/null' TERM INT
+    trap 'myr_signal=USR1; kill -USR1 "$pid" 2>/dev/null' USR1
     wait "$pid" || status=$?
     while kill -0 "$pid" 2>/dev/null; do # a signal ends wait, not the ranks
         status=0
         wait "$pid" || status=$?
     done
-    trap - TERM INT
+    trap - TERM INT USR1
+    return "$status"
+}
+
+# myr_mpirun RANKS COMMAND...: mpirun with waiting ranks that yield where there are more ranks than CPUs. Its status
+# is the program's; signals as in myr_await.
+myr_mpirun() {
+    local ranks=$1
+    shift
+    local -a surroundings=()
+    if [ "$ranks" -gt "$(myr_cpus)" ]; then surroundings=(env OMPI_MCA_mpi_yield_when_idle=1); fi
+    myr_await "${surroundings[@]}" mpirun -n "$ranks" "$@"
+}
+
+# myr_slurm COMMAND...: the command over all nodes of a Slurm job: --ntasks-per-node ranks on each, or one a NUMA domain,
+# bound to it. When Slurm announces the end of the job's time (--signal=B:USR1@SECONDS) the ranks commit what is
+# finished, and the job is queued again, to go on there. Its status is the program's.
+myr_slurm() {
+    local status=0 domains ranks
+    local -a placing=()
+    domains=$(myr_numa_domains)
+    ranks=${SLURM_NTASKS_PER_NODE:-$domains}
+    if [ "$ranks" = "$domains" ] && [ "$domains" -gt 1 ]; then placing=(--map-by numa --bind-to numa); fi
+    myr_await mpirun -N "$ranks" "${placing[@]}" "$@" || status=$?
+    if [ "$status" = 75 ] && [ "$myr_signal" = USR1 ]; then
+        echo "out of time: what is finished is kept, and job $SLURM_JOB_ID is queued again to go on"
+        scontrol requeue "$SLURM_JOB_ID" || return
+        sleep 60 # Slurm ends this script as it takes the job back
+    fi
     return "$status"
 }
