@@ -106,7 +106,8 @@ MYR_API myr_status myr_hnsw_remove(const myr_hnsw *graph, const int64_t *ids, si
  */
 MYR_API myr_status myr_hnsw_check(const myr_hnsw *graph);
 
-/* myr_hnsw_digest - SHA-256 over codes, ids, links and options, as text. */
+/* myr_hnsw_digest - SHA-256 over codes, ids, links and options, as text; "" where the graph's file is damaged, or
+ * without memory. */
 MYR_API void myr_hnsw_digest(const myr_hnsw *graph, char text[65]);
 
 typedef struct myr_hnsw_facts {
@@ -116,12 +117,12 @@ typedef struct myr_hnsw_facts {
     myr_metric metric;
     size_t n_nodes;    /* distinct vectors; n - n_nodes rows are aliases of them */
     size_t n_bytes;    /* of codes, links, vectors and what goes with them */
-    double mean_links; /* a node at level 0 */
+    double mean_links; /* a node at level 0; 0 of a graph that is not verified yet */
 } myr_hnsw_facts;
 MYR_API void myr_hnsw_describe(const myr_hnsw *graph, myr_hnsw_facts *facts);
 
-/* The vector of a row, as it was given: (dim) f32. row < n. */
-MYR_API void myr_hnsw_vector(const myr_hnsw *graph, size_t row, float *vector);
+/* The vector of a row, as it was given: (dim) f32. row < n. MYR_ERR_FORMAT where the graph's file is damaged there. */
+MYR_API myr_status myr_hnsw_vector(const myr_hnsw *graph, size_t row, float *vector);
 
 MYR_API myr_status myr_hnsw_searcher_create(const myr_hnsw *graph, myr_hnsw_searcher **searcher);
 MYR_API void myr_hnsw_searcher_free(myr_hnsw_searcher *searcher);
@@ -259,12 +260,16 @@ MYR_API myr_status myr_hnsw_measure(const myr_hnsw *graph, myr_pool *pool, doubl
  * myr_hnsw_save, myr_hnsw_open - the graph as sections of a file that may hold others too.
  *
  * Names of its sections, texts and numbers begin with "hnsw_". The opened graph borrows the mapped bytes: close the
- * sections after freeing it. open checks every bound as myr_hnsw_check does, since the file may be hostile.
+ * sections after freeing it. open checks every bound as myr_hnsw_check does, since the file may be hostile; of a lazy
+ * file (store.h) it takes the numbers alone, in a millisecond whatever the size. Then a search checks what it reads
+ * before it does, and everything else first checks the whole, as myr_hnsw_verify does on all threads of a pool; what is
+ * damaged is MYR_ERR_FORMAT there.
  *
  * Returns:  MYR_OK | MYR_ERR_FORMAT | MYR_ERR_UNSUPPORTED (a later version) | MYR_ERR_IO | MYR_ERR_NOMEM
  */
 MYR_API myr_status myr_hnsw_save(const myr_hnsw *graph, myr_sections_writer *writer);
 MYR_API myr_status myr_hnsw_open(const myr_sections *sections, myr_hnsw **graph);
+MYR_API myr_status myr_hnsw_verify(const myr_hnsw *graph, myr_pool *pool);
 
 #ifdef __cplusplus
 }

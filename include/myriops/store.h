@@ -56,43 +56,71 @@ MYR_API void myr_sections_abandon(myr_sections_writer *writer); /* NULL is fine 
  *
  * Local. Any number of threads may get from it.
  *
- *  whole  [in]  myr_file_checksum of the file as it should be, checked here; then sections are not checked once more
- *               when they are got. NULL = not known
+ *  checksum  [in]  myr_sections_checksum of the file as it should be. NULL = not known: then each section is checked
+ *                  as a whole when it is got
+ *
+ * With its checksum a file of up to myr_sections_eager_bytes is checked here, byte by byte. Of a larger one only the
+ * table and the checksums of its blocks are (0.05 % of it), so that it opens at once: it is lazy, and whoever uses its
+ * bytes calls myr_sections_touch before. Files without checksums of blocks, of earlier versions, are checked whole.
  *
  * Returns:  MYR_OK | MYR_ERR_NOT_FOUND | MYR_ERR_IO | MYR_ERR_FORMAT (names file and section) | MYR_ERR_NOMEM
  */
-MYR_API myr_status myr_sections_open(const char *path, const uint64_t *whole, myr_sections **sections);
+MYR_API myr_status myr_sections_open(const char *path, const uint64_t *checksum, myr_sections **sections);
+MYR_API extern size_t myr_sections_eager_bytes; /* 16 MiB */
 MYR_API void myr_sections_close(myr_sections *sections); /* NULL is fine; borrowed pointers end */
 /*
- * myr_sections_get - a section's bytes, checked against their checksum.
+ * myr_sections_get - a section's bytes, checked against their checksum unless the file is lazy.
  *
  *  type, rank  must be what was written
  *  dims        [out] (rank)
  *  data        [out, borrowed] aligned to 4096; until close
  *
- * Cost:     one pass over the bytes; none where the whole file was checked.
+ * Cost:     one pass over the bytes where the file's checksum is not known; else none.
  */
 MYR_API myr_status myr_sections_get(const myr_sections *sections, const char *name, myr_section_type type, int rank,
                                     size_t *dims, const void **data);
 MYR_API myr_status myr_sections_get_text(const myr_sections *sections, const char *name, const char **value);
 MYR_API myr_status myr_sections_get_i64(const myr_sections *sections, const char *name, int64_t *value);
 
+MYR_API bool myr_sections_is_lazy(const myr_sections *sections);
+/*
+ * myr_sections_touch - what is wrong with bytes of a section, before they are used for the first time.
+ *
+ *  data  n_bytes within what was got
+ *
+ * Returns:  MYR_OK, also where the file is not lazy | MYR_ERR_FORMAT (names file, section and block)
+ * Threads:  any number.
+ * Cost:     the checksum of 16 KiB the first time, a test of a bit after that.
+ */
+MYR_API myr_status myr_sections_touch(const myr_sections *sections, const void *data, size_t n_bytes);
+/* All bytes that checksums cover, in which the sections lie. [borrowed] */
+MYR_API const void *myr_sections_bytes(const myr_sections *sections, size_t *n_bytes);
+/* myr_sections_checksum - what names a file's contents: of its trailer, or in earlier versions of all bytes. */
+MYR_API myr_status myr_sections_checksum(const char *path, uint64_t *checksum);
+
 /*
  * Text tables: n texts in two sections, <name>_offset (n + 1) u64 and <name>_bytes u8, each text with its NUL.
  */
 typedef struct myr_text_table {
-    const uint64_t *offset; /* [borrowed] (n + 1), checked to ascend within bytes */
-    const char *bytes;      /* [borrowed] */
-    size_t n;
+    const myr_sections *sections; /* [borrowed] */
+    const char *name;             /* [borrowed] */
+    const uint64_t *offset;       /* [borrowed] (n + 1) */
+    const char *bytes;            /* [borrowed] (n_bytes) */
+    size_t n_bytes, n;
 } myr_text_table;
 
 /* texts: (n); NULL is stored as "". */
 MYR_API myr_status myr_text_table_add(myr_sections_writer *writer, const char *name, const char *const *texts,
                                       size_t n);
-/* MYR_ERR_FORMAT where offsets do not ascend, or a text does not end in its NUL. */
+/* name: kept. MYR_ERR_FORMAT where offsets do not ascend, or a text does not end in its NUL; in a lazy file that is
+ * left to look, or to check. */
 MYR_API myr_status myr_text_table_open(const myr_sections *sections, const char *name, myr_text_table *table);
-/* Text of a row. [borrowed] until the sections are closed; row < n. */
+/* Text of a row of a table that was checked. [borrowed] until the sections are closed; row < n. */
 MYR_API const char *myr_text_table_get(const myr_text_table *table, size_t row);
+/* The same of one that may lie in a lazy file. MYR_ERR_FORMAT: *text is NULL. */
+MYR_API myr_status myr_text_table_look(const myr_text_table *table, size_t row, const char **text);
+/* All rows, whose bytes were touched. */
+MYR_API myr_status myr_text_table_check(const myr_text_table *table);
 
 /*
  * An embedding chunk: the vectors of a range of ordinals, and the items that could not be used.

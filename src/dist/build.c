@@ -254,7 +254,7 @@ static myr_status file_shard(job *work, size_t s, const char *path, const myr_sh
     if (status == MYR_OK && !is_kept)
         status = myr_shard_write(path, graph, rows);
     if (status == MYR_OK)
-        status = myr_file_checksum(path, &work->manifest.shards[s].checksum);
+        status = myr_sections_checksum(path, &work->manifest.shards[s].checksum);
     work->report->write_s += myr_now_s() - built_s;
     myr_shard_close(&kept);
     myr_hnsw_free(graph);
@@ -335,7 +335,7 @@ static myr_status put_in_force(job *work)
     char *path = myr_path_join(work->options->folder, manifest->router_file);
     myr_status status = path ? myr_router_write(path, work->router) : myr_fail(MYR_ERR_NOMEM, "no memory for a path");
     if (status == MYR_OK)
-        status = myr_file_checksum(path, &manifest->router_checksum);
+        status = myr_sections_checksum(path, &manifest->router_checksum);
     if (status == MYR_OK)
         status = myr_index_manifest_write(work->options->folder, manifest);
     if (status == MYR_OK)

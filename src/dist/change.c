@@ -234,9 +234,14 @@ static myr_status receive_rows(job *work)
         return status;
     for (size_t s = 0; s < manifest->n_shards; s++)
         if (is_hosted(work, s) && work->cluster.shards[s].n > 0) {
-            int64_t id = work->cluster.shards[s].id[work->cluster.shards[s].n - 1];
-            last = id > last ? id : last;
+            const int64_t *id = work->cluster.shards[s].id + work->cluster.shards[s].n - 1;
+            if (status == MYR_OK)
+                status = myr_sections_touch(work->cluster.shards[s].file, id, sizeof *id);
+            last = status == MYR_OK && *id > last ? *id : last;
         }
+    status = myr_comm_agree(comm, status);
+    if (status != MYR_OK)
+        return status;
     MPI_Allreduce(&last, &work->next_id, 1, MPI_INT64_T, MPI_MAX, comm->mpi);
     work->next_id++;
     if (work->next_id > INT64_MAX - work->source.n_ids)
@@ -312,18 +317,20 @@ static myr_status write_shard(job *work, size_t s, const myr_hnsw *graph, const 
     char *path = myr_path_join(work->options->folder, entry->file);
     myr_status status = path ? myr_shard_write(path, graph, rows) : myr_fail(MYR_ERR_NOMEM, "no memory for a path");
     if (status == MYR_OK)
-        status = myr_file_checksum(path, &entry->checksum);
+        status = myr_sections_checksum(path, &entry->checksum);
     free(path);
     return status;
 }
 
 static myr_status change_shard(job *work, size_t s)
 {
-    const myr_shard *shard = &work->cluster.shards[s];
+    myr_shard *shard = &work->cluster.shards[s];
     myr_shard_rows *added = &work->added[s], merged = {0};
     going gone = {0};
     myr_hnsw *graph = NULL;
-    myr_status status = find_going(work, shard, &gone);
+    myr_status status = myr_shard_verify(shard, work->cluster.pool);
+    if (status == MYR_OK)
+        status = find_going(work, shard, &gone);
     bool is_changed = gone.n > 0 || added->n > 0;
     if (status == MYR_OK && is_changed)
         status = change_graph(work, shard->graph, &gone, added, &graph);

@@ -155,20 +155,27 @@ void myr_cluster_close(myr_cluster *cluster)
 }
 
 /* This rank's share of the facts: place, label, key, source of each id it holds. */
-static void find_facts(const myr_cluster *cluster, const int64_t *ids, size_t n, myr_buffer *found)
+static myr_status find_facts(const myr_cluster *cluster, const int64_t *ids, size_t n, myr_buffer *found)
 {
+    myr_status status = MYR_OK;
     for (size_t i = 0; i < n; i++) {
-        for (size_t s = 0; s < cluster->manifest.n_shards; s++) {
-            int64_t row = keeps(cluster, s) ? myr_shard_find(&cluster->shards[s], ids[i]) : -1;
-            if (row < 0)
+        int64_t row = -1;
+        for (size_t s = 0; s < cluster->manifest.n_shards && row < 0 && status == MYR_OK; s++) {
+            const myr_shard *shard = &cluster->shards[s];
+            int32_t label = -1;
+            const char *key, *source;
+            status = keeps(cluster, s) ? myr_shard_find(shard, ids[i], &row) : MYR_OK;
+            if (status == MYR_OK && row >= 0)
+                status = myr_shard_item(shard, row, &label, &key, &source);
+            if (status != MYR_OK || row < 0)
                 continue;
             myr_buffer_put_i64(found, (int64_t)i);
-            myr_buffer_put_i64(found, cluster->shards[s].label[row]);
-            myr_buffer_put_text(found, myr_text_table_get(&cluster->shards[s].key, (size_t)row));
-            myr_buffer_put_text(found, myr_text_table_get(&cluster->shards[s].source, (size_t)row));
-            break;
+            myr_buffer_put_i64(found, label);
+            myr_buffer_put_text(found, key);
+            myr_buffer_put_text(found, source);
         }
     }
+    return status;
 }
 
 myr_status myr_cluster_describe(myr_cluster *cluster, const int64_t *ids, size_t n, myr_buffer *texts,
@@ -183,7 +190,7 @@ myr_status myr_cluster_describe(myr_cluster *cluster, const int64_t *ids, size_t
     if (status == MYR_OK)
         status = myr_comm_share(comm, &wanted);
     if (status == MYR_OK)
-        find_facts(cluster, (const int64_t *)wanted.data, n, &found);
+        status = find_facts(cluster, (const int64_t *)wanted.data, n, &found);
     status =
         myr_comm_agree(comm, status == MYR_OK && found.failed ? myr_fail(MYR_ERR_NOMEM, "no memory for keys") : status);
     if (status == MYR_OK)
@@ -215,18 +222,22 @@ myr_status myr_cluster_sample(myr_cluster *cluster, size_t n_wanted, float **vec
     *vectors = NULL;
     *ids = NULL;
     *n = 0;
-    for (size_t s = 0; s < cluster->manifest.n_shards; s++) {
-        const myr_shard *shard = &cluster->shards[s];
-        for (int64_t row = 0; vector && keeps(cluster, s) && row < shard->n; row++) {
+    myr_status status = MYR_OK;
+    for (size_t s = 0; s < cluster->manifest.n_shards && status == MYR_OK; s++) {
+        myr_shard *shard = &cluster->shards[s];
+        status = keeps(cluster, s) ? myr_shard_verify(shard, cluster->pool) : MYR_OK;
+        for (int64_t row = 0; vector && keeps(cluster, s) && row < shard->n && status == MYR_OK; row++) {
             double place = (double)(myr_hash64((uint64_t)shard->id[row], SAMPLE_SEED) >> 11) * 0x1p-53;
             if (place >= share)
                 continue;
             myr_buffer_put_i64(&mine, shard->id[row]);
-            myr_hnsw_vector(shard->graph, (size_t)row, vector);
+            status = myr_hnsw_vector(shard->graph, (size_t)row, vector);
             myr_buffer_append(&mine, vector, dim * sizeof(float));
         }
     }
-    myr_status status = myr_comm_agree(comm, mine.failed ? myr_fail(MYR_ERR_NOMEM, "no memory for a sample") : MYR_OK);
+    if (status == MYR_OK && mine.failed)
+        status = myr_fail(MYR_ERR_NOMEM, "no memory for a sample");
+    status = myr_comm_agree(comm, status);
     if (status == MYR_OK)
         status = myr_gather_bytes(comm, &mine, &all);
     if (status == MYR_OK && comm->rank == 0) {

@@ -112,6 +112,16 @@ static myr_status sort_visits(myr_desk *self)
     return self->groups.failed ? myr_fail(MYR_ERR_NOMEM, "no memory for groups of visits") : MYR_OK;
 }
 
+/* Shards in large files: those that are searched much are verified first. */
+static myr_status check_shards(myr_desk *self)
+{
+    const group *groups = (const group *)(const void *)self->groups.data;
+    myr_status status = MYR_OK;
+    for (size_t g = 0; g < self->groups.size / sizeof *groups && status == MYR_OK; g++)
+        status = myr_shard_visited(&self->cluster->shards[groups[g].shard], groups[g].n, self->cluster->pool);
+    return status;
+}
+
 static void gather_vectors(const myr_desk *self, const group *one, float *vectors)
 {
     const myr_visit *visits = (const myr_visit *)(const void *)self->visits.data;
@@ -196,6 +206,8 @@ myr_status myr_desk_serve(myr_desk *self)
 {
     number_queries(self);
     myr_status status = sort_visits(self);
+    if (status == MYR_OK)
+        status = check_shards(self);
     if (status != MYR_OK)
         return status;
     status = self->options->exact

@@ -15,7 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SCHEMA 1
+#define SCHEMA 2
+#define WHOLE_FILES 1 /* the version whose checksums are of all bytes of a file, not of its trailer */
 #define MAX_MANIFEST_BYTES ((size_t)256 << 20)
 #define MAX_SHARDS (1u << 20)
 #define UNSEEN 2 /* candidates for a query that is not in the graph, to those for one that is */
@@ -323,8 +324,9 @@ myr_status myr_index_manifest_parse(const char *path, const char *text, size_t n
         return myr_fail(MYR_ERR_FORMAT, "%s: line %d: %s; the index is damaged, build it again", path, error.line,
                         error.text);
     int64_t schema = json_integer_value(json_object_get(root, "schema_version"));
-    const char *wrong = schema == SCHEMA ? wrong_field(root, manifest) : NULL;
-    if (schema != SCHEMA)
+    bool is_known = schema == SCHEMA || schema == WHOLE_FILES;
+    const char *wrong = is_known ? wrong_field(root, manifest) : NULL;
+    if (!is_known)
         status = myr_fail(MYR_ERR_UNSUPPORTED, "%s: schema version %lld; this Myriops reads version %d", path,
                           (long long)schema, SCHEMA);
     else if (wrong)

@@ -13,6 +13,8 @@
 
 #define SHARD_VERSION 1
 
+enum { VISIT_BYTES = 1 << 17 }; /* a visit to a guarded shard costs as much more as checking so many bytes */
+
 myr_status myr_shard_rows_create(myr_shard_rows *rows, int64_t capacity, int dim)
 {
     size_t n = (size_t)capacity, n_values;
@@ -166,16 +168,26 @@ myr_status myr_shard_write(const char *path, const myr_hnsw *graph, const myr_sh
     return myr_sections_commit(writer);
 }
 
-static myr_status check_shard(const char *path, const myr_shard *shard, size_t n_ids, size_t n_labels)
+static myr_status unfit(const char *path)
+{
+    return myr_fail(MYR_ERR_FORMAT, "%s: ids, labels, keys and graph do not fit together; build the index again", path);
+}
+
+static bool ids_ascend(const myr_shard *shard)
+{
+    for (int64_t i = 0; i < shard->n; i++)
+        if (shard->id[i] < 0 || (i > 0 && shard->id[i] <= shard->id[i - 1]))
+            return false;
+    return true;
+}
+
+static myr_status check_shard(const char *path, const myr_shard *shard, size_t n_labels)
 {
     myr_hnsw_facts facts;
     myr_hnsw_describe(shard->graph, &facts);
-    bool fits = n_ids == facts.n && n_labels == facts.n && shard->key.n == facts.n && shard->source.n == facts.n;
-    for (size_t i = 0; i < n_ids && fits; i++)
-        fits = shard->id[i] >= 0 && (i == 0 || shard->id[i] > shard->id[i - 1]);
-    return fits ? MYR_OK
-                : myr_fail(MYR_ERR_FORMAT, "%s: ids, labels, keys and graph do not fit together; build the index again",
-                           path);
+    bool fits =
+        (size_t)shard->n == facts.n && n_labels == facts.n && shard->key.n == facts.n && shard->source.n == facts.n;
+    return fits && (shard->is_guarded || ids_ascend(shard)) ? MYR_OK : unfit(path);
 }
 
 static myr_status open_sections(const char *path, const uint64_t *checksum, myr_shard *shard)
@@ -188,6 +200,7 @@ static myr_status open_sections(const char *path, const uint64_t *checksum, myr_
     if (status == MYR_OK && version != SHARD_VERSION)
         status = myr_fail(MYR_ERR_UNSUPPORTED, "%s: shard version %lld; this Myriops reads version %d", path,
                           (long long)version, SHARD_VERSION);
+    shard->is_guarded = status == MYR_OK && myr_sections_is_lazy(shard->file);
     if (status == MYR_OK)
         status = myr_hnsw_open(shard->file, &shard->graph);
     if (status == MYR_OK)
@@ -199,9 +212,9 @@ static myr_status open_sections(const char *path, const uint64_t *checksum, myr_
     if (status == MYR_OK)
         status = myr_text_table_open(shard->file, "source", &shard->source);
     if (status == MYR_OK)
-        status = check_shard(path, shard, n_ids, n_labels);
-    if (status == MYR_OK)
         shard->n = (int64_t)n_ids;
+    if (status == MYR_OK)
+        status = check_shard(path, shard, n_labels);
     return status;
 }
 
@@ -221,15 +234,58 @@ void myr_shard_close(myr_shard *shard)
     *shard = (myr_shard){0};
 }
 
-int64_t myr_shard_find(const myr_shard *shard, int64_t id)
+myr_status myr_shard_verify(myr_shard *shard, myr_pool *pool)
+{
+    if (!shard->is_guarded)
+        return MYR_OK;
+    myr_status status = myr_hnsw_verify(shard->graph, pool);
+    if (status == MYR_OK)
+        status = myr_text_table_check(&shard->key);
+    if (status == MYR_OK)
+        status = myr_text_table_check(&shard->source);
+    if (status == MYR_OK && !ids_ascend(shard))
+        status = unfit("a shard");
+    shard->is_guarded = status != MYR_OK;
+    return status;
+}
+
+myr_status myr_shard_visited(myr_shard *shard, uint64_t n_visits, myr_pool *pool)
+{
+    size_t n_bytes;
+    if (!shard->is_guarded)
+        return MYR_OK;
+    myr_sections_bytes(shard->file, &n_bytes);
+    shard->n_visits += n_visits;
+    return shard->n_visits > n_bytes / VISIT_BYTES ? myr_shard_verify(shard, pool) : MYR_OK;
+}
+
+myr_status myr_shard_find(const myr_shard *shard, int64_t id, int64_t *row)
 {
     int64_t low = 0, high = shard->n;
-    while (low < high) {
+    myr_status status = MYR_OK;
+    while (low < high && status == MYR_OK) {
         int64_t middle = low + (high - low) / 2;
-        if (shard->id[middle] < id)
+        status = myr_sections_touch(shard->file, shard->id + middle, sizeof *shard->id);
+        if (status == MYR_OK && shard->id[middle] < id)
             low = middle + 1;
         else
             high = middle;
     }
-    return low < shard->n && shard->id[low] == id ? low : -1;
+    bool is_there = status == MYR_OK && low < shard->n;
+    if (is_there)
+        status = myr_sections_touch(shard->file, shard->id + low, sizeof *shard->id);
+    *row = is_there && status == MYR_OK && shard->id[low] == id ? low : -1;
+    return status;
+}
+
+myr_status myr_shard_item(const myr_shard *shard, int64_t row, int32_t *label, const char **key, const char **source)
+{
+    myr_status status = myr_sections_touch(shard->file, shard->label + row, sizeof *shard->label);
+    if (status == MYR_OK)
+        status = myr_text_table_look(&shard->key, (size_t)row, key);
+    if (status == MYR_OK)
+        status = myr_text_table_look(&shard->source, (size_t)row, source);
+    if (status == MYR_OK)
+        *label = shard->label[row];
+    return status;
 }

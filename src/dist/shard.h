@@ -38,12 +38,21 @@ typedef struct myr_shard {
     const int64_t *id; /* (n), mapped */
     const int32_t *label;
     myr_text_table key, source;
+    bool is_guarded;   /* a large file, of which only what is read was checked */
+    uint64_t n_visits; /* while it is */
 } myr_shard;
 
-/* checksum: what index.json says of the whole file; NULL = nothing yet. */
+/* checksum: what index.json says of the file; NULL = nothing yet. A large file opens guarded: only the functions below
+ * and searches of the graph are for it before it is verified. */
 myr_status myr_shard_open(const char *path, const uint64_t *checksum, myr_shard *shard);
 void myr_shard_close(myr_shard *shard);
-/* Row of an id, or -1. */
-int64_t myr_shard_find(const myr_shard *shard, int64_t id);
+/* Checks all of it, on all threads, unless that was done. */
+myr_status myr_shard_verify(myr_shard *shard, myr_pool *pool);
+/* Called before that many searches: verifies where that is cheaper than to check what each of them reads. */
+myr_status myr_shard_visited(myr_shard *shard, uint64_t n_visits, myr_pool *pool);
+/* *row of an id, or -1. MYR_ERR_FORMAT where the file is damaged. */
+myr_status myr_shard_find(const myr_shard *shard, int64_t id, int64_t *row);
+/* What is known of a row's item; the texts are [borrowed] until close. */
+myr_status myr_shard_item(const myr_shard *shard, int64_t row, int32_t *label, const char **key, const char **source);
 
 #endif

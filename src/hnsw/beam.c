@@ -107,6 +107,17 @@ static inline size_t keep(hnsw_beam *beam, uint64_t key, size_t ef)
     return low;
 }
 
+/* Before a step over a guarded graph: false ends the walk. */
+static bool may_step(hnsw_beam *beam, const myr_hnsw *graph, uint32_t node, int level)
+{
+    beam->status = hnsw_guard_links(graph, node, level);
+    const uint32_t *links = beam->status == MYR_OK ? links_at(graph, node, level) : NULL;
+    size_t n = links ? count_links(links, room_at(graph, level)) : 0;
+    for (size_t i = 0; i < n && beam->status == MYR_OK; i++)
+        beam->status = hnsw_guard_codes(graph, links[i]);
+    return beam->status == MYR_OK;
+}
+
 /* First pass: the links not seen yet. Every link is written and only the unseen are counted: no branch to guess. */
 static void list_fresh(hnsw_beam *beam, const myr_hnsw *graph, int level)
 {
@@ -144,13 +155,15 @@ static inline size_t next_open(const hnsw_beam *beam, size_t at)
     return at;
 }
 
-/* Turns to the nearest open node; false where there is none. */
-static bool turn(hnsw_beam *beam)
+/* Turns to the nearest open node; false where there is none, or its links are damaged. */
+static bool turn(hnsw_beam *beam, const myr_hnsw *graph, int level)
 {
     beam->next = next_open(beam, beam->next);
     if (beam->next == beam->n)
         return false;
     beam->node = key_node(beam->pool[beam->next]);
+    if (is_guarded(graph) && !may_step(beam, graph, beam->node, level))
+        return false;
     beam->pool[beam->next] |= 1;
     beam->next = next_open(beam, beam->next);
     return true;
@@ -174,7 +187,7 @@ static void measure_fresh(hnsw_beam *beam, const myr_hnsw *graph, size_t ef)
 
 static void walk(hnsw_beam *beam, const myr_hnsw *graph, int level, size_t ef)
 {
-    while (turn(beam)) {
+    while (turn(beam, graph, level)) {
         list_fresh(beam, graph, level);
         if (beam->next < beam->n)
             fetch_links(graph, key_node(beam->pool[beam->next]), level);
@@ -196,6 +209,7 @@ static void begin(hnsw_beam *beam, const myr_hnsw *graph, const uint8_t *target,
 {
     forget(beam);
     beam->n = 0;
+    beam->status = MYR_OK;
     beam->target = target;
     start_at(beam, graph, start, ef);
 }
@@ -203,7 +217,7 @@ static void begin(hnsw_beam *beam, const myr_hnsw *graph, const uint8_t *target,
 /* Everything is reached from the entry point, but not from every node. */
 static void finish(hnsw_beam *beam, const myr_hnsw *graph, int level, size_t ef)
 {
-    if (beam->n == ef || is_seen(beam, graph->entry))
+    if (beam->n == ef || is_seen(beam, graph->entry) || beam->status != MYR_OK)
         return;
     start_at(beam, graph, graph->entry, ef);
     walk(beam, graph, level, ef);
@@ -229,7 +243,7 @@ void hnsw_beams_search(hnsw_beam *beams, size_t n, const myr_hnsw *graph, const 
     while (n_walking > 0) {
         size_t n_left = 0;
         for (size_t i = 0; i < n_walking; i++) {
-            if (!turn(walking[i]))
+            if (!turn(walking[i], graph, 0))
                 continue;
             fetch_links(graph, walking[i]->node, 0);
             walking[n_left++] = walking[i];
@@ -247,6 +261,8 @@ void hnsw_beams_search(hnsw_beam *beams, size_t n, const myr_hnsw *graph, const 
 /* The nearest to codes among a node and its links. */
 static uint64_t step_down(hnsw_beam *beam, const myr_hnsw *graph, const uint8_t *codes, int level, uint64_t best)
 {
+    if (is_guarded(graph) && !may_step(beam, graph, key_node(best), level))
+        return best;
     const uint32_t *links = links_at(graph, key_node(best), level);
     size_t n = count_links(links, room_at(graph, level));
     for (size_t i = 0; i < n; i++) {
@@ -266,6 +282,9 @@ static uint64_t step_down(hnsw_beam *beam, const myr_hnsw *graph, const uint8_t 
 uint32_t hnsw_beam_descend(hnsw_beam *beam, const myr_hnsw *graph, const uint8_t *codes, int level)
 {
     const uint8_t *row = codes_of(graph, graph->entry);
+    beam->status = is_guarded(graph) ? hnsw_guard_codes(graph, graph->entry) : MYR_OK;
+    if (beam->status != MYR_OK)
+        return graph->entry;
     uint64_t best = key_of(graph->kernel->code_distance(codes, row, graph->n_code_bytes), graph->entry);
     beam->stats.n_distances++;
     for (int at = graph->n_levels - 1; at > level; at--) {

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static myr_status check_numbers(const myr_hnsw *graph)
+myr_status hnsw_check_numbers(const myr_hnsw *graph)
 {
     if (graph->n >= (size_t)1 << 31 || graph->n_nodes > graph->n || (graph->n > 0 && graph->n_nodes == 0))
         return myr_fail(MYR_ERR_FORMAT, "hnsw: %zu nodes for %zu rows", graph->n_nodes, graph->n);
@@ -18,6 +18,10 @@ static myr_status check_numbers(const myr_hnsw *graph)
         return myr_fail(MYR_ERR_FORMAT, "hnsw: dimension %zu", graph->dim);
     if (graph->M < 2 || graph->M > MAX_M || graph->ef_construction < 1)
         return myr_fail(MYR_ERR_FORMAT, "hnsw: M = %d, ef_construction = %d", graph->M, graph->ef_construction);
+    if (graph->n_levels < 0 || graph->n_levels > MAX_LEVEL + 1 || (graph->n_levels == 0) != (graph->n_nodes == 0) ||
+        (graph->n_nodes == 0 ? graph->entry != NONE : graph->entry >= graph->n_nodes))
+        return myr_fail(MYR_ERR_FORMAT, "hnsw: %d levels with node %u of %zu as the entry point", graph->n_levels,
+                        graph->entry, graph->n_nodes);
     if (!(graph->code_min <= graph->code_max))
         return myr_fail(MYR_ERR_FORMAT, "hnsw: codes range from %g to %g", (double)graph->code_min,
                         (double)graph->code_max);
@@ -126,7 +130,7 @@ static myr_status check_codes(const myr_hnsw *graph)
 
 myr_status hnsw_check_shape(const myr_hnsw *graph)
 {
-    myr_status status = check_numbers(graph);
+    myr_status status = hnsw_check_numbers(graph);
     if (status == MYR_OK)
         status = check_aliases(graph);
     if (status == MYR_OK)
@@ -171,6 +175,6 @@ done:
 
 myr_status myr_hnsw_check(const myr_hnsw *graph)
 {
-    myr_status status = hnsw_check_shape(graph);
+    myr_status status = is_guarded(graph) ? myr_hnsw_verify(graph, NULL) : hnsw_check_shape(graph);
     return status == MYR_OK && graph->n_nodes > 0 ? check_reached(graph) : status;
 }

@@ -46,7 +46,7 @@ static myr_status draw(trial *all, double share)
     for (size_t row = 0, at = 0; at < all->n; row++) {
         if (!is_drawn(graph->ids[row], share))
             continue;
-        myr_hnsw_vector(graph, row, all->queries + at * graph->dim);
+        hnsw_copy_vector(graph, graph->row_node[row], all->queries + at * graph->dim);
         all->ids[at++] = graph->ids[row];
     }
     return MYR_OK;
@@ -93,7 +93,9 @@ static myr_status search_task(void *context, size_t first, size_t last, int thre
 static myr_status measure(trial *all, myr_pool *pool, double share, const size_t *efs, size_t n_efs,
                           myr_hnsw_curve *curve)
 {
-    myr_status status = draw(all, share);
+    myr_status status = myr_hnsw_verify(all->graph, pool);
+    if (status == MYR_OK)
+        status = draw(all, share);
     if (status == MYR_OK)
         status = find_truth(all, pool);
     for (size_t q = 0; status == MYR_OK && q < all->n; q++)

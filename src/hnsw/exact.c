@@ -105,10 +105,10 @@ myr_status myr_hnsw_search_exact(const myr_hnsw *graph, myr_pool *pool, const fl
     if (all.n_parts > 1)
         all.hits = fits ? myr_alloc(n_hits, sizeof *all.hits) : NULL;
     all.codes = fits ? myr_alloc(n_threads, block_bytes) : NULL;
-    myr_status status = MYR_OK;
-    if ((n_queries > 0 && !all.hits) || !all.codes)
+    myr_status status = myr_hnsw_verify(graph, pool);
+    if (status == MYR_OK && ((n_queries > 0 && !all.hits) || !all.codes))
         status = myr_fail(MYR_ERR_NOMEM, "hnsw: no memory for %zu queries of %zu hits", n_queries, k);
-    else
+    if (status == MYR_OK)
         status = myr_pool_for(pool, n_blocks * all.n_parts, 1, scan_task, &all);
     if (status == MYR_OK && all.n_parts > 1)
         myr_topk_join(all.hits, n_queries, all.n_parts, k, hits);

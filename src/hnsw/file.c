@@ -14,7 +14,7 @@
  *  text: hnsw_metric, "l2", "cosine", or since version 4 "ip"
  *
  * What the arrays mean is said in graph.h; NONE is 2^32 - 1. The opened graph points into
- * the mapping, after every bound was checked.
+ * the mapping, after every bound was checked, or in large files with a guard that does so (guard.c).
  */
 #include "hnsw/graph.h"
 
@@ -126,7 +126,9 @@ myr_status myr_hnsw_save(const myr_hnsw *graph, myr_sections_writer *writer)
     number numbers[N_NUMBERS];
     list_arrays(graph, arrays);
     list_numbers(graph, numbers);
-    myr_status status = myr_sections_set_text(writer, "hnsw_metric", myr_metric_name(graph->metric));
+    myr_status status = myr_hnsw_verify(graph, NULL);
+    if (status == MYR_OK)
+        status = myr_sections_set_text(writer, "hnsw_metric", myr_metric_name(graph->metric));
     for (size_t i = 0; status == MYR_OK && i < N_NUMBERS; i++)
         status = myr_sections_set_i64(writer, numbers[i].name, numbers[i].value);
     for (size_t i = 0; status == MYR_OK && i < N_ARRAYS; i++) {
@@ -235,8 +237,11 @@ myr_status myr_hnsw_open(const myr_sections *sections, myr_hnsw **out)
         status = get_numbers(sections, graph, &version);
     if (status == MYR_OK)
         status = get_arrays(sections, graph, version);
+    bool is_lazy = myr_sections_is_lazy(sections);
     if (status == MYR_OK)
-        status = hnsw_check_shape(graph);
+        status = is_lazy ? hnsw_check_numbers(graph) : hnsw_check_shape(graph);
+    if (status == MYR_OK && is_lazy)
+        status = hnsw_guard_create(sections, &graph->guard);
     if (status != MYR_OK)
         myr_hnsw_free(graph);
     else

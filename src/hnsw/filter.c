@@ -215,7 +215,7 @@ static myr_status check(const myr_hnsw_searcher *searcher, const float *query, c
 {
     if (!searcher || !query || (filter && !filter->accepts))
         return myr_fail(MYR_ERR_ARG, "hnsw: a search needs a searcher, a query and a filter that can be asked");
-    return MYR_OK;
+    return myr_hnsw_verify(hnsw_searcher_graph(searcher), NULL); /* a filter looks at rows everywhere */
 }
 
 static myr_status begin(answer *self, hnsw_beam *beam)

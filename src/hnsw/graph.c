@@ -31,6 +31,7 @@ void myr_hnsw_free(myr_hnsw *graph)
         release(graph->links);
         release(graph->upper_links);
     }
+    hnsw_guard_free(graph->guard);
     free(graph);
 }
 
@@ -48,7 +49,7 @@ static size_t bytes_of(const myr_hnsw *graph)
 void myr_hnsw_describe(const myr_hnsw *graph, myr_hnsw_facts *facts)
 {
     size_t n_links = 0, room = room_at(graph, 0);
-    for (size_t i = 0; i < graph->n_nodes; i++)
+    for (size_t i = 0; i < graph->n_nodes && !is_guarded(graph); i++)
         n_links += count_links(links_at(graph, (uint32_t)i, 0), room);
     *facts = (myr_hnsw_facts){.n = graph->n,
                               .dim = graph->dim,
@@ -72,9 +73,13 @@ void hnsw_copy_vector(const myr_hnsw *graph, uint32_t node, float *vector)
         myr_dequantise(&graph->scale, codes_of(graph, node), graph->dim, vector);
 }
 
-void myr_hnsw_vector(const myr_hnsw *graph, size_t row, float *vector)
+myr_status myr_hnsw_vector(const myr_hnsw *graph, size_t row, float *vector)
 {
+    myr_status status = is_guarded(graph) ? hnsw_guard_row(graph, row) : MYR_OK;
+    if (status != MYR_OK)
+        return status;
     hnsw_copy_vector(graph, graph->row_node[row], vector);
+    return MYR_OK;
 }
 
 static void add_number(myr_sha256 *hash, uint64_t value)
@@ -95,7 +100,7 @@ static void add_float(myr_sha256 *hash, float value)
 void myr_hnsw_digest(const myr_hnsw *graph, char text[65])
 {
     size_t M = (size_t)graph->M;
-    myr_sha256 *hash = myr_sha256_create();
+    myr_sha256 *hash = myr_hnsw_verify(graph, NULL) == MYR_OK ? myr_sha256_create() : NULL;
     if (!hash) {
         strcpy(text, "");
         return;

@@ -16,6 +16,8 @@
 #include "kernel/kernel.h"
 #include "myriops/hnsw.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #define NONE UINT32_MAX
@@ -29,6 +31,13 @@ enum {
     MOST_OF_PRODUCT = 32760, /* dimensions: with a tail no more than MYR_CODE_MAX_DIM */
     MOST_SPARED = 4096,      /* values of a vector that is not kept as floats: they are made anew on the stack */
 };
+
+/* guard.c: of a graph in a file that is checked as it is read. */
+typedef struct hnsw_guard {
+    const myr_sections *file; /* [borrowed] NULL = only the numbers are checked */
+    pthread_mutex_t lock;     /* one checks the whole, others wait for it */
+    atomic_bool is_known;     /* the whole was checked */
+} hnsw_guard;
 
 struct myr_hnsw {
     size_t n, dim, n_nodes;
@@ -45,7 +54,8 @@ struct myr_hnsw {
     float radius;  /* IP: the length that tails lend to all vectors; else 0 */
     myr_scale scale;
     const myr_kernel *kernel;
-    bool borrows; /* the arrays lie in a mapped file */
+    bool borrows;      /* the arrays lie in a mapped file */
+    hnsw_guard *guard; /* [owned] NULL = everything was checked */
 
     const int64_t *ids;          /* (n) ascending */
     const uint32_t *row_node;    /* (n) */
@@ -60,6 +70,12 @@ struct myr_hnsw {
     const uint32_t *links;       /* (n_nodes, 2 M) */
     const uint32_t *upper_links; /* (n_upper, M) */
 };
+
+/* Whether guard.c is to be asked before anything of the arrays is read. */
+static inline bool is_guarded(const myr_hnsw *graph)
+{
+    return graph->guard && !atomic_load_explicit(&graph->guard->is_known, memory_order_acquire);
+}
 
 /* A node with its distance as one number that sorts by (distance, node): the low bit is free for a mark. */
 static inline uint64_t key_of(uint32_t distance, uint32_t node)
@@ -124,7 +140,8 @@ typedef struct hnsw_beam {
     uint32_t fresh[MAX_LINKS];
     const uint8_t *rows[MAX_LINKS];
     uint32_t distances[MAX_LINKS];
-    uint8_t *codes; /* (n_code_bytes) of a query */
+    uint8_t *codes;    /* (n_code_bytes) of a query */
+    myr_status status; /* of a guarded graph: what a walk came upon, which then ended */
     myr_hnsw_stats stats;
 } hnsw_beam;
 
@@ -248,7 +265,23 @@ const myr_hnsw *hnsw_searcher_graph(const myr_hnsw_searcher *searcher);
 /* graph.c: a node's vector, (dim). */
 void hnsw_copy_vector(const myr_hnsw *graph, uint32_t node, float *vector);
 
-/* check.c: all but reachability, for a file just opened. */
+/*
+ * guard.c: what a search reads of a guarded graph, checked before. MYR_ERR_FORMAT where it is damaged.
+ *
+ *  links  of a node < n_nodes at a level: they are there, and so are the nodes they lead to
+ *  codes  of a node: they can be measured
+ *  node   its residual, vector, rows, and ids of the first n_rows
+ *  row    the node of a row < n, and its vector
+ */
+myr_status hnsw_guard_create(const myr_sections *file, hnsw_guard **guard);
+void hnsw_guard_free(hnsw_guard *guard);
+myr_status hnsw_guard_links(const myr_hnsw *graph, uint32_t node, int level);
+myr_status hnsw_guard_codes(const myr_hnsw *graph, uint32_t node);
+myr_status hnsw_guard_node(const myr_hnsw *graph, uint32_t node, size_t n_rows);
+myr_status hnsw_guard_row(const myr_hnsw *graph, size_t row);
+
+/* check.c: the numbers, which a file has in its table; and all but reachability. */
+myr_status hnsw_check_numbers(const myr_hnsw *graph);
 myr_status hnsw_check_shape(const myr_hnsw *graph);
 
 #endif

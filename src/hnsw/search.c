@@ -70,8 +70,8 @@ static void fetch(const myr_hnsw *graph, uint32_t node)
 }
 
 /* The k best of the pool by their full vectors. */
-static void rerank(const hnsw_beam *beam, const myr_hnsw *graph, const float *query, const hnsw_query *facts,
-                   myr_topk *top)
+static myr_status rerank(const hnsw_beam *beam, const myr_hnsw *graph, const float *query, const hnsw_query *facts,
+                         myr_topk *top)
 {
     float bound = INFINITY;
     double reach = INFINITY;
@@ -84,6 +84,11 @@ static void rerank(const hnsw_beam *beam, const myr_hnsw *graph, const float *qu
             if (!is_beyond(graph, key_node(ahead), key_distance(ahead), reach))
                 fetch(graph, key_node(ahead));
         }
+        if (is_guarded(graph)) {
+            myr_status status = hnsw_guard_node(graph, node, top->k);
+            if (status != MYR_OK)
+                return status;
+        }
         if (is_beyond(graph, node, key_distance(beam->pool[i]), reach))
             continue;
         hnsw_push(graph, query, facts, node, key_distance(beam->pool[i]), top);
@@ -92,6 +97,7 @@ static void rerank(const hnsw_beam *beam, const myr_hnsw *graph, const float *qu
             reach = hnsw_reach(graph, facts, bound);
         }
     }
+    return MYR_OK;
 }
 
 /* Up to BEAMS queries at once; ef at most the number of nodes. */
@@ -113,14 +119,19 @@ static myr_status search_group(myr_hnsw_searcher *searcher, const float *queries
         beams[i].stats = (myr_hnsw_stats){0};
         if (graph->n_nodes > 0)
             starts[i] = hnsw_beam_descend(&beams[i], graph, targets[i], 0);
+        if (beams[i].status != MYR_OK)
+            return beams[i].status;
     }
     if (graph->n_nodes > 0)
         hnsw_beams_search(beams, n, graph, targets, starts, ef);
     for (size_t i = 0; i < n; i++) {
         myr_topk top;
+        myr_status status = beams[i].status;
         myr_topk_init(&top, hits + i * k, k);
-        if (graph->n_nodes > 0)
-            rerank(&beams[i], graph, queries + i * graph->dim, &facts[i], &top);
+        if (graph->n_nodes > 0 && status == MYR_OK)
+            status = rerank(&beams[i], graph, queries + i * graph->dim, &facts[i], &top);
+        if (status != MYR_OK)
+            return status;
         myr_topk_finish(&top);
         if (stats) {
             stats->n_hops += beams[i].stats.n_hops;
@@ -175,6 +186,9 @@ myr_status myr_hnsw_search_all(const myr_hnsw *graph, myr_pool *pool, const floa
 {
     if (!graph || (n_queries > 0 && (!queries || !hits)) || k < 1 || k > ef)
         return myr_fail(MYR_ERR_ARG, "hnsw: a search needs a graph, queries, room for hits and 1 <= k <= ef");
+    myr_status status = myr_hnsw_verify(graph, pool); /* many queries touch everything */
+    if (status != MYR_OK)
+        return status;
     size_t n_threads = (size_t)myr_pool_n_threads(pool);
     crowd all = {.graph = graph,
                  .queries = queries,
@@ -182,8 +196,8 @@ myr_status myr_hnsw_search_all(const myr_hnsw *graph, myr_pool *pool, const floa
                  .ef = ef,
                  .hits = hits,
                  .searchers = myr_alloc(n_threads, sizeof(myr_hnsw_searcher *))};
-    myr_status status = all.searchers ? myr_pool_for(pool, n_queries, GRAIN, search_task, &all)
-                                      : myr_fail(MYR_ERR_NOMEM, "hnsw: no memory for %zu searchers", n_threads);
+    status = all.searchers ? myr_pool_for(pool, n_queries, GRAIN, search_task, &all)
+                           : myr_fail(MYR_ERR_NOMEM, "hnsw: no memory for %zu searchers", n_threads);
     for (size_t i = 0; all.searchers && i < n_threads; i++)
         myr_hnsw_searcher_free(all.searchers[i]);
     free(all.searchers);

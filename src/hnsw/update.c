@@ -304,6 +304,8 @@ myr_status myr_hnsw_add(const myr_hnsw *graph, const float *vectors, size_t n, c
     if (!graph || (n > 0 && (!vectors || !ids)))
         return myr_fail(MYR_ERR_ARG, "hnsw: to add needs a graph, vectors and their ids");
     myr_status status = hnsw_check_ids(ids, n);
+    if (status == MYR_OK)
+        status = myr_hnsw_verify(graph, pool);
     change asked = {.added = ids, .n_added = n, .vectors = vectors};
     return status == MYR_OK ? change_graph(graph, &asked, pool, out) : status;
 }
@@ -314,6 +316,8 @@ myr_status myr_hnsw_remove(const myr_hnsw *graph, const int64_t *ids, size_t n, 
     if (!graph || (n > 0 && !ids))
         return myr_fail(MYR_ERR_ARG, "hnsw: to remove needs a graph and ids");
     myr_status status = hnsw_check_ids(ids, n);
+    if (status == MYR_OK)
+        status = myr_hnsw_verify(graph, pool);
     change asked = {.removed = ids, .n_removed = n};
     return status == MYR_OK ? change_graph(graph, &asked, pool, out) : status;
 }

@@ -1,21 +1,19 @@
 /*
- * Sections: HDF5 holds the table, mmap gives the bytes.
+ * Reading sections: pointers into the mapped file.
  *
- * The writer makes one contiguous, page-aligned dataset a section. The reader asks HDF5 once where
- * the sections lie, copies that table, closes HDF5, and serves pointers into the mapping; each
- * place is checked against the file's size, each array against its checksum on first use.
+ * Where they lie is told by the table in the file's trailer, or, where nobody knows the trailer's checksum, and in
+ * older files, by HDF5. Each place is checked against the file's size. What is in it is checked on opening in small
+ * files, by blocks as they are touched in large ones, and section by section where the file's checksum is not known.
  */
 #include "base/alloc.h"
-#include "base/buffer.h"
 #include "base/checksum.h"
-#include "base/file.h"
-#include "myriops/store.h"
+#include "store/blocks.h"
 #include "store/hdf5_file.h"
 #include "store/hdf5_lock.h"
+#include "store/sections_table.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <hdf5.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,11 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define ALIGNMENT 4096
-#define MAX_NAME 48
-#define MAX_ENTRIES 256
-#define MAX_TEXT 65536
-#define SCHEMA 1
+size_t myr_sections_eager_bytes = (size_t)16 << 20;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -48,305 +42,15 @@ void store_unlock(void)
     pthread_mutex_unlock(&lock);
 }
 
-/* A section's place, or an attribute of the root. */
-typedef struct entry {
-    char name[MAX_NAME];
-    myr_section_type type;
-    int rank;
-    size_t dims[MYR_SECTION_MAX_RANK];
-    size_t n_bytes;
-    uint64_t offset, checksum;
-} entry;
-
-typedef struct fact {
-    char name[MAX_NAME];
-    char *text; /* [owned] NULL = a number */
-    int64_t number;
-} fact;
-
-typedef struct table {
-    entry entries[MAX_ENTRIES];
-    fact facts[MAX_ENTRIES];
-    size_t n_entries, n_facts;
-} table;
-
-struct myr_sections_writer {
-    hid_t file;
-    char *path, *partial;
-    table contents;
-};
-
 struct myr_sections {
     char *path;
     const unsigned char *bytes; /* the mapping */
-    size_t n_bytes;
-    bool is_known; /* all bytes were checked when it was opened */
-    table contents;
+    size_t n_bytes;             /* of the mapping */
+    store_blocks blocks;        /* where the file has their checksums */
+    bool is_known;              /* all bytes were checked when it was opened */
+    bool is_lazy;               /* they are when they are touched */
+    section_table contents;
 };
-
-static const size_t type_bytes[] = {1, 4, 4, 8, 8, 4};
-enum { N_TYPES = sizeof type_bytes / sizeof *type_bytes };
-
-/* The type in the file, little-endian. */
-static hid_t file_type(int type)
-{
-    switch (type) {
-    case MYR_SECTION_U8:
-        return H5T_STD_U8LE;
-    case MYR_SECTION_U32:
-        return H5T_STD_U32LE;
-    case MYR_SECTION_I32:
-        return H5T_STD_I32LE;
-    case MYR_SECTION_U64:
-        return H5T_STD_U64LE;
-    case MYR_SECTION_I64:
-        return H5T_STD_I64LE;
-    default:
-        return H5T_IEEE_F32LE;
-    }
-}
-
-static bool good_name(const char *name)
-{
-    size_t n = strlen(name);
-    return n > 0 && n < MAX_NAME &&
-           strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == n;
-}
-
-/* Bytes of an array; false on overflow. */
-static bool array_bytes(myr_section_type type, int rank, const size_t *dims, size_t *n_bytes)
-{
-    *n_bytes = type_bytes[type];
-    for (int i = 0; i < rank; i++)
-        if (!myr_mul(*n_bytes, dims[i], n_bytes))
-            return false;
-    return true;
-}
-
-/* Everything a reader relies on, in order, hashed. */
-static uint64_t table_checksum(const table *contents, bool *failed)
-{
-    myr_buffer text = {0};
-    for (size_t i = 0; i < contents->n_entries; i++) {
-        const entry *section = &contents->entries[i];
-        myr_buffer_put_text(&text, section->name);
-        myr_buffer_put_i64(&text, section->type);
-        myr_buffer_put_i64(&text, section->rank);
-        for (int d = 0; d < section->rank; d++)
-            myr_buffer_put_i64(&text, (int64_t)section->dims[d]);
-        myr_buffer_put_i64(&text, (int64_t)section->offset);
-        myr_buffer_put_i64(&text, (int64_t)section->checksum);
-    }
-    for (size_t i = 0; i < contents->n_facts; i++) {
-        myr_buffer_put_text(&text, contents->facts[i].name);
-        myr_buffer_put_text(&text, contents->facts[i].text);
-        myr_buffer_put_i64(&text, contents->facts[i].number);
-    }
-    *failed = text.failed;
-    uint64_t checksum = text.failed ? 0 : myr_checksum64(text.data ? text.data : "", text.size);
-    myr_buffer_free(&text);
-    return checksum;
-}
-
-static void clear_table(table *contents)
-{
-    for (size_t i = 0; i < contents->n_facts; i++)
-        free(contents->facts[i].text);
-    contents->n_facts = contents->n_entries = 0;
-}
-
-/* ---- writing ---- */
-
-static myr_status write_failed(const myr_sections_writer *writer, const char *name)
-{
-    return myr_fail(MYR_ERR_IO, "%s: '%s' cannot be written: %s; is the disk full or read-only?", writer->path, name,
-                    errno ? strerror(errno) : "HDF5 refused");
-}
-
-myr_status myr_sections_create(const char *path, myr_sections_writer **out)
-{
-    *out = NULL;
-    myr_sections_writer *writer = myr_alloc(1, sizeof *writer);
-    if (writer) {
-        writer->path = myr_strdup(path);
-        writer->partial = myr_file_partial_name(path);
-        writer->file = H5I_INVALID_HID;
-    }
-    if (!writer || !writer->path || !writer->partial) {
-        myr_sections_abandon(writer);
-        return myr_fail(MYR_ERR_NOMEM, "%s: no memory to write it", path);
-    }
-    errno = 0;
-    store_lock();
-    hid_t access = H5Pcreate(H5P_FILE_ACCESS), create = H5Pcreate(H5P_FILE_CREATE);
-    H5Pset_alignment(access, 1, ALIGNMENT);
-    H5Pset_file_locking(access, false, true);
-    H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18);
-    H5Pset_obj_track_times(create, false); /* the same content gives the same bytes */
-    writer->file = H5Fcreate(writer->partial, H5F_ACC_TRUNC, create, access);
-    H5Pclose(create);
-    H5Pclose(access);
-    store_unlock();
-    if (writer->file < 0) {
-        myr_status status = write_failed(writer, "the file");
-        myr_sections_abandon(writer);
-        return status;
-    }
-    *out = writer;
-    return MYR_OK;
-}
-
-static bool write_number(hid_t object, const char *name, hid_t type, hid_t memory_type, const void *value)
-{
-    hid_t space = H5Screate(H5S_SCALAR), attribute = H5Acreate2(object, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
-    bool fine = attribute >= 0 && H5Awrite(attribute, memory_type, value) >= 0;
-    if (attribute >= 0)
-        H5Aclose(attribute);
-    H5Sclose(space);
-    return fine;
-}
-
-/* One dataset, early and contiguous, its bytes written, its place noted. */
-static bool write_array(hid_t file, entry *section, const void *data)
-{
-    hsize_t dims[MYR_SECTION_MAX_RANK];
-    for (int i = 0; i < section->rank; i++)
-        dims[i] = section->dims[i];
-    hid_t type = file_type(section->type), space = H5Screate_simple(section->rank, dims, NULL);
-    hid_t create = H5Pcreate(H5P_DATASET_CREATE);
-    H5Pset_layout(create, H5D_CONTIGUOUS);
-    H5Pset_alloc_time(create, H5D_ALLOC_TIME_EARLY);
-    H5Pset_fill_time(create, H5D_FILL_TIME_NEVER);
-    H5Pset_obj_track_times(create, false);
-    hid_t set = H5Dcreate2(file, section->name, type, space, H5P_DEFAULT, create, H5P_DEFAULT);
-    bool fine = set >= 0;
-    if (fine && section->n_bytes > 0)
-        fine = H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0;
-    if (fine && section->n_bytes > 0) {
-        haddr_t offset = H5Dget_offset(set);
-        fine = offset != HADDR_UNDEF;
-        section->offset = fine ? offset : 0;
-    }
-    section->checksum = myr_checksum64(data ? data : "", section->n_bytes);
-    fine = fine && write_number(set, "checksum", H5T_STD_U64LE, H5T_NATIVE_UINT64, &section->checksum);
-    if (set >= 0)
-        H5Dclose(set);
-    H5Pclose(create);
-    H5Sclose(space);
-    return fine;
-}
-
-myr_status myr_sections_add(myr_sections_writer *writer, const char *name, myr_section_type type, int rank,
-                            const size_t *dims, const void *data)
-{
-    table *contents = &writer->contents;
-    entry section = {.type = type, .rank = rank};
-    if (!good_name(name) || (unsigned)type >= N_TYPES || rank < 1 || rank > MYR_SECTION_MAX_RANK ||
-        contents->n_entries == MAX_ENTRIES || !array_bytes(type, rank, dims, &section.n_bytes))
-        return myr_fail(MYR_ERR_ARG, "%s: '%s' is no section that can be written", writer->path, name);
-    strcpy(section.name, name);
-    memcpy(section.dims, dims, (size_t)rank * sizeof *dims);
-    errno = 0;
-    store_lock();
-    bool fine = write_array(writer->file, &section, data);
-    store_unlock();
-    if (!fine)
-        return write_failed(writer, name);
-    contents->entries[contents->n_entries++] = section;
-    return MYR_OK;
-}
-
-static myr_status keep_fact(myr_sections_writer *writer, const char *name, const char *text, int64_t number)
-{
-    table *contents = &writer->contents;
-    char *copy = text ? myr_strdup(text) : NULL;
-    if (!good_name(name) || contents->n_facts == MAX_ENTRIES || (text && (!*text || strlen(text) >= MAX_TEXT))) {
-        free(copy);
-        return myr_fail(MYR_ERR_ARG, "%s: '%s' is no attribute that can be written", writer->path, name);
-    }
-    if (text && !copy)
-        return myr_fail(MYR_ERR_NOMEM, "%s: no memory for '%s'", writer->path, name);
-    fact *kept = &contents->facts[contents->n_facts++];
-    *kept = (fact){.text = copy, .number = number};
-    strcpy(kept->name, name);
-    return MYR_OK;
-}
-
-myr_status myr_sections_set_text(myr_sections_writer *writer, const char *name, const char *value)
-{
-    myr_status status = keep_fact(writer, name, value, 0);
-    if (status != MYR_OK)
-        return status;
-    store_lock();
-    hid_t type = H5Tcopy(H5T_C_S1);
-    H5Tset_size(type, strlen(value));
-    H5Tset_strpad(type, H5T_STR_NULLPAD);
-    H5Tset_cset(type, H5T_CSET_UTF8);
-    bool fine = write_number(writer->file, name, type, type, value);
-    H5Tclose(type);
-    store_unlock();
-    return fine ? MYR_OK : write_failed(writer, name);
-}
-
-myr_status myr_sections_set_i64(myr_sections_writer *writer, const char *name, int64_t value)
-{
-    myr_status status = keep_fact(writer, name, NULL, value);
-    if (status != MYR_OK)
-        return status;
-    store_lock();
-    bool fine = write_number(writer->file, name, H5T_STD_I64LE, H5T_NATIVE_INT64, &value);
-    store_unlock();
-    return fine ? MYR_OK : write_failed(writer, name);
-}
-
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(a, b); /* both structures begin with their name */
-}
-
-static void sort_table(table *contents)
-{
-    qsort(contents->entries, contents->n_entries, sizeof *contents->entries, by_name);
-    qsort(contents->facts, contents->n_facts, sizeof *contents->facts, by_name);
-}
-
-myr_status myr_sections_commit(myr_sections_writer *writer)
-{
-    bool no_memory;
-    int64_t schema = SCHEMA;
-    sort_table(&writer->contents);
-    uint64_t checksum = table_checksum(&writer->contents, &no_memory);
-    errno = 0;
-    store_lock();
-    bool fine = !no_memory &&
-                write_number(writer->file, "table_checksum", H5T_STD_U64LE, H5T_NATIVE_UINT64, &checksum) &&
-                write_number(writer->file, "schema_version", H5T_STD_I64LE, H5T_NATIVE_INT64, &schema);
-    fine = H5Fclose(writer->file) >= 0 && fine;
-    store_unlock();
-    writer->file = H5I_INVALID_HID;
-    myr_status status = fine ? myr_file_commit(writer->partial, writer->path) : write_failed(writer, "the file");
-    myr_sections_abandon(writer);
-    return status;
-}
-
-void myr_sections_abandon(myr_sections_writer *writer)
-{
-    if (!writer)
-        return;
-    if (writer->file >= 0) {
-        store_lock();
-        H5Fclose(writer->file);
-        store_unlock();
-    }
-    if (writer->partial)
-        unlink(writer->partial); /* gone already after a commit */
-    clear_table(&writer->contents);
-    free(writer->path);
-    free(writer->partial);
-    free(writer);
-}
-
-/* ---- reading ---- */
 
 static myr_status damaged(const myr_sections *sections, const char *name, const char *why)
 {
@@ -375,7 +79,7 @@ static bool read_text(hid_t object, const char *name, char **text)
     hid_t space = H5Aget_space(attribute), type = H5Aget_type(attribute);
     size_t n = H5Tget_size(type);
     bool fine = H5Sget_simple_extent_npoints(space) == 1 && H5Tget_class(type) == H5T_STRING &&
-                H5Tis_variable_str(type) == 0 && n > 0 && n < MAX_TEXT;
+                H5Tis_variable_str(type) == 0 && n > 0 && n < SECTION_MAX_TEXT;
     *text = fine ? myr_alloc(n + 1, 1) : NULL;
     fine = *text && H5Aread(attribute, type, *text) >= 0;
     H5Tclose(type);
@@ -387,13 +91,13 @@ static bool read_text(hid_t object, const char *name, char **text)
 static herr_t take_attribute(hid_t file, const char *name, const H5A_info_t *info, void *context)
 {
     (void)info;
-    table *contents = context;
+    section_table *contents = context;
     if (strcmp(name, "table_checksum") == 0 || strcmp(name, "schema_version") == 0)
         return 0;
-    fact *kept = &contents->facts[contents->n_facts];
-    if (contents->n_facts == MAX_ENTRIES || !good_name(name))
+    section_fact *kept = &contents->facts[contents->n_facts];
+    if (contents->n_facts == SECTION_MAX_ENTRIES || !store_section_name(name))
         return -1;
-    *kept = (fact){0};
+    *kept = (section_fact){0};
     strcpy(kept->name, name);
     if (!read_number(file, name, H5T_NATIVE_INT64, &kept->number) && !read_text(file, name, &kept->text)) {
         free(kept->text);
@@ -406,14 +110,14 @@ static herr_t take_attribute(hid_t file, const char *name, const H5A_info_t *inf
 /* A dataset's type, shape, place and checksum into the table. */
 static herr_t take_section(hid_t file, const char *name, const H5L_info_t *info, void *context)
 {
-    table *contents = context;
-    entry *section = &contents->entries[contents->n_entries];
-    if (info->type != H5L_TYPE_HARD || contents->n_entries == MAX_ENTRIES || !good_name(name))
+    section_table *contents = context;
+    section_entry *section = &contents->entries[contents->n_entries];
+    if (info->type != H5L_TYPE_HARD || contents->n_entries == SECTION_MAX_ENTRIES || !store_section_name(name))
         return -1;
     hid_t set = H5Dopen2(file, name, H5P_DEFAULT);
     if (set < 0)
         return -1;
-    *section = (entry){0};
+    *section = (section_entry){0};
     strcpy(section->name, name);
     hid_t space = H5Dget_space(set), type = H5Dget_type(set), create = H5Dget_create_plist(set);
     hsize_t dims[MYR_SECTION_MAX_RANK];
@@ -422,13 +126,13 @@ static herr_t take_section(hid_t file, const char *name, const H5L_info_t *info,
     bool fine = section->rank >= 1 && section->rank <= MYR_SECTION_MAX_RANK &&
                 H5Sget_simple_extent_dims(space, dims, NULL) >= 0 && H5Pget_layout(create) == H5D_CONTIGUOUS &&
                 H5Pget_external_count(create) == 0;
-    while (fine && kind < N_TYPES && H5Tequal(type, file_type(kind)) <= 0)
+    while (fine && kind < SECTION_N_TYPES && H5Tequal(type, store_section_type(kind)) <= 0)
         kind++;
-    fine = fine && kind < N_TYPES;
+    fine = fine && kind < SECTION_N_TYPES;
     for (int i = 0; fine && i < section->rank; i++)
         section->dims[i] = (size_t)dims[i];
     section->type = (myr_section_type)kind;
-    fine = fine && array_bytes(section->type, section->rank, section->dims, &section->n_bytes) &&
+    fine = fine && store_section_bytes(section->type, section->rank, section->dims, &section->n_bytes) &&
            read_number(set, "checksum", H5T_NATIVE_UINT64, &section->checksum);
     if (fine && section->n_bytes > 0) {
         haddr_t offset = H5Dget_offset(set);
@@ -444,7 +148,7 @@ static herr_t take_section(hid_t file, const char *name, const H5L_info_t *info,
 }
 
 /* Ask HDF5 for the table. Called inside the lock. */
-static bool read_table(const char *path, table *contents, uint64_t *checksum, int64_t *schema)
+static bool read_table(const char *path, section_table *contents, uint64_t *checksum, int64_t *schema)
 {
     hid_t file = store_file_open(path);
     if (file < 0)
@@ -483,30 +187,79 @@ static myr_status map_file(myr_sections *sections)
 
 static myr_status check_places(const myr_sections *sections)
 {
-    const table *contents = &sections->contents;
+    const section_table *contents = &sections->contents;
+    size_t n_bytes;
+    myr_sections_bytes(sections, &n_bytes);
     for (size_t i = 0; i < contents->n_entries; i++) {
-        const entry *section = &contents->entries[i];
-        if (section->n_bytes > 0 && (section->offset % ALIGNMENT != 0 || section->offset > sections->n_bytes ||
-                                     section->n_bytes > sections->n_bytes - section->offset))
+        const section_entry *section = &contents->entries[i];
+        if (section->n_bytes > 0 && (section->offset % SECTION_ALIGNMENT != 0 || section->offset > n_bytes ||
+                                     section->n_bytes > n_bytes - section->offset))
             return damaged(sections, section->name, "it reaches beyond the end of the file");
     }
     return MYR_OK;
 }
 
-/* Of the mapped file, against the one that it should have. */
-static myr_status check_whole(myr_sections *sections, const uint64_t *checksum)
+static myr_status is_another(const myr_sections *sections)
 {
-    if (!checksum)
-        return MYR_OK;
-    sections->is_known = myr_checksum64(sections->bytes, sections->n_bytes) == *checksum;
-    return sections->is_known ? MYR_OK
-                              : myr_fail(MYR_ERR_FORMAT,
-                                         "%s: not the bytes that index.json names: damaged, or of another build; build "
-                                         "the index again",
-                                         sections->path);
+    return myr_fail(MYR_ERR_FORMAT,
+                    "%s: not the bytes that index.json names: damaged, or of another build; build the index again",
+                    sections->path);
 }
 
-myr_status myr_sections_open(const char *path, const uint64_t *whole, myr_sections **out)
+/* The table as HDF5 has it. */
+static myr_status ask_hdf5(myr_sections *sections)
+{
+    uint64_t checksum = 0;
+    int64_t schema = 0;
+    bool no_memory = false;
+    store_lock();
+    bool fine = read_table(sections->path, &sections->contents, &checksum, &schema);
+    store_unlock();
+    store_table_sort(&sections->contents);
+    if (!fine)
+        return damaged(sections, "the file", "it is no whole HDF5 file of Myriops");
+    bool has_blocks = sections->blocks.sums;
+    if (schema == SECTION_SCHEMA && !has_blocks)
+        return damaged(sections, "the file", "its end is missing");
+    if (schema != (has_blocks ? SECTION_SCHEMA : SECTION_WITHOUT_BLOCKS))
+        return myr_fail(MYR_ERR_UNSUPPORTED, "%s: schema version %lld; this Myriops reads version %d", sections->path,
+                        (long long)schema, SECTION_SCHEMA);
+    if (store_table_checksum(&sections->contents, &no_memory) != checksum)
+        return no_memory ? myr_fail(MYR_ERR_NOMEM, "%s: no memory to open it", sections->path)
+                         : damaged(sections, "the table of sections", "its checksum is wrong");
+    return MYR_OK;
+}
+
+/* The table as the trailer has it; the blocks of a small file are checked now. */
+static myr_status ask_trailer(myr_sections *sections, uint64_t checksum)
+{
+    const store_blocks *blocks = &sections->blocks;
+    if (blocks->root != checksum)
+        return is_another(sections);
+    if (!store_table_take(blocks->table, blocks->n_table_bytes, &sections->contents))
+        return damaged(sections, "the table of sections", "it makes no sense");
+    sections->is_lazy = true;
+    if (sections->n_bytes > myr_sections_eager_bytes)
+        return MYR_OK;
+    myr_status status = myr_sections_touch(sections, sections->bytes, blocks->n_bytes);
+    sections->is_known = status == MYR_OK;
+    return status;
+}
+
+static myr_status take_table(myr_sections *sections, const uint64_t *checksum)
+{
+    bool has_blocks;
+    if (store_blocks_open(sections->bytes, sections->n_bytes, &sections->blocks, &has_blocks) != MYR_OK)
+        return damaged(sections, "the file", "the checksums at its end are wrong themselves");
+    if (checksum && has_blocks)
+        return ask_trailer(sections, *checksum);
+    if (checksum && myr_checksum64(sections->bytes, sections->n_bytes) != *checksum)
+        return is_another(sections);
+    sections->is_known = checksum;
+    return ask_hdf5(sections);
+}
+
+myr_status myr_sections_open(const char *path, const uint64_t *checksum, myr_sections **out)
 {
     *out = NULL;
     myr_sections *sections = myr_alloc(1, sizeof *sections);
@@ -514,28 +267,11 @@ myr_status myr_sections_open(const char *path, const uint64_t *whole, myr_sectio
         free(sections);
         return myr_fail(MYR_ERR_NOMEM, "%s: no memory to open it", path);
     }
-    uint64_t checksum = 0;
-    int64_t schema = 0;
-    bool no_memory = false;
     myr_status status = map_file(sections);
     if (status == MYR_OK)
-        status = check_whole(sections, whole);
-    if (status == MYR_OK) {
-        store_lock();
-        bool fine = read_table(path, &sections->contents, &checksum, &schema);
-        store_unlock();
-        sort_table(&sections->contents);
-        if (!fine)
-            status = damaged(sections, "the file", "it is no whole HDF5 file of Myriops");
-        else if (schema != SCHEMA)
-            status = myr_fail(MYR_ERR_UNSUPPORTED, "%s: schema version %lld; this Myriops reads version %d", path,
-                              (long long)schema, SCHEMA);
-        else if (table_checksum(&sections->contents, &no_memory) != checksum)
-            status = no_memory ? myr_fail(MYR_ERR_NOMEM, "%s: no memory to open it", path)
-                               : damaged(sections, "the table of sections", "its checksum is wrong");
-        else
-            status = check_places(sections);
-    }
+        status = take_table(sections, checksum);
+    if (status == MYR_OK)
+        status = check_places(sections);
     if (status != MYR_OK) {
         myr_sections_close(sections);
         return status;
@@ -544,13 +280,51 @@ myr_status myr_sections_open(const char *path, const uint64_t *whole, myr_sectio
     return MYR_OK;
 }
 
+bool myr_sections_is_lazy(const myr_sections *sections)
+{
+    return sections->is_lazy && !sections->is_known;
+}
+
+const void *myr_sections_bytes(const myr_sections *sections, size_t *n_bytes)
+{
+    *n_bytes = sections->blocks.sums ? sections->blocks.n_bytes : sections->n_bytes;
+    return sections->bytes;
+}
+
+/* The section that a byte of the file lies in. */
+static const char *name_at(const myr_sections *sections, size_t offset)
+{
+    for (size_t i = 0; i < sections->contents.n_entries; i++) {
+        const section_entry *section = &sections->contents.entries[i];
+        if (offset >= section->offset && offset - section->offset < section->n_bytes)
+            return section->name;
+    }
+    return "the file";
+}
+
+myr_status myr_sections_touch(const myr_sections *sections, const void *data, size_t n_bytes)
+{
+    size_t bad;
+    if (!myr_sections_is_lazy(sections) || n_bytes == 0)
+        return MYR_OK;
+    size_t offset = (size_t)((const unsigned char *)data - sections->bytes);
+    if (store_blocks_check(&sections->blocks, offset, n_bytes, &bad))
+        return MYR_OK;
+    return myr_fail(MYR_ERR_FORMAT,
+                    "%s: %s: bytes %zu to %zu are not those that were written; the file is damaged, "
+                    "make it again",
+                    sections->path, name_at(sections, offset > bad * STORE_BLOCK ? offset : bad * STORE_BLOCK),
+                    bad * STORE_BLOCK, (bad + 1) * STORE_BLOCK - 1);
+}
+
 void myr_sections_close(myr_sections *sections)
 {
     if (!sections)
         return;
     if (sections->bytes)
         munmap((void *)(uintptr_t)sections->bytes, sections->n_bytes);
-    clear_table(&sections->contents);
+    store_blocks_free(&sections->blocks);
+    store_table_clear(&sections->contents);
     free(sections->path);
     free(sections);
 }
@@ -558,24 +332,24 @@ void myr_sections_close(myr_sections *sections)
 myr_status myr_sections_get(const myr_sections *sections, const char *name, myr_section_type type, int rank,
                             size_t *dims, const void **data)
 {
-    const table *contents = &sections->contents;
+    const section_table *contents = &sections->contents;
     size_t i = 0;
     while (i < contents->n_entries && strcmp(contents->entries[i].name, name) != 0)
         i++;
     if (i == contents->n_entries)
         return damaged(sections, name, "the section is missing");
-    const entry *section = &contents->entries[i];
+    const section_entry *section = &contents->entries[i];
     if (section->type != type || section->rank != rank)
         return damaged(sections, name, "the section has another type or shape than expected");
     const unsigned char *bytes = sections->bytes + section->offset;
-    if (!sections->is_known && myr_checksum64(bytes, section->n_bytes) != section->checksum)
+    if (!sections->is_known && !sections->is_lazy && myr_checksum64(bytes, section->n_bytes) != section->checksum)
         return damaged(sections, name, "its checksum is wrong");
     memcpy(dims, section->dims, (size_t)rank * sizeof *dims);
     *data = bytes;
     return MYR_OK;
 }
 
-static const fact *find_fact(const myr_sections *sections, const char *name)
+static const section_fact *find_fact(const myr_sections *sections, const char *name)
 {
     for (size_t i = 0; i < sections->contents.n_facts; i++)
         if (strcmp(sections->contents.facts[i].name, name) == 0)
@@ -585,7 +359,7 @@ static const fact *find_fact(const myr_sections *sections, const char *name)
 
 myr_status myr_sections_get_text(const myr_sections *sections, const char *name, const char **value)
 {
-    const fact *kept = find_fact(sections, name);
+    const section_fact *kept = find_fact(sections, name);
     if (!kept || !kept->text)
         return damaged(sections, name, "the text is missing");
     *value = kept->text;
@@ -594,20 +368,37 @@ myr_status myr_sections_get_text(const myr_sections *sections, const char *name,
 
 myr_status myr_sections_get_i64(const myr_sections *sections, const char *name, int64_t *value)
 {
-    const fact *kept = find_fact(sections, name);
+    const section_fact *kept = find_fact(sections, name);
     if (!kept || kept->text)
         return damaged(sections, name, "the number is missing");
     *value = kept->number;
     return MYR_OK;
 }
 
+/* Of a file that was just written: of its trailer, where it has one. */
+static myr_status checksum_of(myr_sections *file, bool by_blocks, uint64_t *checksum)
+{
+    bool has_blocks = false;
+    myr_status status = map_file(file);
+    if (status == MYR_OK && by_blocks &&
+        store_blocks_open(file->bytes, file->n_bytes, &file->blocks, &has_blocks) != MYR_OK)
+        status = damaged(file, "the file", "the checksums at its end are wrong themselves");
+    if (status == MYR_OK)
+        *checksum = has_blocks ? file->blocks.root : myr_checksum64(file->bytes, file->n_bytes);
+    store_blocks_free(&file->blocks);
+    if (file->bytes)
+        munmap((void *)(uintptr_t)file->bytes, file->n_bytes);
+    return status;
+}
+
+myr_status myr_sections_checksum(const char *path, uint64_t *checksum)
+{
+    myr_sections file = {.path = (char *)(uintptr_t)path};
+    return checksum_of(&file, true, checksum);
+}
+
 myr_status myr_file_checksum(const char *path, uint64_t *checksum)
 {
     myr_sections file = {.path = (char *)(uintptr_t)path};
-    myr_status status = map_file(&file);
-    if (status != MYR_OK)
-        return status;
-    *checksum = myr_checksum64(file.bytes, file.n_bytes);
-    munmap((void *)(uintptr_t)file.bytes, file.n_bytes);
-    return MYR_OK;
+    return checksum_of(&file, false, checksum);
 }

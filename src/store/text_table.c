@@ -19,6 +19,11 @@ static myr_status section_names(const char *name, char offset[MAX_NAME + 8], cha
     return MYR_OK;
 }
 
+static myr_status damaged(const char *name)
+{
+    return myr_fail(MYR_ERR_FORMAT, "text table '%s' is damaged: offsets and bytes do not fit together", name);
+}
+
 myr_status myr_text_table_add(myr_sections_writer *writer, const char *name, const char *const *texts, size_t n)
 {
     char offset_name[MAX_NAME + 8], bytes_name[MAX_NAME + 8];
@@ -60,17 +65,45 @@ myr_status myr_text_table_open(const myr_sections *sections, const char *name, m
         status = myr_sections_get(sections, bytes_name, MYR_SECTION_U8, 1, &n_bytes, &bytes);
     if (status != MYR_OK)
         return status;
-    const uint64_t *at = offset;
-    bool fits = n_offsets > 0 && at[0] == 0 && at[n_offsets - 1] == n_bytes;
-    for (size_t i = 1; i < n_offsets && fits; i++)
-        fits = at[i] > at[i - 1] && at[i] <= n_bytes && ((const char *)bytes)[at[i] - 1] == 0;
-    if (!fits)
-        return myr_fail(MYR_ERR_FORMAT, "text table '%s' is damaged: offsets and bytes do not fit together", name);
-    *table = (myr_text_table){.offset = offset, .bytes = bytes, .n = n_offsets - 1};
-    return MYR_OK;
+    if (n_offsets == 0)
+        return damaged(name);
+    *table = (myr_text_table){
+        .sections = sections, .name = name, .offset = offset, .bytes = bytes, .n_bytes = n_bytes, .n = n_offsets - 1};
+    status = myr_sections_is_lazy(sections) ? MYR_OK : myr_text_table_check(table);
+    if (status != MYR_OK)
+        *table = (myr_text_table){0};
+    return status;
+}
+
+static bool is_text(const myr_text_table *table, size_t row)
+{
+    const uint64_t *at = table->offset + row;
+    return at[0] < at[1] && at[1] <= table->n_bytes && table->bytes[at[1] - 1] == 0;
+}
+
+myr_status myr_text_table_check(const myr_text_table *table)
+{
+    bool fits = table->offset[0] == 0 && table->offset[table->n] == table->n_bytes;
+    for (size_t row = 0; row < table->n && fits; row++)
+        fits = is_text(table, row);
+    return fits ? MYR_OK : damaged(table->name);
 }
 
 const char *myr_text_table_get(const myr_text_table *table, size_t row)
 {
     return table->bytes + table->offset[row];
+}
+
+myr_status myr_text_table_look(const myr_text_table *table, size_t row, const char **text)
+{
+    const uint64_t *at = table->offset + row;
+    myr_status status = myr_sections_touch(table->sections, at, 2 * sizeof *at);
+    if (status == MYR_OK && (at[0] >= at[1] || at[1] > table->n_bytes))
+        status = damaged(table->name);
+    if (status == MYR_OK)
+        status = myr_sections_touch(table->sections, table->bytes + at[0], at[1] - at[0]);
+    if (status == MYR_OK && !is_text(table, row))
+        status = damaged(table->name);
+    *text = status == MYR_OK ? myr_text_table_get(table, row) : NULL;
+    return status;
 }

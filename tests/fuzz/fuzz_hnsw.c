@@ -109,6 +109,19 @@ static bool accept_half(const void *context, int64_t id)
     return id % 2 == 0;
 }
 
+static void search(const myr_hnsw *graph)
+{
+    myr_hnsw_searcher *searcher = NULL;
+    myr_hit hits[2 * K];
+    float vector[DIM];
+    if (myr_hnsw_searcher_create(graph, &searcher) == MYR_OK)
+        for (size_t i = 0; i < 5; i++)
+            myr_hnsw_search_batch(searcher, vectors + 31 * i * DIM, 2, K, EF, hits, NULL);
+    myr_hnsw_searcher_free(searcher);
+    for (size_t row = 0; row < graph->n; row += 9)
+        myr_hnsw_vector(graph, row, vector);
+}
+
 /* Answers are of no account. */
 static void ask(const myr_hnsw *graph)
 {
@@ -149,7 +162,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     myr_hnsw *graph = copy_graph(whole[size % 2], places, list);
     for (size_t i = 0; i + 8 <= size; i += 8)
         damage(data + i, places, list);
-    if (hnsw_check_shape(graph) == MYR_OK)
+    hnsw_guard *guard;
+    if (hnsw_guard_create(NULL, &guard) != MYR_OK)
+        abort();
+    graph->guard = guard; /* a search before the whole was checked, as in large files */
+    if (hnsw_check_numbers(graph) == MYR_OK)
+        search(graph);
+    if (myr_hnsw_verify(graph, NULL) == MYR_OK)
         ask(graph);
     myr_hnsw_free(graph);
     return 0;

@@ -127,7 +127,7 @@ static inline int by_hit(const void *a, const void *b)
 static inline void assert_vector(const myr_hnsw *graph, size_t row, const float *right, size_t dim)
 {
     float vector[2048];
-    myr_hnsw_vector(graph, row, vector);
+    assert_int_equal(myr_hnsw_vector(graph, row, vector), MYR_OK);
     assert_memory_equal(vector, right, dim * sizeof *vector);
 }
 

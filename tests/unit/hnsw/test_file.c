@@ -3,6 +3,7 @@
  */
 #include "data.h"
 
+#include "base/file.h"
 #include "myriops/store.h"
 
 #include <unistd.h>
@@ -83,8 +84,124 @@ static void test_round(void **state)
         }
 }
 
+/* ---- large files, of which only what is read is checked ---- */
+
+enum { N_ASKED = 30 };
+
+static myr_hnsw *open_lazily(const char *name, uint64_t checksum, myr_sections **sections)
+{
+    myr_hnsw *opened = NULL;
+    *sections = NULL;
+    myr_sections_eager_bytes = 0;
+    if (myr_sections_open(name, &checksum, sections) == MYR_OK && myr_hnsw_open(*sections, &opened) == MYR_OK)
+        assert_true(is_guarded(opened) && myr_sections_is_lazy(*sections));
+    myr_sections_eager_bytes = (size_t)16 << 20;
+    return opened;
+}
+
+/* Hits of N_ASKED of the vectors, in groups; the number of groups that were refused is returned. */
+static size_t ask_some(const myr_hnsw *graph, const float *vectors, myr_hit *hits)
+{
+    myr_hnsw_searcher *searcher = NULL;
+    size_t n_refused = 0;
+    assert_int_equal(myr_hnsw_searcher_create(graph, &searcher), MYR_OK);
+    for (size_t q = 0; q < N_ASKED; q += 3) {
+        myr_status status = myr_hnsw_search_batch(searcher, vectors + q * 20 * DIM, 3, K, 20, hits + q * K, NULL);
+        n_refused += status != MYR_OK;
+        assert_true(status == MYR_OK || status == MYR_ERR_FORMAT);
+        if (status != MYR_OK)
+            memset(hits + q * K, 0, 3 * K * sizeof *hits);
+    }
+    myr_hnsw_searcher_free(searcher);
+    return n_refused;
+}
+
+/* Answers are right or refused, and the whole is refused in any case. */
+static size_t assert_no_harm(const myr_hnsw *opened, const float *vectors, const myr_hit *right)
+{
+    myr_hit hits[N_ASKED * K];
+    size_t n_refused = ask_some(opened, vectors, hits);
+    for (size_t q = 0; q < N_ASKED; q++)
+        if (right && hits[q * K].id + hits[q * K + 1].id != 0)
+            assert_same_hits(hits + q * K, right + q * K, K, "damaged elsewhere");
+    assert_int_equal(myr_hnsw_verify(opened, NULL), MYR_ERR_FORMAT);
+    char digest[65];
+    myr_hnsw_digest(opened, digest);
+    assert_string_equal(digest, "");
+    return n_refused;
+}
+
+static void test_lazy(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 3; kind++) {
+        myr_hnsw_options options = usual;
+        options.metric = kind == 1 ? MYR_METRIC_IP : MYR_METRIC_L2;
+        float *vectors = make_vectors(SHAPE_DUPLICATES, N, DIM, 5);
+        if (kind == 2)
+            myr_hnsw_round(vectors, N * DIM);
+        myr_hnsw *graph = make_graph(vectors, N, DIM, &options, 1);
+        myr_hit right[N_ASKED * K], hits[N_ASKED * K];
+        uint64_t checksum;
+        myr_sections *sections;
+        myr_buffer whole = {0};
+        char copy[80], before[65], after[65];
+        assert_int_equal(ask_some(graph, vectors, right), 0);
+        save(graph);
+        assert_int_equal(myr_sections_checksum(path, &checksum), MYR_OK);
+        myr_hnsw *opened = open_lazily(path, checksum, &sections);
+        assert_int_equal(ask_some(opened, vectors, hits), 0);
+        for (size_t q = 0; q < N_ASKED; q++)
+            assert_same_hits(hits + q * K, right + q * K, K, "lazy");
+        assert_vector(opened, 77, vectors + 77 * DIM, DIM);
+        assert_true(is_guarded(opened));
+        assert_int_equal(myr_hnsw_verify(opened, NULL), MYR_OK);
+        assert_false(is_guarded(opened));
+        myr_hnsw_digest(graph, before);
+        myr_hnsw_digest(opened, after);
+        assert_string_equal(before, after);
+        myr_hnsw_free(opened);
+        myr_sections_close(sections);
+
+        snprintf(copy, sizeof copy, "%s.copy", path);
+        assert_int_equal(myr_file_read(path, SIZE_MAX / 2, &whole), MYR_OK);
+        size_t n_refused = 0, n_groups = 0;
+        for (size_t at = 0; at < whole.size; at += 1501) {
+            whole.data[at] ^= 0x21;
+            assert_int_equal(myr_file_replace(copy, whole.data, whole.size), MYR_OK);
+            whole.data[at] ^= 0x21;
+            opened = open_lazily(copy, checksum, &sections);
+            if (opened) {
+                n_refused += assert_no_harm(opened, vectors, right);
+                n_groups += N_ASKED / 3;
+            }
+            myr_hnsw_free(opened);
+            myr_sections_close(sections);
+        }
+        assert_true(n_refused > n_groups / 10 && n_refused < n_groups);
+        unlink(copy);
+        unlink(path);
+        myr_buffer_free(&whole);
+        myr_hnsw_free(graph);
+        free(vectors);
+    }
+}
+
+/* What is planted with right checksums does no harm in a lazy file either. */
+static void assert_lazily_refused(const float *vectors)
+{
+    uint64_t checksum;
+    myr_sections *sections;
+    assert_int_equal(myr_sections_checksum(path, &checksum), MYR_OK);
+    myr_hnsw *opened = open_lazily(path, checksum, &sections);
+    if (opened)
+        assert_no_harm(opened, vectors, NULL);
+    myr_hnsw_free(opened);
+    myr_sections_close(sections);
+}
+
 /* Saves a graph with a fault in it, checksums and all: open must refuse it. */
-static void assert_refused(const myr_hnsw *graph, const char *word)
+static void assert_refused(const myr_hnsw *graph, const float *asked, const char *word)
 {
     myr_sections *sections = NULL;
     myr_hnsw *opened = NULL;
@@ -95,6 +212,7 @@ static void assert_refused(const myr_hnsw *graph, const char *word)
     if (!strstr(myr_error_detail(), word))
         fail_msg("'%s' does not say '%s'", myr_error_detail(), word);
     myr_sections_close(sections);
+    assert_lazily_refused(asked);
     unlink(path);
 }
 
@@ -114,7 +232,7 @@ static void test_planted(void **state)
     do {                                                                                                               \
         __typeof__(place) kept = place;                                                                                \
         place = value;                                                                                                 \
-        assert_refused(&bad, word);                                                                                    \
+        assert_refused(&bad, vectors, word);                                                                           \
         place = kept;                                                                                                  \
     } while (0)
     PLANT(links[100], 0x7fffffff, "links to node");
@@ -245,6 +363,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round),
+        cmocka_unit_test(test_lazy),
         cmocka_unit_test(test_planted),
         cmocka_unit_test(test_disagreement),
     };

@@ -136,7 +136,7 @@ static void damage_is_never_data(void **state)
     size_t n_found = 0;
     uint64_t sound = 0;
     myr_sections *file;
-    assert_int_equal(myr_file_checksum(PATH, &sound), MYR_OK);
+    assert_int_equal(myr_sections_checksum(PATH, &sound), MYR_OK);
     for (size_t i = 0; i < whole.size; i += i < 4096 ? 1 : 7) { /* the head holds most of the structure */
         whole.data[i] ^= 0x21;
         assert_int_equal(myr_file_replace(OTHER, whole.data, whole.size), MYR_OK);
@@ -153,6 +153,125 @@ static void damage_is_never_data(void **state)
     myr_buffer_free(&whole);
 }
 
+/* ---- large files ---- */
+
+enum { N_LARGE = 40000 };
+
+/* Two sections of 10 blocks each. */
+static uint64_t write_large(void)
+{
+    static uint32_t values[N_LARGE];
+    uint64_t checksum = 0;
+    myr_sections_writer *writer = NULL;
+    for (uint32_t i = 0; i < N_LARGE; i++)
+        values[i] = i * 2654435761u;
+    assert_int_equal(myr_sections_create(PATH, &writer), MYR_OK);
+    assert_int_equal(myr_sections_add(writer, "one", MYR_SECTION_U32, 1, (size_t[]){N_LARGE}, values), MYR_OK);
+    assert_int_equal(myr_sections_add(writer, "two", MYR_SECTION_U32, 1, (size_t[]){N_LARGE}, values), MYR_OK);
+    assert_int_equal(myr_sections_set_i64(writer, "seed", -7), MYR_OK);
+    assert_int_equal(myr_sections_set_text(writer, "metric", "ip"), MYR_OK);
+    assert_int_equal(myr_sections_commit(writer), MYR_OK);
+    assert_int_equal(myr_sections_checksum(PATH, &checksum), MYR_OK);
+    return checksum;
+}
+
+static const uint32_t *get_large(const myr_sections *file, const char *name)
+{
+    size_t n;
+    const void *data;
+    assert_int_equal(myr_sections_get(file, name, MYR_SECTION_U32, 1, &n, &data), MYR_OK);
+    assert_int_equal(n, N_LARGE);
+    return data;
+}
+
+/* A byte of a file replaced; SIZE_MAX: none. */
+static void copy_damaged(const myr_buffer *whole, size_t at)
+{
+    if (at != SIZE_MAX)
+        whole->data[at] ^= 0x21;
+    assert_int_equal(myr_file_replace(OTHER, whole->data, whole->size), MYR_OK);
+    if (at != SIZE_MAX)
+        whole->data[at] ^= 0x21;
+}
+
+static void large_files_are_checked_where_they_are_touched(void **state)
+{
+    (void)state;
+    uint64_t checksum = write_large();
+    myr_buffer whole = {0};
+    myr_sections *file;
+    const char *text;
+    int64_t seed;
+    myr_sections_eager_bytes = 0;
+    assert_int_equal(myr_file_read(PATH, SIZE_MAX / 2, &whole), MYR_OK);
+    assert_int_equal(myr_sections_open(PATH, &checksum, &file), MYR_OK);
+    assert_true(myr_sections_is_lazy(file));
+    assert_int_equal(myr_sections_get_i64(file, "seed", &seed), MYR_OK);
+    assert_int_equal(myr_sections_get_text(file, "metric", &text), MYR_OK);
+    assert_true(seed == -7 && strcmp(text, "ip") == 0);
+    const uint32_t *two = get_large(file, "two");
+    size_t n_bytes, at = (size_t)((const char *)(two + 20000) - (const char *)myr_sections_bytes(file, &n_bytes));
+    assert_int_equal(myr_sections_touch(file, two, N_LARGE * sizeof *two), MYR_OK);
+    myr_sections_close(file);
+
+    copy_damaged(&whole, at);
+    assert_int_equal(myr_sections_open(OTHER, &checksum, &file), MYR_OK);
+    two = get_large(file, "two");
+    assert_int_equal(myr_sections_touch(file, get_large(file, "one"), N_LARGE * sizeof *two), MYR_OK);
+    assert_int_equal(myr_sections_touch(file, two, sizeof *two), MYR_OK);
+    for (int turn = 0; turn < 2; turn++) { /* a wrong block stays wrong */
+        assert_int_equal(myr_sections_touch(file, two + 20000, sizeof *two), MYR_ERR_FORMAT);
+        assert_non_null(strstr(myr_error_detail(), "two: bytes "));
+    }
+    assert_int_equal(myr_sections_touch(file, two, N_LARGE * sizeof *two), MYR_ERR_FORMAT);
+    myr_sections_close(file);
+
+    for (size_t i = n_bytes; i < whole.size; i++) { /* the trailer: nothing of it is taken on trust */
+        copy_damaged(&whole, i);
+        assert_int_equal(myr_sections_open(OTHER, &checksum, &file), MYR_ERR_FORMAT);
+    }
+    for (size_t cut = whole.size - 1; cut > whole.size - 400; cut--) {
+        assert_int_equal(myr_file_replace(OTHER, whole.data, cut), MYR_OK);
+        assert_int_equal(myr_sections_open(OTHER, &checksum, &file), MYR_ERR_FORMAT);
+    }
+    checksum ^= 1;
+    assert_int_equal(myr_sections_open(PATH, &checksum, &file), MYR_ERR_FORMAT);
+    myr_buffer_free(&whole);
+    myr_sections_eager_bytes = (size_t)16 << 20;
+}
+
+/* Files of earlier versions: no trailer, schema 1, and the checksum is that of all bytes. */
+static void files_without_blocks_are_checked_whole(void **state)
+{
+    (void)state;
+    uint64_t checksum = write_large();
+    myr_buffer whole = {0};
+    myr_sections *file;
+    size_t n_bytes;
+    assert_int_equal(myr_sections_open(PATH, &checksum, &file), MYR_OK);
+    myr_sections_bytes(file, &n_bytes);
+    myr_sections_close(file);
+    assert_int_equal(myr_file_read(PATH, SIZE_MAX / 2, &whole), MYR_OK);
+    assert_int_equal(myr_file_replace(OTHER, whole.data, n_bytes), MYR_OK);
+    assert_int_equal(myr_sections_checksum(OTHER, &checksum), MYR_OK);
+    assert_int_equal(myr_sections_open(OTHER, &checksum, &file), MYR_ERR_FORMAT); /* the trailer was cut off */
+    assert_int_equal(
+        system("/usr/bin/python3 -c \"import h5py; h5py.File('" OTHER "', 'r+').attrs.modify('schema_version', 1)\""),
+        0);
+    assert_int_equal(myr_sections_checksum(OTHER, &checksum), MYR_OK);
+    assert_int_equal(myr_file_read(OTHER, SIZE_MAX / 2, &whole), MYR_OK);
+    assert_int_equal(myr_sections_checksum(OTHER, &checksum), MYR_OK);
+    assert_int_equal(myr_sections_open(OTHER, &checksum, &file), MYR_OK);
+    assert_false(myr_sections_is_lazy(file));
+    assert_int_equal(get_large(file, "one")[3], (uint32_t)(3 * 2654435761u));
+    myr_sections_close(file);
+    for (size_t i = 0; i < whole.size; i += 4001) {
+        copy_damaged(&whole, i);
+        assert_int_equal(myr_sections_open(OTHER, &checksum, &file), MYR_ERR_FORMAT);
+    }
+    myr_buffer_free(&whole);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -160,6 +279,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(equal_content_is_equal_bytes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_abandoned_file_leaves_the_old_one, set_up, tear_down),
         cmocka_unit_test_setup_teardown(damage_is_never_data, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(large_files_are_checked_where_they_are_touched, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(files_without_blocks_are_checked_whole, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -54,6 +54,26 @@ static void random_texts_come_back(void **state)
     myr_sections_close(file);
 }
 
+/* In a lazy file rows are checked as they are looked at, and all of them by check. */
+static void assert_same_lazily(size_t n_bytes, myr_status whole)
+{
+    uint64_t checksum;
+    myr_sections *file;
+    myr_text_table table;
+    const char *text;
+    myr_sections_eager_bytes = 0;
+    assert_int_equal(myr_sections_checksum(path, &checksum), MYR_OK);
+    assert_int_equal(myr_sections_open(path, &checksum, &file), MYR_OK);
+    if (myr_text_table_open(file, "key", &table) == MYR_OK) {
+        for (size_t i = 0; i < table.n; i++)
+            if (myr_text_table_look(&table, i, &text) == MYR_OK)
+                assert_true(strlen(text) < n_bytes);
+        assert_int_equal(myr_text_table_check(&table), whole);
+    }
+    myr_sections_close(file);
+    myr_sections_eager_bytes = (size_t)16 << 20;
+}
+
 /* A file of two sections with right checksums, whatever they hold. */
 static myr_status open_table(const uint64_t *offsets, size_t n_offsets, const void *bytes, size_t n_bytes)
 {
@@ -75,6 +95,7 @@ static myr_status open_table(const uint64_t *offsets, size_t n_offsets, const vo
         assert_true(table.n == 0 && !table.offset && !table.bytes);
     }
     myr_sections_close(file);
+    assert_same_lazily(n_bytes, status);
     return status;
 }
 
