@@ -170,6 +170,42 @@ class BadIndexes(Case):
                 file.write_bytes(data)
                 self.check(self.query(path), FAILED, file.name)
 
+    def test_a_large_shard_is_checked_where_it_is_read(self):
+        """Above 16 MiB. Few queries read little of it: they are right, or refused; many want it all."""
+        rows = np.random.default_rng(8).integers(0, 256, (100000, 64)).astype(np.uint8)
+        base, one, many = (write_u8bin(scratch / f"large-{n}.u8bin", rows[:n]) for n in (100000, 1, 2000))
+        index, hits = scratch / "large-index", scratch / "large-hits.hdf5"
+        self.check(myriops("index", "--quiet", "--shards", 1, "--ef-construction", 20, "--out", index, base), DONE)
+        shard = next(index.glob("shard-*.h5"))
+        data = bytearray(shard.read_bytes())
+        self.assertGreater(len(data), 16 << 20)
+
+        def ask(queries):
+            return myriops("query", "--quiet", "--index", index, "-k", 10, "--vectors", queries, "--out", hits, ranks=2)
+
+        def answer():
+            with h5py.File(hits, "r") as file:
+                return file["neighbors"][:].tolist()
+
+        self.check(ask(one), DONE)
+        right, n_refused = answer(), 0
+        for place in np.linspace(5000, len(data) - 20000, 6).astype(int):
+            data[place] ^= 4
+            shard.write_bytes(data)
+            data[place] ^= 4
+            result = ask(one)
+            if result.code == DONE:
+                self.assertEqual(answer(), right)
+            else:
+                self.check(result, FAILED, shard.name, "damaged")
+            n_refused += result.code != DONE
+            result = ask(many)
+            self.check(result, FAILED, shard.name, "damaged")
+            self.assertEqual(result.err.count("damaged"), 1, str(result))
+        self.assertLess(n_refused, 6)
+        shard.write_bytes(data)
+        self.check(ask(many), DONE)
+
     def test_damaged_manifest(self):
         text = (self.index / "index.json").read_text()
         for broken in (text[: len(text) // 2], text.replace('"dim": 1280', '"dim": -5'), text.replace('shard-00000', '../../etc/x'), ""):
