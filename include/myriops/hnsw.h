@@ -22,6 +22,7 @@ extern "C" {
 typedef struct myr_pool myr_pool;
 typedef struct myr_sections myr_sections;
 typedef struct myr_sections_writer myr_sections_writer;
+struct myr_vectors;                                /* vectors.h */
 typedef struct myr_hnsw myr_hnsw;                   /* a graph; read only, shared by threads */
 typedef struct myr_hnsw_searcher myr_hnsw_searcher; /* one thread's memory for searching it */
 
@@ -73,6 +74,16 @@ MYR_API void myr_hnsw_round(float *values, size_t n);
 MYR_API myr_status myr_hnsw_build(const float *vectors, size_t n, size_t dim, const int64_t *ids,
                                   const myr_hnsw_options *options, myr_pool *pool, myr_hnsw **graph);
 MYR_API void myr_hnsw_free(myr_hnsw *graph); /* NULL is fine */
+/*
+ * myr_hnsw_build_rows - the same of f32, f16, u8, i8, f64 or i32 values: a file's, or memory that a myr_vectors is filled
+ * in for ({.n, .dim, .element, .rows, .row_bytes}).
+ *
+ *  vectors  [in]  n of dim each, finite; the graph is that of the same values in f32
+ *
+ * Cost:     (n, dim) f32 more while it builds.
+ */
+MYR_API myr_status myr_hnsw_build_rows(const struct myr_vectors *vectors, const int64_t *ids,
+                                       const myr_hnsw_options *options, myr_pool *pool, myr_hnsw **graph);
 
 /*
  * myr_hnsw_add, myr_hnsw_remove - a new graph with vectors more, or less.
@@ -97,6 +108,9 @@ MYR_API myr_status myr_hnsw_add(const myr_hnsw *graph, const float *vectors, siz
                                 myr_pool *pool, myr_hnsw **updated);
 MYR_API myr_status myr_hnsw_remove(const myr_hnsw *graph, const int64_t *ids, size_t n, myr_pool *pool,
                                    myr_hnsw **updated);
+/* Adds values of any type, as myr_hnsw_build_rows takes them. */
+MYR_API myr_status myr_hnsw_add_rows(const myr_hnsw *graph, const struct myr_vectors *vectors, const int64_t *ids,
+                                     myr_pool *pool, myr_hnsw **updated);
 
 /*
  * myr_hnsw_check - the invariants: link bounds, no self link, no link twice, levels, entry point, every node

@@ -4,6 +4,9 @@
  */
 #include "data.h"
 
+#include "kernel/half.h"
+#include "myriops/vectors.h"
+
 #define DIM 16
 #define K 10
 
@@ -407,6 +410,55 @@ static void entry_point_moves(void **state)
     free_rows(&more);
 }
 
+/* ---- types ---- */
+
+/* The same whole numbers in each type, added in two halves: one graph. */
+static void types_make_no_difference(void **state)
+{
+    (void)state;
+    enum { N_ROWS = 300, HALF = N_ROWS / 2 };
+    static float f32[N_ROWS * DIM];
+    static int8_t i8[N_ROWS * DIM];
+    static uint8_t u8[N_ROWS * DIM];
+    static uint16_t f16[N_ROWS * DIM];
+    static int64_t ids[N_ROWS];
+    myr_rng rng;
+    myr_rng_seed(&rng, 11);
+    for (size_t i = 0; i < N_ROWS * DIM; i++) {
+        u8[i] = (uint8_t)myr_rng_below(&rng, 128);
+        i8[i] = (int8_t)u8[i];
+        f32[i] = u8[i];
+        f16[i] = myr_half_from_float(f32[i]);
+    }
+    for (size_t i = 0; i < N_ROWS; i++)
+        ids[i] = (int64_t)i;
+    const struct {
+        myr_element element;
+        const void *rows;
+        size_t n_bytes;
+    } types[] = {
+        {MYR_ELEMENT_F32, f32, 4}, {MYR_ELEMENT_F16, f16, 2}, {MYR_ELEMENT_U8, u8, 1}, {MYR_ELEMENT_I8, i8, 1}};
+    const myr_hnsw_options options = {.M = 6, .ef_construction = 40, .code_max = 255};
+    char digests[4][65];
+    for (size_t t = 0; t < 4; t++) {
+        myr_hnsw *half = NULL, *whole = NULL;
+        size_t row_bytes = DIM * types[t].n_bytes;
+        myr_vectors view = {
+            .n = HALF, .dim = DIM, .element = types[t].element, .rows = types[t].rows, .row_bytes = row_bytes};
+        assert_int_equal(myr_hnsw_build_rows(&view, ids, &options, NULL, &half), MYR_OK);
+        view.rows += HALF * row_bytes;
+        assert_int_equal(myr_hnsw_add_rows(half, &view, ids + HALF, NULL, &whole), MYR_OK);
+        assert_sound(whole, "types");
+        myr_hnsw_digest(whole, digests[t]);
+        assert_string_equal(digests[t], digests[0]);
+        myr_hnsw_free(whole);
+        view.dim--;
+        assert_int_equal(myr_hnsw_add_rows(half, &view, ids + HALF, NULL, &whole), MYR_ERR_ARG);
+        assert_int_equal(myr_hnsw_build_rows(NULL, ids, &options, NULL, &whole), MYR_ERR_ARG);
+        myr_hnsw_free(half);
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 3 && strcmp(argv[1], "--digest") == 0) {
@@ -421,6 +473,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(aliases_come_and_go),         cmocka_unit_test(whole_vectors_stay_whole),
         cmocka_unit_test(halves_stay_halves),          cmocka_unit_test(nodes_that_are_one_vector_are_refused),
         cmocka_unit_test(entry_point_moves),           cmocka_unit_test(longer_rows_come),
+        cmocka_unit_test(types_make_no_difference),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
