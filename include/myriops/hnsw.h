@@ -34,6 +34,9 @@ typedef struct myr_hnsw_options {
     /* The values that codes 0 and 255 stand for; values outside are clamped. Both 0: those of the vectors, by
      * myr_hnsw_fit_codes. Else code_max > code_min, or both equal when all values are. IP may widen the range. */
     float code_min, code_max;
+    /* Walks measure the vectors themselves, as floats in place of codes: four times the bytes a distance, for data whose
+     * values range too widely for 256 steps. L2 and COSINE; no vector longer than 6e18. */
+    bool is_float;
 } myr_hnsw_options;
 
 /*

@@ -207,7 +207,8 @@ static myr_status build(ann *self)
     myr_hnsw_options options = {.M = (int)myr_config_int(config, "M"),
                                 .ef_construction = (int)myr_config_int(config, "ef-construction"),
                                 .seed = (uint64_t)myr_config_int(config, "seed"),
-                                .metric = self->metric};
+                                .metric = self->metric,
+                                .is_float = strcmp(myr_config_text(config, "quantize"), "none") == 0};
     const float *vectors = self->base;
     float *rounded = NULL;
     if (strcmp(myr_config_text(config, "quantize"), "sq8-f16") == 0) {

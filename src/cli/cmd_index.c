@@ -84,13 +84,15 @@ myr_status myr_cmd_index(const myr_cli *cli)
     if (cli->n_operands == 0)
         return myr_fail(MYR_ERR_ARG, "no vectors given: name embedding folders or a vector file after the options");
     myr_build_report report;
+    myr_quantize quantize = MYR_QUANTIZE_SQ8;
+    myr_quantize_of(myr_config_text(config, "quantize"), &quantize); /* the settings know no other names */
     myr_build_options options = {
+        .quantize = quantize,
         .operands = cli->operands,
         .n_operands = cli->n_operands,
         .folder = folder,
         .metric = myr_config_text(config, "metric"),
         .hash = strcmp(myr_config_text(config, "partition"), "hash") == 0,
-        .halves = strcmp(myr_config_text(config, "quantize"), "sq8-f16") == 0,
         .n_shards = n_shards > 0 ? (size_t)n_shards : (size_t)cli->comm->size,
         .rank_bytes = myr_config_real(config, "memory") * 1e9,
         .M = (int)myr_config_int(config, "M"),

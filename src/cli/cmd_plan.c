@@ -261,7 +261,8 @@ static myr_status plan(const myr_cli *cli)
 {
     const myr_config *config = cli->config;
     bool measures = myr_config_flag(config, "measure");
-    bool halves = strcmp(myr_config_text(config, "quantize"), "sq8-f16") == 0;
+    const char *quantize = myr_config_text(config, "quantize");
+    bool halves = strcmp(quantize, "sq8-f16") == 0, floats = strcmp(quantize, "none") == 0;
     myr_plan_request request = {
         .n_items = myr_config_real(config, "images"),
         .dim = (size_t)myr_config_int(config, "dim"),
@@ -269,7 +270,10 @@ static myr_status plan(const myr_cli *cli)
         .ranks = (size_t)myr_config_int(config, "ranks"),
         .threads = (size_t)cli->n_threads,
         .shards = (size_t)myr_config_int(config, "shards"),
-        .kept_value_bytes = halves ? 2 : 4,
+        .code_value_bytes = floats ? 4 : 1,
+        .kept_value_bytes = floats   ? 0
+                            : halves ? 2
+                                     : 4,
         .embedding_value_bytes = strcmp(myr_config_text(config, "dtype"), "f16") == 0 ? 2 : 4,
         .rank_bytes = myr_config_real(config, "memory") * 1e9,
         .rates = known_rates((size_t)myr_config_int(config, "dim")),

@@ -219,9 +219,10 @@ static myr_status build_graph(job *work, const myr_shard_rows *rows, myr_hnsw **
                                  .ef_construction = options->ef_construction,
                                  .seed = (uint64_t)options->seed,
                                  .metric = work->metric,
+                                 .is_float = options->quantize == MYR_QUANTIZE_NONE,
                                  .code_min = work->code_min,
                                  .code_max = work->code_max};
-    if (options->halves)
+    if (options->quantize == MYR_QUANTIZE_SQ8_F16)
         myr_hnsw_round(rows->vectors, (size_t)rows->n * (size_t)rows->dim);
     myr_status status =
         myr_hnsw_build(rows->vectors, (size_t)rows->n, (size_t)rows->dim, rows->id, &settings, work->pool, graph);
@@ -321,7 +322,7 @@ static void fill_manifest(job *work)
     manifest->metric = work->source.metric;
     manifest->contract = work->source.contract;
     manifest->model = work->source.model;
-    manifest->halves = options->halves;
+    manifest->quantize = options->quantize;
     manifest->partition = options->hash ? "hash" : "kmeans";
     manifest->classes = work->source.classes;
     manifest->n_classes = work->source.n_classes;
@@ -351,7 +352,7 @@ static void choose_id(job *work, const char *in_force)
     char text[512], hash[MYR_SHA256_TEXT];
     for (int attempt = 0;; attempt++) {
         snprintf(text, sizeof text, "%s %s %d %d %zu %d %d %lld %d", MYRIOPS_VERSION, work->source.digest,
-                 options->hash, options->halves, options->n_shards, options->M, options->ef_construction,
+                 options->hash, (int)options->quantize, options->n_shards, options->M, options->ef_construction,
                  (long long)options->seed, attempt);
         myr_sha256_text(text, strlen(text), hash);
         memcpy(work->build_id, hash, 8);
@@ -381,6 +382,8 @@ static myr_status open_inputs(job *work)
     if (status == MYR_OK && !myr_metric_of(work->source.metric, &work->metric))
         status =
             myr_fail(MYR_ERR_UNSUPPORTED, "there is no metric '%s'; embed with cosine, l2 or ip", work->source.metric);
+    if (status == MYR_OK && options->quantize == MYR_QUANTIZE_NONE && work->metric == MYR_METRIC_IP)
+        status = myr_fail(MYR_ERR_ARG, "--quantize none is for l2 and cosine: inner products are measured on codes");
     if (status == MYR_OK)
         status = myr_pool_create(options->n_threads, &work->pool);
     work->manifest.n_shards = options->n_shards;

@@ -13,7 +13,7 @@ typedef struct myr_build_options {
     const char *folder; /* output */
     const char *metric; /* for a vector file: "l2" | "cosine" | "ip" */
     bool hash;          /* partition by id instead of k-means */
-    bool halves;        /* vectors are rounded to f16 */
+    myr_quantize quantize;
     size_t n_shards;
     double rank_bytes; /* memory that a rank may use; 0 = what its host has */
     int M, ef_construction;
@@ -39,8 +39,8 @@ typedef struct myr_build_report {
  *  report  [out] the same on every rank
  *
  * Shard s is built by rank s modulo the number of ranks. The index is the same for any number of
- * ranks and threads. An index already in the folder stays in force until the new one is whole. Shards that an unfinished
- * run of the same command left are kept.
+ * ranks and threads. An index already in the folder stays in force until the new one is whole. Shards that an
+ * unfinished run of the same command left are kept.
  *
  * Returns:  MYR_OK | MYR_ERR_CONTRACT (inputs of different contracts) | MYR_ERR_NOMEM (there is not memory enough, told
  *           before it is taken) | what the parts return

@@ -295,7 +295,7 @@ static myr_status change_graph(const job *work, const myr_hnsw *old, const going
                                myr_hnsw **graph)
 {
     myr_hnsw *less = NULL;
-    if (work->cluster.manifest.halves)
+    if (work->cluster.manifest.quantize == MYR_QUANTIZE_SQ8_F16)
         myr_hnsw_round(added->vectors, (size_t)added->n * (size_t)added->dim);
     myr_status status = myr_hnsw_remove(old, gone->ids, gone->n, work->cluster.pool, &less);
     if (status == MYR_OK && added->n > 0)

@@ -21,6 +21,23 @@
 #define MAX_SHARDS (1u << 20)
 #define UNSEEN 2 /* candidates for a query that is not in the graph, to those for one that is */
 
+static const char *const quantize_names[] = {"sq8", "sq8-f16", "none"};
+
+const char *myr_quantize_name(myr_quantize quantize)
+{
+    return quantize_names[quantize];
+}
+
+bool myr_quantize_of(const char *name, myr_quantize *quantize)
+{
+    for (size_t i = 0; i < sizeof quantize_names / sizeof *quantize_names; i++)
+        if (strcmp(name, quantize_names[i]) == 0) {
+            *quantize = (myr_quantize)i;
+            return true;
+        }
+    return false;
+}
+
 static void hex64(uint64_t value, char text[17])
 {
     snprintf(text, 17, "%016llx", (unsigned long long)value);
@@ -88,7 +105,7 @@ myr_status myr_index_manifest_write(const char *folder, const myr_index_manifest
         manifest->contract, "model", manifest->model ? text_json(manifest->model) : json_null(), "partition",
         manifest->partition, "M", manifest->M, "ef_construction", manifest->ef_construction, "seed",
         (json_int_t)manifest->seed, "digest", manifest->digest, "router_file", manifest->router_file, "router_checksum",
-        checksum, "quantize", manifest->halves ? "sq8-f16" : "sq8", "classes", classes, "recall_curve",
+        checksum, "quantize", myr_quantize_name(manifest->quantize), "classes", classes, "recall_curve",
         curve_json(&manifest->curve), "route_curve", route_json(&manifest->route), "shards", shards);
     char *text = document && whole ? json_dumps(document, JSON_INDENT(2)) : NULL;
     char *path = myr_path_join(folder, "index.json");
@@ -217,11 +234,11 @@ static bool take_classes(const json_t *classes, myr_index_manifest *manifest)
 }
 
 /* Indexes of older versions have none: sq8. */
-static bool take_quantize(const json_t *value, bool *halves)
+static bool take_quantize(const json_t *value, myr_quantize *quantize)
 {
     const char *name = json_string_value(value);
-    *halves = name && strcmp(name, "sq8-f16") == 0;
-    return !value || (name && (*halves || strcmp(name, "sq8") == 0));
+    *quantize = MYR_QUANTIZE_SQ8;
+    return !value || (name && myr_quantize_of(name, quantize));
 }
 
 /* Indexes of older versions have none. */
@@ -297,7 +314,7 @@ static const char *wrong_field(const json_t *root, myr_index_manifest *manifest)
         return "model";
     if (!take_text(json_object_get(root, "partition"), false, &manifest->partition))
         return "partition";
-    if (!take_quantize(json_object_get(root, "quantize"), &manifest->halves))
+    if (!take_quantize(json_object_get(root, "quantize"), &manifest->quantize))
         return "quantize";
     if (!take_hex(json_object_get(root, "digest"), 64, manifest->digest))
         return "digest";

@@ -16,6 +16,16 @@ typedef struct myr_shard_entry {
     uint64_t checksum; /* XXH3 of the whole file */
 } myr_shard_entry;
 
+/* What walks measure, and what is kept beside that; as --quantize and index.json name it. */
+typedef enum myr_quantize {
+    MYR_QUANTIZE_SQ8,     /* codes of 8 bits; vectors as they are */
+    MYR_QUANTIZE_SQ8_F16, /* the same; vectors rounded to f16 */
+    MYR_QUANTIZE_NONE     /* the vectors */
+} myr_quantize;
+
+const char *myr_quantize_name(myr_quantize quantize);
+bool myr_quantize_of(const char *name, myr_quantize *quantize); /* false where there is none of that name */
+
 /* Recall@10 of the items' own vectors, each left out of its own answer and asked in the shard it lies in. */
 typedef struct myr_index_curve {
     int64_t n_queries;
@@ -31,7 +41,7 @@ typedef struct myr_index_manifest {
     int dim, M, ef_construction;
     int64_t seed;
     char *metric, *contract, *model, *partition; /* contract and model NULL for bare vectors */
-    bool halves;                                 /* vectors are rounded to f16 */
+    myr_quantize quantize;
     char router_file[64];
     uint64_t router_checksum;
     char digest[MYR_SHA256_TEXT]; /* over the shards' digests */

@@ -191,6 +191,8 @@ static myr_status check_arguments(const float *vectors, size_t n, size_t dim, co
         return myr_fail(MYR_ERR_ARG, "hnsw: ef_construction = %d is negative", options->ef_construction);
     if (!myr_metric_name(options->metric))
         return myr_fail(MYR_ERR_ARG, "hnsw: there is no metric %d", (int)options->metric);
+    if (options->is_float && options->metric == MYR_METRIC_IP)
+        return myr_fail(MYR_ERR_ARG, "hnsw: inner products are measured on codes; floats are for l2 and cosine");
     if (!isfinite(options->code_min) || !isfinite(options->code_max) || options->code_max < options->code_min)
         return myr_fail(MYR_ERR_ARG, "hnsw: codes cannot range from %g to %g", (double)options->code_min,
                         (double)options->code_max);
@@ -226,6 +228,7 @@ myr_status myr_hnsw_build(const float *vectors, size_t n, size_t dim, const int6
                         .metric = options->metric,
                         .code_min = options->code_min,
                         .code_max = options->code_max,
+                        .is_float = options->is_float,
                         .kernel = myr_kernel_get(),
                         .ids = copy};
     if (options->code_min == 0 && options->code_max == 0)

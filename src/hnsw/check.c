@@ -14,7 +14,7 @@ myr_status hnsw_check_numbers(const myr_hnsw *graph)
     if (graph->n >= (size_t)1 << 31 || graph->n_nodes > graph->n || (graph->n > 0 && graph->n_nodes == 0))
         return myr_fail(MYR_ERR_FORMAT, "hnsw: %zu nodes for %zu rows", graph->n_nodes, graph->n);
     size_t n_values = graph->dim + graph->n_tail;
-    if (graph->dim < 1 || n_values > MYR_CODE_MAX_DIM || graph->n_code_bytes != myr_code_bytes(n_values))
+    if (graph->dim < 1 || n_values > MYR_CODE_MAX_DIM || graph->n_code_bytes != myr_code_bytes(coded_bytes(graph)))
         return myr_fail(MYR_ERR_FORMAT, "hnsw: dimension %zu", graph->dim);
     if (graph->M < 2 || graph->M > MAX_M || graph->ef_construction < 1)
         return myr_fail(MYR_ERR_FORMAT, "hnsw: M = %d, ef_construction = %d", graph->M, graph->ef_construction);
@@ -121,9 +121,9 @@ static myr_status check_all_links(const myr_hnsw *graph)
 static myr_status check_codes(const myr_hnsw *graph)
 {
     static const uint8_t zeros[MYR_CODE_ALIGNMENT];
-    size_t n_values = graph->dim + graph->n_tail;
+    size_t n_bytes = coded_bytes(graph);
     for (size_t node = 0; node < graph->n_nodes; node++)
-        if (memcmp(codes_of(graph, (uint32_t)node) + n_values, zeros, graph->n_code_bytes - n_values) != 0)
+        if (memcmp(codes_of(graph, (uint32_t)node) + n_bytes, zeros, graph->n_code_bytes - n_bytes) != 0)
             return myr_fail(MYR_ERR_FORMAT, "hnsw: the codes of node %zu go on behind the last", node);
     return MYR_OK;
 }

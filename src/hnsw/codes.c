@@ -19,6 +19,7 @@
  */
 #include "hnsw/graph.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -39,8 +40,9 @@ static size_t tail_of(const myr_hnsw *graph)
 
 void hnsw_fit_codes(myr_hnsw *graph)
 {
+    graph->kernel = graph->is_float ? myr_kernel_floats() : myr_kernel_get();
     graph->n_tail = graph->metric == MYR_METRIC_IP ? tail_of(graph) : 0;
-    graph->n_code_bytes = myr_code_bytes(graph->dim + graph->n_tail);
+    graph->n_code_bytes = myr_code_bytes(coded_bytes(graph));
     graph->scale = myr_scale_of(graph->code_min, graph->code_max);
 }
 
@@ -81,9 +83,21 @@ static double fill_tail(const myr_hnsw *graph, double squared, uint8_t *codes)
     return step * sqrt(sum) - (missing > 0 ? sqrt(missing) : 0);
 }
 
+/* The vector itself, zeros behind it; false where a value is not finite, or too large. */
+static bool copy_floats(const myr_hnsw *graph, const float *vector, uint8_t *codes, float *residual)
+{
+    size_t n_bytes = graph->dim * sizeof *vector;
+    memcpy(codes, vector, n_bytes);
+    memset(codes + n_bytes, 0, graph->n_code_bytes - n_bytes);
+    *residual = 0;
+    return graph->kernel->dot(vector, vector, graph->dim) <= FLT_MAX / 8; /* no squared distance overflows then */
+}
+
 /* Codes without a tail, of the vector times stretch. */
 static bool code(const myr_hnsw *graph, const float *vector, double stretch, uint8_t *codes, float *residual)
 {
+    if (graph->is_float)
+        return copy_floats(graph, vector, codes, residual);
     size_t n_bytes = myr_code_bytes(graph->dim);
     myr_scale scale = {.least = graph->scale.least / stretch,
                        .per_value = graph->scale.per_value * stretch,

@@ -16,8 +16,8 @@ float hnsw_distance(const myr_hnsw *graph, const float *query, const hnsw_query 
     float vector[MOST_SPARED];
     if (facts->is_whole)
         return (float)sqrt((double)code_distance);
-    if (graph->vectors)
-        return myr_hit_distance(graph->kernel, graph->metric, query, graph->vectors + node * graph->dim, graph->dim);
+    if (floats_of(graph, node))
+        return myr_hit_distance(graph->kernel, graph->metric, query, floats_of(graph, node), graph->dim);
     hnsw_copy_vector(graph, node, vector);
     return myr_hit_distance(graph->kernel, graph->metric, query, vector, graph->dim);
 }
@@ -28,8 +28,8 @@ bool hnsw_query_of(const myr_hnsw *graph, const float *query, uint8_t *codes, hn
     if (!hnsw_code_query(graph, query, codes, &residual, &stretch))
         return false;
     /* Differences are whole numbers then, and so are their squares and sums: float and double hold them. */
-    bool is_whole =
-        graph->metric == MYR_METRIC_L2 && !graph->vectors && !graph->halves && graph->scale.step == 1 && residual == 0;
+    bool is_whole = graph->metric == MYR_METRIC_L2 && !graph->vectors && !graph->halves && !graph->is_float &&
+                    graph->scale.step == 1 && residual == 0;
     *facts = (hnsw_query){.stretch = stretch, .residual = residual, .is_whole = is_whole};
     double longest = graph->longest > graph->radius ? graph->longest : graph->radius;
     if (graph->metric != MYR_METRIC_L2)

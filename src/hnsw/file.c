@@ -1,16 +1,17 @@
 /*
  * The graph as sections of a file.
  *
- *  hnsw_ids         i64 (n)                hnsw_codes        u8  (n_nodes, dim and tail (codes.c) rounded up to 64)
- *  hnsw_row_node    u32 (n)                hnsw_residuals    f32 (n_nodes)
- *  hnsw_alias_first u32 (n_nodes + 1)      hnsw_levels       u8  (n_nodes)
- *  hnsw_alias_row   u32 (n)                hnsw_upper_first  u32 (n_nodes + 1)
+ *  hnsw_ids         i64 (n)                hnsw_codes        u8  (n_nodes, row: dim and tail (codes.c) or
+ *  hnsw_row_node    u32 (n)                                      4 dim, rounded up to 64)
+ *  hnsw_alias_first u32 (n_nodes + 1)      hnsw_residuals    f32 (n_nodes)
+ *  hnsw_alias_row   u32 (n)                hnsw_levels       u8  (n_nodes)
+ *  hnsw_upper_first u32 (n_nodes + 1)
  *  hnsw_vectors     f32 (n_nodes, dim)*    hnsw_links        u32 (n_nodes, 2 M)
  *  hnsw_halves      u8  (n_nodes, 2 dim)*  hnsw_upper_links  u32 (n_upper, M)
  *  * no rows where the other, or the codes, say all of each vector; halves are little-endian binary16, since version 3
- *  numbers: hnsw_version = 4, hnsw_n, hnsw_dim, hnsw_n_nodes, hnsw_n_upper, hnsw_M, hnsw_ef_construction,
+ *  numbers: hnsw_version = 5, hnsw_n, hnsw_dim, hnsw_n_nodes, hnsw_n_upper, hnsw_M, hnsw_ef_construction,
  *  hnsw_n_levels, hnsw_entry (-1 none), hnsw_seed; as the bits of an f32: hnsw_code_min, hnsw_code_max, hnsw_longest,
- *  hnsw_radius (since version 4)
+ *  hnsw_radius (since version 4); hnsw_floats (since version 5): 1 where codes are vectors of f32
  *  text: hnsw_metric, "l2", "cosine", or since version 4 "ip"
  *
  * What the arrays mean is said in graph.h; NONE is 2^32 - 1. The opened graph points into
@@ -26,7 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VERSION = 4, WITHOUT_RADIUS = 3, WITHOUT_HALVES = 2, MAX_RANK = 2 };
+enum { VERSION = 5, WITHOUT_FLOATS = 4, WITHOUT_RADIUS = 3, WITHOUT_HALVES = 2, MAX_RANK = 2 };
 
 /* One array of the graph: its name, shape and the place of its pointer, for both directions. */
 typedef struct array {
@@ -80,6 +81,7 @@ enum {
     F_CODE_MAX,
     F_LONGEST,
     F_RADIUS,
+    F_FLOATS,
     N_NUMBERS
 };
 
@@ -116,6 +118,7 @@ static void list_numbers(const myr_hnsw *graph, number list[N_NUMBERS])
         [F_CODE_MAX] = {"hnsw_code_max", bits_of(graph->code_max), 0, UINT32_MAX},
         [F_LONGEST] = {"hnsw_longest", bits_of(graph->longest), 0, UINT32_MAX},
         [F_RADIUS] = {"hnsw_radius", bits_of(graph->radius), 0, UINT32_MAX},
+        [F_FLOATS] = {"hnsw_floats", graph->is_float, 0, 1},
     };
     memcpy(list, all, sizeof all);
 }
@@ -146,7 +149,8 @@ static myr_status get_numbers(const myr_sections *sections, myr_hnsw *graph, int
     number numbers[N_NUMBERS];
     list_numbers(graph, numbers);
     for (size_t i = 0; i < N_NUMBERS; i++) {
-        if (i == F_RADIUS && numbers[F_VERSION].value <= WITHOUT_RADIUS)
+        if ((i == F_RADIUS && numbers[F_VERSION].value <= WITHOUT_RADIUS) ||
+            (i == F_FLOATS && numbers[F_VERSION].value <= WITHOUT_FLOATS))
             continue;
         myr_status status = myr_sections_get_i64(sections, numbers[i].name, &numbers[i].value);
         if (status != MYR_OK)
@@ -172,6 +176,7 @@ static myr_status get_numbers(const myr_sections *sections, myr_hnsw *graph, int
     graph->code_max = value_of(numbers[F_CODE_MAX].value);
     graph->longest = value_of(numbers[F_LONGEST].value);
     graph->radius = value_of(numbers[F_RADIUS].value);
+    graph->is_float = numbers[F_FLOATS].value;
     if (!isfinite(graph->code_min) || !isfinite(graph->code_max) || graph->code_max < graph->code_min)
         return myr_fail(MYR_ERR_FORMAT, "hnsw: codes cannot range from %g to %g", (double)graph->code_min,
                         (double)graph->code_max);
@@ -218,7 +223,7 @@ static myr_status get_arrays(const myr_sections *sections, myr_hnsw *graph, int6
             return myr_fail(MYR_ERR_FORMAT, "hnsw: %s has another shape than its graph", arrays[i].name);
         memcpy((char *)graph + arrays[i].at, &data, sizeof data);
     }
-    if (!graph->vectors && graph->dim > MOST_SPARED)
+    if (!graph->vectors && !graph->is_float && graph->dim > MOST_SPARED)
         return myr_fail(MYR_ERR_FORMAT, "hnsw: vectors of %zu values are not there", graph->dim);
     return MYR_OK;
 }

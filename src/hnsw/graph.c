@@ -65,8 +65,9 @@ void myr_hnsw_describe(const myr_hnsw *graph, myr_hnsw_facts *facts)
 
 void hnsw_copy_vector(const myr_hnsw *graph, uint32_t node, float *vector)
 {
-    if (graph->vectors)
-        memcpy(vector, graph->vectors + node * graph->dim, graph->dim * sizeof *vector);
+    const float *floats = floats_of(graph, node);
+    if (floats)
+        memcpy(vector, floats, graph->dim * sizeof *vector);
     else if (graph->halves)
         graph->kernel->widen(graph->halves + node * graph->dim, graph->dim, vector);
     else
@@ -116,6 +117,8 @@ void myr_hnsw_digest(const myr_hnsw *graph, char text[65])
     add_float(hash, graph->code_max);
     if (graph->metric == MYR_METRIC_IP)
         add_float(hash, graph->radius);
+    if (graph->is_float)
+        add_number(hash, 1);
     add_number(hash, graph->entry);
     myr_sha256_update(hash, graph->ids, graph->n * sizeof *graph->ids);
     myr_sha256_update(hash, graph->row_node, graph->n * sizeof *graph->row_node);

@@ -53,6 +53,7 @@ struct myr_hnsw {
     float longest; /* no vector is longer */
     float radius;  /* IP: the length that tails lend to all vectors; else 0 */
     myr_scale scale;
+    bool is_float; /* codes are the vectors' values, as floats: nothing is rounded, and vectors are not kept beside */
     const myr_kernel *kernel;
     bool borrows;      /* the arrays lie in a mapped file */
     hnsw_guard *guard; /* [owned] NULL = everything was checked */
@@ -96,6 +97,27 @@ static inline uint32_t key_distance(uint64_t key)
 static inline const uint8_t *codes_of(const myr_hnsw *graph, uint32_t node)
 {
     return graph->codes + node * graph->n_code_bytes;
+}
+
+/* Bytes of a code row before the zeros that fill it up. */
+static inline size_t coded_bytes(const myr_hnsw *graph)
+{
+    return graph->is_float ? graph->dim * sizeof(float) : graph->dim + graph->n_tail;
+}
+
+/* A node's vector where it is kept as floats; else NULL. */
+static inline const float *floats_of(const myr_hnsw *graph, uint32_t node)
+{
+    if (graph->is_float)
+        return (const float *)(const void *)codes_of(graph, node);
+    return graph->vectors ? graph->vectors + node * graph->dim : NULL;
+}
+
+/* What a distance of codes comes to, squared. */
+static inline double squared_of(const myr_hnsw *graph, uint32_t code_distance)
+{
+    return graph->is_float ? (double)myr_float_of_bits(code_distance)
+                           : graph->scale.step * graph->scale.step * code_distance;
 }
 
 static inline size_t room_at(const myr_hnsw *graph, int level)
@@ -174,8 +196,8 @@ void hnsw_sort_keys(uint64_t *keys, size_t n);
 void hnsw_measure(const myr_hnsw *graph, uint32_t from, const uint32_t *nodes, size_t n, uint64_t *keys);
 
 /*
- * codes.c: a graph's range of codes and tails, from its metric, dimension, radius, code_min and code_max. widen: the
- * range as wide as the tails need; before fit, of a graph that is being made.
+ * codes.c: a graph's kernel, range of codes and tails, from its metric, dimension, radius, code_min, code_max and
+ * whether they are floats. widen: the range as wide as the tails need; before fit, of a graph that is being made.
  */
 void hnsw_widen_codes(myr_hnsw *graph);
 void hnsw_fit_codes(myr_hnsw *graph);
@@ -249,7 +271,7 @@ double hnsw_reach(const myr_hnsw *graph, const hnsw_query *facts, float distance
 static inline bool is_beyond(const myr_hnsw *graph, uint32_t node, uint32_t code_distance, double reach)
 {
     double edge = reach + (double)graph->residuals[node];
-    return graph->scale.step * graph->scale.step * code_distance > edge * edge;
+    return squared_of(graph, code_distance) > edge * edge;
 }
 /* The distance of a node that is reported; code_distance is the one that was measured. */
 float hnsw_distance(const myr_hnsw *graph, const float *query, const hnsw_query *facts, uint32_t node,

@@ -71,9 +71,9 @@ myr_status hnsw_guard_codes(const myr_hnsw *graph, uint32_t node)
 {
     static const uint8_t zeros[MYR_CODE_ALIGNMENT];
     const uint8_t *codes = codes_of(graph, node);
-    size_t n_values = graph->dim + graph->n_tail;
+    size_t n_bytes = coded_bytes(graph);
     myr_status status = touch(graph, codes, graph->n_code_bytes);
-    if (status == MYR_OK && memcmp(codes + n_values, zeros, graph->n_code_bytes - n_values) != 0)
+    if (status == MYR_OK && memcmp(codes + n_bytes, zeros, graph->n_code_bytes - n_bytes) != 0)
         status = myr_fail(MYR_ERR_FORMAT, "hnsw: the codes of node %u go on behind the last", node);
     return status;
 }

@@ -100,6 +100,8 @@ static void list_aliases(job *all)
 static bool is_whole(const myr_hnsw *graph, size_t node, const float *vector)
 {
     float again[MOST_SPARED];
+    if (graph->is_float)
+        return true;
     if (graph->dim > MOST_SPARED)
         return false;
     myr_dequantise(&graph->scale, codes_of(graph, (uint32_t)node), graph->dim, again);

@@ -48,7 +48,7 @@ static void keep_row(update *all, size_t row)
     const myr_hnsw *old = all->old;
     uint32_t node = old->row_node[row];
     all->ids[all->n] = old->ids[row];
-    all->rows[all->n] = (old->vectors ? old->vectors : all->decoded) + node * old->dim;
+    all->rows[all->n] = all->decoded ? all->decoded + node * old->dim : floats_of(old, node);
     all->row_old[all->n++] = node;
 }
 
@@ -87,7 +87,7 @@ static bool decode(update *all)
 {
     const myr_hnsw *old = all->old;
     size_t row_bytes = old->dim * sizeof *all->decoded;
-    if (old->vectors)
+    if (old->vectors || old->is_float)
         return true;
     all->decoded = myr_alloc_huge(old->n_nodes, row_bytes);
     for (size_t i = 0; all->decoded && i < old->n_nodes; i++)
@@ -129,6 +129,7 @@ static myr_status make_graph(update *all, myr_pool *pool)
                         .code_max = old->code_max,
                         .radius = old->radius,
                         .scale = old->scale,
+                        .is_float = old->is_float,
                         .kernel = old->kernel,
                         .ids = all->ids};
     all->ids = NULL; /* the graph's now */

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* Code rows are padded with zeros to a multiple of this, and aligned to it. */
 #define MYR_CODE_ALIGNMENT 64
@@ -42,6 +43,19 @@ typedef struct myr_kernel {
  * there is no avx512 either, and without that no amx.
  */
 const myr_kernel *myr_kernel_get(void);
+
+/*
+ * myr_kernel_floats - the same table for rows of floats in place of codes: their squared distance, rounded to a float,
+ * as its bits, which order as it does. n_bytes of a row count 4 for each value; zeros behind the last add nothing.
+ */
+const myr_kernel *myr_kernel_floats(void);
+/* The float that such bits are. */
+static inline float myr_float_of_bits(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
 
 /* Every table this CPU can run, whatever the environment says, reference first; NULL past the last. For tests. */
 const myr_kernel *myr_kernel_variant(size_t i);

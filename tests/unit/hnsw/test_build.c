@@ -89,12 +89,13 @@ static void test_options_matter(void **state)
 {
     (void)state;
     float *vectors = make_vectors(SHAPE_UNIFORM, 400, 8, 4);
-    myr_hnsw_options all[4] = {usual, usual, usual, usual};
-    char digests[4][65];
+    myr_hnsw_options all[5] = {usual, usual, usual, usual, usual};
+    char digests[5][65];
     all[1].seed++;
     all[2].M++;
     all[3].code_max = 2;
-    for (int i = 0; i < 4; i++) {
+    all[4].is_float = true;
+    for (int i = 0; i < 5; i++) {
         myr_hnsw *graph = make_graph(vectors, 400, 8, &all[i], 1);
         myr_hnsw_digest(graph, digests[i]);
         for (int j = 0; j < i; j++)
@@ -126,6 +127,13 @@ static void test_refusals(void **state)
     assert_int_equal(myr_hnsw_build(vectors, 2, 2, ids, &bad, NULL, &graph), MYR_ERR_ARG);
     bad.code_max = NAN;
     assert_int_equal(myr_hnsw_build(vectors, 2, 2, ids, &bad, NULL, &graph), MYR_ERR_ARG);
+    bad = usual;
+    bad.is_float = true;
+    vectors[3] = 1e19f; /* whose square no float holds */
+    assert_int_equal(myr_hnsw_build(vectors, 2, 2, ids, &bad, NULL, &graph), MYR_ERR_ARG);
+    bad.metric = MYR_METRIC_IP;
+    vectors[3] = 3;
+    assert_int_equal(myr_hnsw_build(vectors, 2, 2, ids, &bad, NULL, &graph), MYR_ERR_ARG);
     vectors[3] = INFINITY;
     assert_int_equal(myr_hnsw_build(vectors, 2, 2, ids, &usual, NULL, &graph), MYR_ERR_ARG);
     assert_null(graph);
@@ -135,10 +143,11 @@ static void test_refusals(void **state)
 /* What `--digest THREADS` prints: a digest over graphs of several shapes. */
 static int print_digest(int n_threads)
 {
-    for (int i = 0; i < 2 * N_SHAPES; i++) {
+    for (int i = 0; i < 3 * N_SHAPES; i++) {
         myr_hnsw_options options = usual;
-        options.metric = i % 2 ? MYR_METRIC_IP : MYR_METRIC_L2;
-        float *vectors = make_vectors((shape)(i / 2), 4000, 40, 6);
+        options.metric = i % 3 == 1 ? MYR_METRIC_IP : MYR_METRIC_L2;
+        options.is_float = i % 3 == 2;
+        float *vectors = make_vectors((shape)(i / 3), 4000, 40, 6);
         myr_hnsw *graph = make_graph(vectors, 4000, 40, &options, n_threads);
         char digest[65];
         myr_hnsw_digest(graph, digest);
@@ -157,7 +166,7 @@ static void test_same_everywhere(void **state)
     static const int n_threads[] = {1, 2, 3, 7};
     char right[512], got[512];
     digest_of("", 1, right, sizeof right);
-    assert_int_equal(strlen(right), 16 * 2 * N_SHAPES + 1);
+    assert_int_equal(strlen(right), 16 * 3 * N_SHAPES + 1);
     for (size_t d = 0; d < 3; d++)
         for (size_t t = 0; t < 4; t++) {
             digest_of(disabled[d], n_threads[t], got, sizeof got);

@@ -63,10 +63,11 @@ static void test_round(void **state)
     (void)state;
     static const size_t sizes[] = {0, 1, 2, 3, N};
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
-        for (int kind = 0; kind < 5; kind++) {
+        for (int kind = 0; kind < 6; kind++) {
             bool cosine = kind == 1, whole = kind == 2, half = kind == 3, product = kind == 4;
             myr_hnsw_options options = usual;
             options.metric = cosine ? MYR_METRIC_COSINE : product ? MYR_METRIC_IP : MYR_METRIC_L2;
+            options.is_float = kind == 5;
             float *vectors = make_vectors(whole || half ? SHAPE_UNIFORM : SHAPE_DUPLICATES, sizes[s], DIM, 1),
                   query[DIM] = {1};
             if (cosine)
@@ -134,8 +135,9 @@ static size_t assert_no_harm(const myr_hnsw *opened, const float *vectors, const
 static void test_lazy(void **state)
 {
     (void)state;
-    for (int kind = 0; kind < 3; kind++) {
+    for (int kind = 0; kind < 4; kind++) {
         myr_hnsw_options options = usual;
+        options.is_float = kind == 3;
         options.metric = kind == 1 ? MYR_METRIC_IP : MYR_METRIC_L2;
         float *vectors = make_vectors(SHAPE_DUPLICATES, N, DIM, 5);
         if (kind == 2)
@@ -270,10 +272,10 @@ static const struct {
     {"hnsw_levels", MYR_SECTION_U8, 1},       {"hnsw_upper_first", MYR_SECTION_U32, 1},
     {"hnsw_links", MYR_SECTION_U32, 2},       {"hnsw_upper_links", MYR_SECTION_U32, 2},
 };
-static const char *const numbers[] = {"hnsw_version",         "hnsw_n",     "hnsw_dim",      "hnsw_n_nodes",
-                                      "hnsw_n_upper",         "hnsw_M",     "hnsw_n_levels", "hnsw_entry",
-                                      "hnsw_ef_construction", "hnsw_seed",  "hnsw_code_min", "hnsw_code_max",
-                                      "hnsw_longest",         "hnsw_radius"};
+static const char *const numbers[] = {"hnsw_version",         "hnsw_n",      "hnsw_dim",      "hnsw_n_nodes",
+                                      "hnsw_n_upper",         "hnsw_M",      "hnsw_n_levels", "hnsw_entry",
+                                      "hnsw_ef_construction", "hnsw_seed",   "hnsw_code_min", "hnsw_code_max",
+                                      "hnsw_longest",         "hnsw_radius", "hnsw_floats"};
 
 /* A copy of the file with one number changed, or one section or number left out (value NULL). */
 static void copy_with(const char *copy, const char *name, const int64_t *value, const char *metric)
@@ -335,7 +337,8 @@ static void test_disagreement(void **state)
         {"hnsw_dim", 1 << 30, MYR_ERR_FORMAT},
         {"hnsw_M", 7, MYR_ERR_FORMAT},
         {"hnsw_n_upper", 1, MYR_ERR_FORMAT},
-        {"hnsw_version", 5, MYR_ERR_UNSUPPORTED},
+        {"hnsw_version", 6, MYR_ERR_UNSUPPORTED},
+        {"hnsw_floats", 2, MYR_ERR_FORMAT},
         {"hnsw_version", 0, MYR_ERR_FORMAT},
         {"hnsw_code_min", 1LL << 40, MYR_ERR_FORMAT},
         {"hnsw_radius", 0x7fc00000, MYR_ERR_FORMAT}, /* no number */
@@ -347,6 +350,7 @@ static void test_disagreement(void **state)
     assert_copy_opens("nothing", NULL, "l2", MYR_OK);
     assert_copy_opens("hnsw_version", &(int64_t){2}, "l2", MYR_OK); /* before there were halves */
     assert_copy_opens("hnsw_version", &(int64_t){3}, "l2", MYR_OK); /* before there were inner products */
+    assert_copy_opens("hnsw_version", &(int64_t){4}, "l2", MYR_OK); /* before there were floats */
     assert_copy_opens("nothing", NULL, "hamming", MYR_ERR_FORMAT);
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         assert_copy_opens(wrong[i].name, &wrong[i].value, "l2", wrong[i].status);

@@ -340,6 +340,32 @@ static void test_recall(void **state)
     }
 }
 
+/* One value in fifty is far outside: 256 steps say little of the others, the vectors themselves say all. */
+static void test_floats(void **state)
+{
+    (void)state;
+    float *vectors = make_vectors(SHAPE_OUTLIERS, 5000, DIM, 7),
+          *queries = make_vectors(SHAPE_UNIFORM, N_QUERIES, DIM, 8);
+    for (size_t i = 0; i < N_QUERIES * DIM; i++) /* each query lies by a row */
+        queries[i] = vectors[i / DIM * 121 * DIM + i % DIM] + 0.3f * (queries[i] - 0.5f);
+    const myr_hnsw_options codes = {.seed = 3}, floats = {.seed = 3, .is_float = true};
+    double coarse = recall_of(vectors, 5000, queries, &codes, 80),
+           fine = recall_of(vectors, 5000, queries, &floats, 80);
+    if (!(fine >= 0.95 && fine > coarse + 0.1))
+        fail_msg("outliers: recall %.4f with codes, %.4f without", coarse, fine);
+    compare_exact(vectors, 400, DIM, &floats, queries, 6, K, "floats");
+    normalise(vectors, 5000, DIM);
+    normalise(queries, N_QUERIES, DIM);
+    myr_hnsw_options cosine = floats;
+    cosine.metric = MYR_METRIC_COSINE;
+    fine = recall_of(vectors, 5000, queries, &cosine, 80);
+    if (fine < 0.95)
+        fail_msg("outliers: recall by cosine %.4f", fine);
+    compare_exact(vectors, 400, DIM, &cosine, queries, 6, K, "floats, by cosine");
+    free(vectors);
+    free(queries);
+}
+
 /* Ten thousand copies of one picture among others: they share a node, come out by id, and hide nobody. */
 static void test_copies(void **state)
 {
@@ -424,12 +450,19 @@ static void test_many_searches(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exact),         cmocka_unit_test(test_small),
-        cmocka_unit_test(test_curve),         cmocka_unit_test(test_range_of_codes),
-        cmocka_unit_test(test_halves),        cmocka_unit_test(test_round),
-        cmocka_unit_test(test_whole),         cmocka_unit_test(test_extremes),
-        cmocka_unit_test(test_batch),         cmocka_unit_test(test_recall),
-        cmocka_unit_test(test_copies),        cmocka_unit_test(test_stats_and_refusals),
+        cmocka_unit_test(test_exact),
+        cmocka_unit_test(test_small),
+        cmocka_unit_test(test_curve),
+        cmocka_unit_test(test_range_of_codes),
+        cmocka_unit_test(test_halves),
+        cmocka_unit_test(test_round),
+        cmocka_unit_test(test_whole),
+        cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_recall),
+        cmocka_unit_test(test_floats),
+        cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_stats_and_refusals),
         cmocka_unit_test(test_many_searches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
