@@ -26,6 +26,10 @@ struct myr_vectors;                                /* vectors.h */
 typedef struct myr_hnsw myr_hnsw;                   /* a graph; read only, shared by threads */
 typedef struct myr_hnsw_searcher myr_hnsw_searcher; /* one thread's memory for searching it */
 
+/* myr_hnsw_options.n_axes: as many as hold three quarters of the variance, where these are at most half of the values and
+ * there are 256 values or more; else none. */
+#define MYR_HNSW_AXES_BY_DATA (-1)
+
 typedef struct myr_hnsw_options {
     int M;               /* links of a node on the upper levels, twice that at level 0; 2..512; 0 = 16 */
     int ef_construction; /* candidates kept while a node is linked; 0 = 200 */
@@ -37,6 +41,11 @@ typedef struct myr_hnsw_options {
     /* Walks measure the vectors themselves, as floats in place of codes: four times the bytes a distance, for data whose
      * values range too widely for 256 steps. L2 and COSINE; no vector longer than 6e18. */
     bool is_float;
+    /* Codes are of each vector's place along so many axes, those of the greatest variance, in place of all its values:
+     * much less memory for a walk over wide vectors. Rounded up to a multiple of 64, at most 1024; none where that is no
+     * fewer than the values, or there are fewer than 256 vectors. 0 = none, or MYR_HNSW_AXES_BY_DATA. L2 and COSINE, not
+     * with is_float; code_min and code_max are then measured. */
+    int n_axes;
 } myr_hnsw_options;
 
 /*
@@ -128,7 +137,7 @@ MYR_API myr_status myr_hnsw_check(const myr_hnsw *graph);
 MYR_API void myr_hnsw_digest(const myr_hnsw *graph, char text[65]);
 
 typedef struct myr_hnsw_facts {
-    size_t n, dim;
+    size_t n, dim, n_axes;
     int M, ef_construction, n_levels;
     uint64_t seed;
     myr_metric metric;

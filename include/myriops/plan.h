@@ -28,7 +28,7 @@ typedef struct myr_plan_request {
     int M;
     size_t ranks, threads;        /* threads of a rank */
     size_t shards;                /* 0 = chosen */
-    size_t code_value_bytes;      /* of what walks measure: 1, or 4 where they know no codes */
+    size_t code_bytes;            /* of what walks measure of a vector: its codes, or itself */
     size_t kept_value_bytes;      /* of vectors kept beside the codes: 4, 2, or 0 where codes say all */
     size_t embedding_value_bytes; /* as embeddings are stored: 4 or 2 */
     double node_bytes;            /* of a vector in its graph; 0 = reckoned */

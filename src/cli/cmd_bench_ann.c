@@ -209,6 +209,8 @@ static myr_status build(ann *self)
                                 .seed = (uint64_t)myr_config_int(config, "seed"),
                                 .metric = self->metric,
                                 .is_float = strcmp(myr_config_text(config, "quantize"), "none") == 0};
+    if (!options.is_float && options.metric != MYR_METRIC_IP)
+        options.n_axes = (int)myr_config_int(config, "axes");
     const float *vectors = self->base;
     float *rounded = NULL;
     if (strcmp(myr_config_text(config, "quantize"), "sq8-f16") == 0) {

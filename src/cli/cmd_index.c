@@ -88,6 +88,7 @@ myr_status myr_cmd_index(const myr_cli *cli)
     myr_quantize_of(myr_config_text(config, "quantize"), &quantize); /* the settings know no other names */
     myr_build_options options = {
         .quantize = quantize,
+        .n_axes = (int)myr_config_int(config, "axes"),
         .operands = cli->operands,
         .n_operands = cli->n_operands,
         .folder = folder,

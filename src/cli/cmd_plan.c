@@ -23,16 +23,28 @@ enum { N_SMALL = 8000, N_LARGE = 40000, N_QUERIES = 1000, N_CENTROIDS = 512, CLU
 #define KNOWN_PICTURE_S 0.0115
 #define KNOWN_VALUES 128.0
 
-static myr_plan_rates known_rates(size_t dim)
+static myr_plan_rates known_rates(size_t dim, size_t code_bytes)
 {
     /* Distances take longer as codes do; the rest of a step does not. */
-    double longer = 0.6 + 0.4 * ceil((double)dim / 64) * 64 / KNOWN_VALUES;
+    double longer = 0.6 + 0.4 * ceil((double)code_bytes / 64) * 64 / KNOWN_VALUES;
     return (myr_plan_rates){.picture_s = KNOWN_PICTURE_S,
                             .insert_s = {48e-6 * longer, 62e-6 * longer},
                             .search_s = {52e-6 * longer, 70e-6 * longer},
                             .n_small = N_SMALL,
                             .n_large = N_LARGE,
                             .assign_s = 2.2e-9 * (0.2 + 0.8 * (double)dim / KNOWN_VALUES)};
+}
+
+/* Of a vector: as many axes as embeddings of pictures have found to be enough, where the data is to say. */
+static size_t code_bytes_of(const myr_config *config)
+{
+    enum { USUAL_AXES = 192, WIDE = 256 };
+    size_t dim = (size_t)myr_config_int(config, "dim");
+    int64_t axes = myr_config_int(config, "axes");
+    if (strcmp(myr_config_text(config, "quantize"), "none") == 0)
+        return dim * sizeof(float);
+    size_t coded = axes > 0 ? (size_t)axes : axes < 0 && dim >= WIDE ? USUAL_AXES : dim;
+    return coded < dim ? coded : dim;
 }
 
 /* ---- Measuring ---- */
@@ -95,7 +107,9 @@ static myr_status measure_graph(const measuring *self, size_t n, double *insert_
     const myr_config *config = self->cli->config;
     size_t n_queries = n < N_QUERIES ? n : N_QUERIES;
     myr_hnsw_options options = {.M = (int)myr_config_int(config, "M"),
-                                .ef_construction = (int)myr_config_int(config, "ef-construction")};
+                                .ef_construction = (int)myr_config_int(config, "ef-construction"),
+                                .is_float = strcmp(myr_config_text(config, "quantize"), "none") == 0};
+    options.n_axes = options.is_float ? 0 : (int)myr_config_int(config, "axes");
     myr_hnsw *graph = NULL;
     myr_hnsw_facts facts;
     int64_t *ids = myr_alloc(n, sizeof *ids);
@@ -270,13 +284,13 @@ static myr_status plan(const myr_cli *cli)
         .ranks = (size_t)myr_config_int(config, "ranks"),
         .threads = (size_t)cli->n_threads,
         .shards = (size_t)myr_config_int(config, "shards"),
-        .code_value_bytes = floats ? 4 : 1,
+        .code_bytes = code_bytes_of(config),
         .kept_value_bytes = floats   ? 0
                             : halves ? 2
                                      : 4,
         .embedding_value_bytes = strcmp(myr_config_text(config, "dtype"), "f16") == 0 ? 2 : 4,
         .rank_bytes = myr_config_real(config, "memory") * 1e9,
-        .rates = known_rates((size_t)myr_config_int(config, "dim")),
+        .rates = known_rates((size_t)myr_config_int(config, "dim"), code_bytes_of(config)),
     };
     myr_plan made;
     request.ranks = request.ranks > 0 ? request.ranks : (size_t)cli->comm->size;

@@ -24,6 +24,7 @@ const myr_key myr_settings_table[] = {
     {"M", MYR_KEY_INT, "16", 2, 512, NULL, "N", "links of a node on the upper levels; twice that at level 0", "index bench plan", 'M'},
     {"ef-construction", MYR_KEY_INT, "200", 1, 100000, NULL, "N", "candidates kept while building", "index bench plan", 0},
     {"quantize", MYR_KEY_CHOICE, "sq8", 0, 0, "sq8|sq8-f16|none", "NAME", "what walks measure: codes of 8 bits a value (the vectors that rank the best are kept as they are, or in f16 in half the memory), or the vectors themselves", "index bench plan", 0},
+    {"axes", MYR_KEY_INT, "-1", -1, 1024, NULL, "N", "codes are of places along so many axes of greatest variance, not of all values; -1 = as the data suits (of 256 values and more, under l2 and cosine); 0 = none", "index bench plan", 0},
     {"seed", MYR_KEY_INT, "1", 0, 9007199254740992.0, NULL, "N", "seed of levels and partition", "index bench", 0},
     {"images", MYR_KEY_REAL, "0", 0, 1e15, NULL, "N", "pictures that there will be, such as 1e9", "plan", 0},
     {"dim", MYR_KEY_INT, "1280", 1, 65536, NULL, "N", "values of a vector", "plan", 0},

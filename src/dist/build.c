@@ -42,6 +42,7 @@ typedef struct job {
     char build_id[9]; /* in the names of the files, so that an older index is not overwritten */
     int lock;         /* rank 0: the output folder is this job's; -1 = not held */
     float code_min, code_max;
+    int n_axes; /* of codes; none where they cannot be */
     bool all_whole;    /* all values are whole numbers */
     myr_buffer sample; /* on rank 0: rows of {id, vector} */
     myr_shard_plan plan;
@@ -220,6 +221,7 @@ static myr_status build_graph(job *work, const myr_shard_rows *rows, myr_hnsw **
                                  .seed = (uint64_t)options->seed,
                                  .metric = work->metric,
                                  .is_float = options->quantize == MYR_QUANTIZE_NONE,
+                                 .n_axes = work->n_axes,
                                  .code_min = work->code_min,
                                  .code_max = work->code_max};
     if (options->quantize == MYR_QUANTIZE_SQ8_F16)
@@ -351,8 +353,8 @@ static void choose_id(job *work, const char *in_force)
     const myr_build_options *options = work->options;
     char text[512], hash[MYR_SHA256_TEXT];
     for (int attempt = 0;; attempt++) {
-        snprintf(text, sizeof text, "%s %s %d %d %zu %d %d %lld %d", MYRIOPS_VERSION, work->source.digest,
-                 options->hash, (int)options->quantize, options->n_shards, options->M, options->ef_construction,
+        snprintf(text, sizeof text, "%s %s %d %d %d %zu %d %d %lld %d", MYRIOPS_VERSION, work->source.digest,
+                 options->hash, (int)options->quantize, work->n_axes, options->n_shards, options->M, options->ef_construction,
                  (long long)options->seed, attempt);
         myr_sha256_text(text, strlen(text), hash);
         memcpy(work->build_id, hash, 8);
@@ -384,6 +386,10 @@ static myr_status open_inputs(job *work)
             myr_fail(MYR_ERR_UNSUPPORTED, "there is no metric '%s'; embed with cosine, l2 or ip", work->source.metric);
     if (status == MYR_OK && options->quantize == MYR_QUANTIZE_NONE && work->metric == MYR_METRIC_IP)
         status = myr_fail(MYR_ERR_ARG, "--quantize none is for l2 and cosine: inner products are measured on codes");
+    bool may_have_axes = options->quantize != MYR_QUANTIZE_NONE && work->metric != MYR_METRIC_IP;
+    if (status == MYR_OK && options->n_axes > 0 && !may_have_axes)
+        status = myr_fail(MYR_ERR_ARG, "--axes is for codes (--quantize sq8, sq8-f16) under l2 and cosine");
+    work->n_axes = may_have_axes ? options->n_axes : 0;
     if (status == MYR_OK)
         status = myr_pool_create(options->n_threads, &work->pool);
     work->manifest.n_shards = options->n_shards;

@@ -14,6 +14,7 @@ typedef struct myr_build_options {
     const char *metric; /* for a vector file: "l2" | "cosine" | "ip" */
     bool hash;          /* partition by id instead of k-means */
     myr_quantize quantize;
+    int n_axes; /* of codes, as of myr_hnsw_options */
     size_t n_shards;
     double rank_bytes; /* memory that a rank may use; 0 = what its host has */
     int M, ef_construction;

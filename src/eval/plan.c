@@ -49,7 +49,8 @@ static double at_size(const myr_plan_rates *rates, const double seconds[2], doub
 /* Of a node: codes, what is kept beside them, links, and the rows of small arrays. */
 static double node_bytes(const myr_plan_request *request)
 {
-    double codes = ceil((double)(request->dim * request->code_value_bytes) / 64) * 64, kept = (double)(request->dim * request->kept_value_bytes);
+    double codes = ceil((double)request->code_bytes / 64) * 64;
+    double kept = (double)(request->dim * request->kept_value_bytes);
     double links = 8.0 * request->M + 4.0 * request->M / (request->M - 1.0);
     return request->node_bytes > 0 ? request->node_bytes : codes + kept + links + 29;
 }

@@ -158,6 +158,12 @@ static void measure_codes(const float *values, size_t n, float *code_min, float 
     myr_hnsw_fit_codes(all_whole, code_min, code_max);
 }
 
+/* Codes of such a range stand for whole numbers, one for each: what is gained by axes would be lost by keeping vectors. */
+static bool are_whole(const myr_hnsw *graph)
+{
+    return graph->code_max - graph->code_min == 255 && graph->code_min == truncf(graph->code_min);
+}
+
 /* The length of the longest vector; again, one that is not finite is found later. */
 static myr_status measure_radius(myr_hnsw *graph, const float *vectors)
 {
@@ -193,6 +199,10 @@ static myr_status check_arguments(const float *vectors, size_t n, size_t dim, co
         return myr_fail(MYR_ERR_ARG, "hnsw: there is no metric %d", (int)options->metric);
     if (options->is_float && options->metric == MYR_METRIC_IP)
         return myr_fail(MYR_ERR_ARG, "hnsw: inner products are measured on codes; floats are for l2 and cosine");
+    if (options->n_axes < MYR_HNSW_AXES_BY_DATA || options->n_axes > MOST_AXES)
+        return myr_fail(MYR_ERR_ARG, "hnsw: %d axes; there may be up to %d", options->n_axes, MOST_AXES);
+    if (options->n_axes > 0 && (options->is_float || options->metric == MYR_METRIC_IP))
+        return myr_fail(MYR_ERR_ARG, "hnsw: axes are for codes under l2 and cosine");
     if (!isfinite(options->code_min) || !isfinite(options->code_max) || options->code_max < options->code_min)
         return myr_fail(MYR_ERR_ARG, "hnsw: codes cannot range from %g to %g", (double)options->code_min,
                         (double)options->code_max);
@@ -235,6 +245,8 @@ myr_status myr_hnsw_build(const float *vectors, size_t n, size_t dim, const int6
         measure_codes(vectors, n * dim, &graph->code_min, &graph->code_max);
     if (graph->metric == MYR_METRIC_IP)
         status = measure_radius(graph, vectors);
+    else if (!graph->is_float && !(are_whole(graph) && options->n_axes < 0))
+        status = hnsw_make_axes(graph, rows, options->n_axes, pool);
     hnsw_fit_codes(graph);
     if (status == MYR_OK)
         status = hnsw_make_nodes(graph, rows, pool);

@@ -13,6 +13,9 @@ myr_status hnsw_check_numbers(const myr_hnsw *graph)
 {
     if (graph->n >= (size_t)1 << 31 || graph->n_nodes > graph->n || (graph->n > 0 && graph->n_nodes == 0))
         return myr_fail(MYR_ERR_FORMAT, "hnsw: %zu nodes for %zu rows", graph->n_nodes, graph->n);
+    if (graph->n_axes % MYR_PANEL != 0 || graph->n_axes > MOST_AXES ||
+        (graph->n_axes > 0 && (graph->is_float || graph->metric == MYR_METRIC_IP)))
+        return myr_fail(MYR_ERR_FORMAT, "hnsw: %zu axes", graph->n_axes);
     size_t n_values = graph->dim + graph->n_tail;
     if (graph->dim < 1 || n_values > MYR_CODE_MAX_DIM || graph->n_code_bytes != myr_code_bytes(coded_bytes(graph)))
         return myr_fail(MYR_ERR_FORMAT, "hnsw: dimension %zu", graph->dim);

@@ -93,11 +93,27 @@ static bool copy_floats(const myr_hnsw *graph, const float *vector, uint8_t *cod
     return graph->kernel->dot(vector, vector, graph->dim) <= FLT_MAX / 8; /* no squared distance overflows then */
 }
 
+/* Codes of the vector's place along the axes. */
+static bool code_place(const myr_hnsw *graph, const float *vector, const float *place, uint8_t *codes, float *residual)
+{
+    float made[MOST_AXES], *out = made;
+    if (!place)
+        graph->kernel->project(graph->axes, graph->offsets, graph->dim, graph->n_axes, &vector, 1, &out);
+    place = place ? place : made;
+    if (!myr_quantise(&graph->scale, place, graph->n_axes, codes, residual))
+        return false;
+    double away = *residual + hnsw_axes_slack(graph, graph->kernel->dot(vector, vector, graph->dim));
+    *residual = nextafterf((float)away, INFINITY);
+    return true;
+}
+
 /* Codes without a tail, of the vector times stretch. */
-static bool code(const myr_hnsw *graph, const float *vector, double stretch, uint8_t *codes, float *residual)
+static bool code(const myr_hnsw *graph, const float *vector, const float *place, double stretch, uint8_t *codes, float *residual)
 {
     if (graph->is_float)
         return copy_floats(graph, vector, codes, residual);
+    if (graph->n_axes > 0)
+        return code_place(graph, vector, place, codes, residual);
     size_t n_bytes = myr_code_bytes(graph->dim);
     myr_scale scale = {.least = graph->scale.least / stretch,
                        .per_value = graph->scale.per_value * stretch,
@@ -117,21 +133,22 @@ static double stretch_of(const myr_hnsw *graph, const float *query)
     return most > MOST_STRETCH ? MOST_STRETCH : most > 1 / MOST_STRETCH ? most : 1;
 }
 
-bool hnsw_code_query(const myr_hnsw *graph, const float *query, uint8_t *codes, double *residual, double *stretch)
+bool hnsw_code_query(const myr_hnsw *graph, const float *query, const float *place, uint8_t *codes, double *residual,
+                     double *stretch)
 {
     float away;
     *stretch = graph->metric == MYR_METRIC_IP ? stretch_of(graph, query) : 1;
-    bool is_finite = code(graph, query, *stretch, codes, &away);
+    bool is_finite = code(graph, query, place, *stretch, codes, &away);
     *residual = (double)away * *stretch;
     return is_finite;
 }
 
-bool hnsw_code_vector(const myr_hnsw *graph, const float *vector, double squared, uint8_t *codes, float *residual,
-                      bool *is_exact)
+bool hnsw_code_vector(const myr_hnsw *graph, const float *vector, const float *place, double squared, uint8_t *codes,
+                      float *residual, bool *is_exact)
 {
-    if (!code(graph, vector, 1, codes, residual))
+    if (!code(graph, vector, place, 1, codes, residual))
         return false;
-    *is_exact = *residual == 0;
+    *is_exact = *residual == 0 && graph->n_axes == 0;
     if (graph->n_tail == 0)
         return true;
     double away = fill_tail(graph, squared, codes);

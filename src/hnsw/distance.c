@@ -22,10 +22,10 @@ float hnsw_distance(const myr_hnsw *graph, const float *query, const hnsw_query 
     return myr_hit_distance(graph->kernel, graph->metric, query, vector, graph->dim);
 }
 
-bool hnsw_query_of(const myr_hnsw *graph, const float *query, uint8_t *codes, hnsw_query *facts)
+bool hnsw_query_of(const myr_hnsw *graph, const float *query, const float *place, uint8_t *codes, hnsw_query *facts)
 {
     double residual, stretch;
-    if (!hnsw_code_query(graph, query, codes, &residual, &stretch))
+    if (!hnsw_code_query(graph, query, place, codes, &residual, &stretch))
         return false;
     /* Differences are whole numbers then, and so are their squares and sums: float and double hold them. */
     bool is_whole = graph->metric == MYR_METRIC_L2 && !graph->vectors && !graph->halves && !graph->is_float &&

@@ -63,7 +63,7 @@ static myr_status scan_part(const scan *all, size_t block, size_t part, uint8_t 
                               .bound = INFINITY,
                               .reach = INFINITY};
         myr_topk_init(&seekers[i].top, all->hits + (query * all->n_parts + part) * all->k, all->k);
-        if (!hnsw_query_of(graph, seekers[i].query, codes + i * graph->n_code_bytes, &seekers[i].facts))
+        if (!hnsw_query_of(graph, seekers[i].query, NULL, codes + i * graph->n_code_bytes, &seekers[i].facts))
             return myr_fail(MYR_ERR_ARG, "hnsw: query %zu holds a value that is not finite", query);
     }
     /* n_nodes < 2^31 and n_parts is small: no overflow */

@@ -1,17 +1,19 @@
 /*
  * The graph as sections of a file.
  *
- *  hnsw_ids         i64 (n)                hnsw_codes        u8  (n_nodes, row: dim and tail (codes.c) or
+ *  hnsw_ids         i64 (n)                hnsw_codes        u8  (n_nodes, row: dim or n_axes, and tail, or
  *  hnsw_row_node    u32 (n)                                      4 dim, rounded up to 64)
  *  hnsw_alias_first u32 (n_nodes + 1)      hnsw_residuals    f32 (n_nodes)
  *  hnsw_alias_row   u32 (n)                hnsw_levels       u8  (n_nodes)
- *  hnsw_upper_first u32 (n_nodes + 1)
+ *  hnsw_upper_first u32 (n_nodes + 1)      hnsw_offsets      f32 (n_axes)
+ *  hnsw_axes        f32 (n_axes / 64, dim * 64), since version 5, as hnsw_offsets
  *  hnsw_vectors     f32 (n_nodes, dim)*    hnsw_links        u32 (n_nodes, 2 M)
  *  hnsw_halves      u8  (n_nodes, 2 dim)*  hnsw_upper_links  u32 (n_upper, M)
  *  * no rows where the other, or the codes, say all of each vector; halves are little-endian binary16, since version 3
  *  numbers: hnsw_version = 5, hnsw_n, hnsw_dim, hnsw_n_nodes, hnsw_n_upper, hnsw_M, hnsw_ef_construction,
  *  hnsw_n_levels, hnsw_entry (-1 none), hnsw_seed; as the bits of an f32: hnsw_code_min, hnsw_code_max, hnsw_longest,
- *  hnsw_radius (since version 4); hnsw_floats (since version 5): 1 where codes are vectors of f32
+ *  hnsw_radius (since version 4); hnsw_floats (since version 5): 1 where codes are vectors of f32; hnsw_n_axes
+ *  (since version 5): axes that codes are places along (axes.c), 0 none
  *  text: hnsw_metric, "l2", "cosine", or since version 4 "ip"
  *
  * What the arrays mean is said in graph.h; NONE is 2^32 - 1. The opened graph points into
@@ -27,7 +29,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VERSION = 5, WITHOUT_FLOATS = 4, WITHOUT_RADIUS = 3, WITHOUT_HALVES = 2, MAX_RANK = 2 };
+enum { VERSION = 5, WITHOUT_AXES = 4, WITHOUT_RADIUS = 3, WITHOUT_HALVES = 2, MAX_RANK = 2 };
 
 /* One array of the graph: its name, shape and the place of its pointer, for both directions. */
 typedef struct array {
@@ -43,7 +45,7 @@ typedef struct number {
     int64_t value, least, most;
 } number;
 
-enum { N_ARRAYS = 12 };
+enum { N_ARRAYS = 14 };
 
 /* The arrays of a graph whose numbers are known. */
 static void list_arrays(const myr_hnsw *graph, array list[N_ARRAYS])
@@ -57,6 +59,8 @@ static void list_arrays(const myr_hnsw *graph, array list[N_ARRAYS])
         {"hnsw_vectors", MYR_SECTION_F32, 2, {graph->vectors ? n_nodes : 0, graph->dim}, offsetof(myr_hnsw, vectors)},
         {"hnsw_halves", MYR_SECTION_U8, 2, {graph->halves ? n_nodes : 0, 2 * graph->dim}, offsetof(myr_hnsw, halves)},
         {"hnsw_codes", MYR_SECTION_U8, 2, {n_nodes, graph->n_code_bytes}, offsetof(myr_hnsw, codes)},
+        {"hnsw_axes", MYR_SECTION_F32, 2, {graph->n_axes / MYR_PANEL, graph->dim * MYR_PANEL}, offsetof(myr_hnsw, axes)},
+        {"hnsw_offsets", MYR_SECTION_F32, 1, {graph->n_axes}, offsetof(myr_hnsw, offsets)},
         {"hnsw_residuals", MYR_SECTION_F32, 1, {n_nodes}, offsetof(myr_hnsw, residuals)},
         {"hnsw_levels", MYR_SECTION_U8, 1, {n_nodes}, offsetof(myr_hnsw, levels)},
         {"hnsw_upper_first", MYR_SECTION_U32, 1, {n_nodes + 1}, offsetof(myr_hnsw, upper_first)},
@@ -82,6 +86,7 @@ enum {
     F_LONGEST,
     F_RADIUS,
     F_FLOATS,
+    F_AXES,
     N_NUMBERS
 };
 
@@ -119,6 +124,7 @@ static void list_numbers(const myr_hnsw *graph, number list[N_NUMBERS])
         [F_LONGEST] = {"hnsw_longest", bits_of(graph->longest), 0, UINT32_MAX},
         [F_RADIUS] = {"hnsw_radius", bits_of(graph->radius), 0, UINT32_MAX},
         [F_FLOATS] = {"hnsw_floats", graph->is_float, 0, 1},
+        [F_AXES] = {"hnsw_n_axes", (int64_t)graph->n_axes, 0, MOST_AXES},
     };
     memcpy(list, all, sizeof all);
 }
@@ -150,7 +156,7 @@ static myr_status get_numbers(const myr_sections *sections, myr_hnsw *graph, int
     list_numbers(graph, numbers);
     for (size_t i = 0; i < N_NUMBERS; i++) {
         if ((i == F_RADIUS && numbers[F_VERSION].value <= WITHOUT_RADIUS) ||
-            (i == F_FLOATS && numbers[F_VERSION].value <= WITHOUT_FLOATS))
+            ((i == F_FLOATS || i == F_AXES) && numbers[F_VERSION].value <= WITHOUT_AXES))
             continue;
         myr_status status = myr_sections_get_i64(sections, numbers[i].name, &numbers[i].value);
         if (status != MYR_OK)
@@ -177,6 +183,7 @@ static myr_status get_numbers(const myr_sections *sections, myr_hnsw *graph, int
     graph->longest = value_of(numbers[F_LONGEST].value);
     graph->radius = value_of(numbers[F_RADIUS].value);
     graph->is_float = numbers[F_FLOATS].value;
+    graph->n_axes = (size_t)numbers[F_AXES].value;
     if (!isfinite(graph->code_min) || !isfinite(graph->code_max) || graph->code_max < graph->code_min)
         return myr_fail(MYR_ERR_FORMAT, "hnsw: codes cannot range from %g to %g", (double)graph->code_min,
                         (double)graph->code_max);
@@ -202,6 +209,11 @@ static bool is_spared(const array *one)
     return one->at == offsetof(myr_hnsw, vectors) || one->at == offsetof(myr_hnsw, halves);
 }
 
+static bool is_of_axes(const array *one)
+{
+    return one->at == offsetof(myr_hnsw, axes) || one->at == offsetof(myr_hnsw, offsets);
+}
+
 static myr_status get_arrays(const myr_sections *sections, myr_hnsw *graph, int64_t version)
 {
     array arrays[N_ARRAYS];
@@ -209,7 +221,8 @@ static myr_status get_arrays(const myr_sections *sections, myr_hnsw *graph, int6
     for (size_t i = 0; i < N_ARRAYS; i++) {
         size_t dims[MAX_RANK];
         const void *data;
-        if (arrays[i].at == offsetof(myr_hnsw, halves) && version <= WITHOUT_HALVES)
+        if ((arrays[i].at == offsetof(myr_hnsw, halves) && version <= WITHOUT_HALVES) ||
+            (is_of_axes(&arrays[i]) && version <= WITHOUT_AXES))
             continue;
         myr_status status = myr_sections_get(sections, arrays[i].name, arrays[i].type, arrays[i].rank, dims, &data);
         if (status != MYR_OK)
@@ -223,7 +236,8 @@ static myr_status get_arrays(const myr_sections *sections, myr_hnsw *graph, int6
             return myr_fail(MYR_ERR_FORMAT, "hnsw: %s has another shape than its graph", arrays[i].name);
         memcpy((char *)graph + arrays[i].at, &data, sizeof data);
     }
-    if (!graph->vectors && !graph->is_float && graph->dim > MOST_SPARED)
+    bool is_spared_by_codes = graph->dim <= MOST_SPARED && (graph->n_axes == 0 || graph->halves || graph->n_nodes == 0);
+    if (!graph->vectors && !graph->is_float && !is_spared_by_codes)
         return myr_fail(MYR_ERR_FORMAT, "hnsw: vectors of %zu values are not there", graph->dim);
     return MYR_OK;
 }
@@ -247,6 +261,8 @@ myr_status myr_hnsw_open(const myr_sections *sections, myr_hnsw **out)
         status = is_lazy ? hnsw_check_numbers(graph) : hnsw_check_shape(graph);
     if (status == MYR_OK && is_lazy)
         status = hnsw_guard_create(sections, &graph->guard);
+    if (status == MYR_OK && is_lazy)
+        status = hnsw_guard_axes(graph);
     if (status != MYR_OK)
         myr_hnsw_free(graph);
     else

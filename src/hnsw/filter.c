@@ -221,7 +221,7 @@ static myr_status check(const myr_hnsw_searcher *searcher, const float *query, c
 static myr_status begin(answer *self, hnsw_beam *beam)
 {
     beam->stats = (myr_hnsw_stats){0};
-    if (!hnsw_query_of(self->graph, self->query, beam->codes, &self->facts))
+    if (!hnsw_query_of(self->graph, self->query, NULL, beam->codes, &self->facts))
         return myr_fail(MYR_ERR_ARG, "hnsw: the query holds a value that is not finite");
     return MYR_OK;
 }

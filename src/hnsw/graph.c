@@ -25,6 +25,8 @@ void myr_hnsw_free(myr_hnsw *graph)
         release(graph->vectors);
         release(graph->halves);
         release(graph->codes);
+        release(graph->axes);
+        release(graph->offsets);
         release(graph->residuals);
         release(graph->levels);
         release(graph->upper_first);
@@ -43,7 +45,7 @@ static size_t bytes_of(const myr_hnsw *graph)
                   sizeof *graph->upper_first + graph->n_code_bytes + room_at(graph, 0) * sizeof *graph->links;
     node += graph->vectors ? graph->dim * sizeof *graph->vectors : 0;
     node += graph->halves ? graph->dim * sizeof *graph->halves : 0;
-    return graph->n * row + graph->n_nodes * node + graph->n_upper * room_at(graph, 1) * sizeof *graph->upper_links;
+    return graph->n_axes * (graph->dim + 1) * sizeof *graph->axes + graph->n * row + graph->n_nodes * node + graph->n_upper * room_at(graph, 1) * sizeof *graph->upper_links;
 }
 
 void myr_hnsw_describe(const myr_hnsw *graph, myr_hnsw_facts *facts)
@@ -53,6 +55,7 @@ void myr_hnsw_describe(const myr_hnsw *graph, myr_hnsw_facts *facts)
         n_links += count_links(links_at(graph, (uint32_t)i, 0), room);
     *facts = (myr_hnsw_facts){.n = graph->n,
                               .dim = graph->dim,
+                              .n_axes = graph->n_axes,
                               .M = graph->M,
                               .ef_construction = graph->ef_construction,
                               .n_levels = graph->n_levels,
@@ -119,6 +122,11 @@ void myr_hnsw_digest(const myr_hnsw *graph, char text[65])
         add_float(hash, graph->radius);
     if (graph->is_float)
         add_number(hash, 1);
+    if (graph->n_axes > 0) {
+        add_number(hash, graph->n_axes);
+        myr_sha256_update(hash, graph->axes, graph->n_axes * graph->dim * sizeof *graph->axes);
+        myr_sha256_update(hash, graph->offsets, graph->n_axes * sizeof *graph->offsets);
+    }
     add_number(hash, graph->entry);
     myr_sha256_update(hash, graph->ids, graph->n * sizeof *graph->ids);
     myr_sha256_update(hash, graph->row_node, graph->n * sizeof *graph->row_node);

@@ -29,6 +29,7 @@ enum {
     BEAMS = 4, /* that walk in turn on a thread. Measured on SIFT: 2 give 1.2 times the speed of 1, 4 1.5, 8 1.4 */
     AHEAD = 4, /* full vectors asked for before they are needed */
     MOST_OF_PRODUCT = 32760, /* dimensions: with a tail no more than MYR_CODE_MAX_DIM */
+    MOST_AXES = 1024,
     MOST_SPARED = 4096,      /* values of a vector that is not kept as floats: they are made anew on the stack */
 };
 
@@ -41,6 +42,7 @@ typedef struct hnsw_guard {
 
 struct myr_hnsw {
     size_t n, dim, n_nodes;
+    size_t n_axes;       /* whose values codes are of (axes.c); 0 = codes are of the vectors' own values */
     size_t n_tail;       /* values that codes have behind those of a vector (codes.c); 0 unless IP */
     size_t n_code_bytes; /* of a row */
     size_t n_upper;      /* places of M links */
@@ -65,6 +67,8 @@ struct myr_hnsw {
     const float *vectors;        /* (n_nodes, dim); NULL where halves or the codes say all of each */
     const uint16_t *halves;      /* (n_nodes, dim) the vectors, where 16 bits say all of each value; else NULL */
     const uint8_t *codes;        /* (n_nodes, n_code_bytes) */
+    const float *axes;           /* panels of the axes (kernel.h) */
+    const float *offsets;        /* (n_axes) minus the mean vector's places */
     const float *residuals;      /* (n_nodes) no vector is farther from what its codes stand for */
     const uint8_t *levels;       /* (n_nodes) */
     const uint32_t *upper_first; /* (n_nodes + 1) sum of the levels before */
@@ -99,10 +103,16 @@ static inline const uint8_t *codes_of(const myr_hnsw *graph, uint32_t node)
     return graph->codes + node * graph->n_code_bytes;
 }
 
+/* Values that codes are of, without a tail. */
+static inline size_t coded_values(const myr_hnsw *graph)
+{
+    return graph->n_axes > 0 ? graph->n_axes : graph->dim;
+}
+
 /* Bytes of a code row before the zeros that fill it up. */
 static inline size_t coded_bytes(const myr_hnsw *graph)
 {
-    return graph->is_float ? graph->dim * sizeof(float) : graph->dim + graph->n_tail;
+    return graph->is_float ? graph->dim * sizeof(float) : coded_values(graph) + graph->n_tail;
 }
 
 /* A node's vector where it is kept as floats; else NULL. */
@@ -196,6 +206,29 @@ void hnsw_sort_keys(uint64_t *keys, size_t n);
 void hnsw_measure(const myr_hnsw *graph, uint32_t from, const uint32_t *nodes, size_t n, uint64_t *keys);
 
 /*
+ * axes.c: the axes of a graph that is being made, and the range of codes along them, where `wanted`
+ * (myr_hnsw_options.n_axes) and its rows (n) of dim each ask for any. copy: another graph's. slack: how far the
+ * rounding of sums may move the place of a vector of this squared length.
+ */
+myr_status hnsw_make_axes(myr_hnsw *graph, const float *const *rows, int wanted, myr_pool *pool);
+myr_status hnsw_copy_axes(const myr_hnsw *from, myr_hnsw *graph);
+/* Places of n <= BEAMS vectors along the axes; nothing where there are none. Several at once take half of the time. */
+typedef struct hnsw_places {
+    float values[BEAMS][MOST_AXES];
+} hnsw_places;
+static inline void hnsw_place(const myr_hnsw *graph, const float *const *vectors, size_t n, hnsw_places *places)
+{
+    float *out[BEAMS] = {places->values[0], places->values[1], places->values[2], places->values[3]};
+    if (graph->n_axes > 0)
+        graph->kernel->project(graph->axes, graph->offsets, graph->dim, graph->n_axes, vectors, n, out);
+}
+static inline const float *hnsw_place_of(const myr_hnsw *graph, const hnsw_places *places, size_t i)
+{
+    return graph->n_axes > 0 ? places->values[i] : NULL;
+}
+double hnsw_axes_slack(const myr_hnsw *graph, double squared);
+
+/*
  * codes.c: a graph's kernel, range of codes and tails, from its metric, dimension, radius, code_min, code_max and
  * whether they are floats. widen: the range as wide as the tails need; before fit, of a graph that is being made.
  */
@@ -203,11 +236,12 @@ void hnsw_widen_codes(myr_hnsw *graph);
 void hnsw_fit_codes(myr_hnsw *graph);
 /*
  * Codes of a query times stretch, or of a vector of this squared length, and the distance from what they stand for,
- * tails and all. is_exact: whether that is none without the tail. False where a value is not finite.
+ * tails and all. place: (n_axes) along the axes, where it was made already by hnsw_place; else NULL. is_exact: whether that is none without the tail. False where a value is not finite.
  */
-bool hnsw_code_query(const myr_hnsw *graph, const float *query, uint8_t *codes, double *residual, double *stretch);
-bool hnsw_code_vector(const myr_hnsw *graph, const float *vector, double squared, uint8_t *codes, float *residual,
-                      bool *is_exact);
+bool hnsw_code_query(const myr_hnsw *graph, const float *query, const float *place, uint8_t *codes, double *residual,
+                     double *stretch);
+bool hnsw_code_vector(const myr_hnsw *graph, const float *vector, const float *place, double squared, uint8_t *codes,
+                      float *residual, bool *is_exact);
 
 /*
  * The codes to measure other nodes' distances from a node with: its own, or for IP a copy in room, (n_code_bytes)
@@ -260,8 +294,8 @@ typedef struct hnsw_query {
     double squared;  /* |stretch query|^2, and that of the longest vector, tail and all; 0 for L2 */
     bool is_whole;   /* code distances are the squared distances, to the last bit */
 } hnsw_query;
-/* Codes of the query and what goes with them; false where a value is not finite. */
-bool hnsw_query_of(const myr_hnsw *graph, const float *query, uint8_t *codes, hnsw_query *facts);
+/* Codes of the query, whose place is as for hnsw_code_query, and what goes with them; false where a value is not finite. */
+bool hnsw_query_of(const myr_hnsw *graph, const float *query, const float *place, uint8_t *codes, hnsw_query *facts);
 /*
  * The reach of a distance: a node at squared code distance d, whose residual is r, is farther than the distance
  * where step^2 d > (reach + r)^2.
@@ -291,6 +325,7 @@ void hnsw_copy_vector(const myr_hnsw *graph, uint32_t node, float *vector);
  * guard.c: what a search reads of a guarded graph, checked before. MYR_ERR_FORMAT where it is damaged.
  *
  *  links  of a node < n_nodes at a level: they are there, and so are the nodes they lead to
+ *  axes   all of them, once
  *  codes  of a node: they can be measured
  *  node   its residual, vector, rows, and ids of the first n_rows
  *  row    the node of a row < n, and its vector
@@ -298,6 +333,7 @@ void hnsw_copy_vector(const myr_hnsw *graph, uint32_t node, float *vector);
 myr_status hnsw_guard_create(const myr_sections *file, hnsw_guard **guard);
 void hnsw_guard_free(hnsw_guard *guard);
 myr_status hnsw_guard_links(const myr_hnsw *graph, uint32_t node, int level);
+myr_status hnsw_guard_axes(const myr_hnsw *graph);
 myr_status hnsw_guard_codes(const myr_hnsw *graph, uint32_t node);
 myr_status hnsw_guard_node(const myr_hnsw *graph, uint32_t node, size_t n_rows);
 myr_status hnsw_guard_row(const myr_hnsw *graph, size_t row);

@@ -67,6 +67,12 @@ myr_status hnsw_guard_links(const myr_hnsw *graph, uint32_t node, int level)
     return status;
 }
 
+myr_status hnsw_guard_axes(const myr_hnsw *graph)
+{
+    myr_status status = touch(graph, graph->axes, graph->n_axes * graph->dim * sizeof *graph->axes);
+    return status == MYR_OK ? touch(graph, graph->offsets, graph->n_axes * sizeof *graph->offsets) : status;
+}
+
 myr_status hnsw_guard_codes(const myr_hnsw *graph, uint32_t node)
 {
     static const uint8_t zeros[MYR_CODE_ALIGNMENT];

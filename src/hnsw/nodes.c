@@ -102,7 +102,7 @@ static bool is_whole(const myr_hnsw *graph, size_t node, const float *vector)
     float again[MOST_SPARED];
     if (graph->is_float)
         return true;
-    if (graph->dim > MOST_SPARED)
+    if (graph->dim > MOST_SPARED || graph->n_axes > 0)
         return false;
     myr_dequantise(&graph->scale, codes_of(graph, (uint32_t)node), graph->dim, again);
     return memcmp(again, vector, graph->dim * sizeof *again) == 0;
@@ -127,16 +127,29 @@ void myr_hnsw_round(float *values, size_t n)
     }
 }
 
+/* Of up to BEAMS nodes from first on. */
+static void place_nodes(const job *all, size_t first, size_t last, hnsw_places *places)
+{
+    const float *vectors[BEAMS];
+    size_t n = last - first < BEAMS ? last - first : BEAMS;
+    for (size_t i = 0; i < n; i++)
+        vectors[i] = all->rows[all->alias_row[all->alias_first[first + i]]];
+    hnsw_place(all->graph, vectors, n, places);
+}
+
 static myr_status code_task(void *context, size_t first, size_t last, int thread)
 {
     job *all = context;
     myr_hnsw *graph = all->graph;
+    hnsw_places places;
     for (size_t node = first; node < last; node++) {
-        size_t row = all->alias_row[all->alias_first[node]];
+        size_t row = all->alias_row[all->alias_first[node]], at = (node - first) % BEAMS;
         const float *vector = all->rows[row];
+        if (at == 0)
+            place_nodes(all, node, last, &places);
         double squared = graph->kernel->dot(vector, vector, graph->dim);
         bool is_exact;
-        if (!hnsw_code_vector(graph, vector, squared, all->codes + node * graph->n_code_bytes, &all->residuals[node],
+        if (!hnsw_code_vector(graph, vector, hnsw_place_of(graph, &places, at), squared, all->codes + node * graph->n_code_bytes, &all->residuals[node],
                               &is_exact))
             return myr_fail(MYR_ERR_ARG, "hnsw: vector %zu holds a value that is not finite", row);
         all->longest[thread] = squared > all->longest[thread] ? squared : all->longest[thread];

@@ -109,9 +109,14 @@ static myr_status search_group(myr_hnsw_searcher *searcher, const float *queries
     hnsw_query facts[BEAMS];
     const uint8_t *targets[BEAMS];
     uint32_t starts[BEAMS] = {0};
+    const float *vectors[BEAMS];
+    hnsw_places places;
+    for (size_t i = 0; i < n; i++)
+        vectors[i] = queries + i * graph->dim;
+    hnsw_place(graph, vectors, n, &places);
     for (size_t i = 0; i < n; i++) {
         targets[i] = beams[i].codes;
-        if (!hnsw_query_of(graph, queries + i * graph->dim, beams[i].codes, &facts[i]))
+        if (!hnsw_query_of(graph, vectors[i], hnsw_place_of(graph, &places, i), beams[i].codes, &facts[i]))
             return myr_fail(MYR_ERR_ARG, "hnsw: a query holds a value that is not finite");
         myr_status status = hnsw_beam_reserve(&beams[i], ef);
         if (status != MYR_OK)
@@ -129,7 +134,7 @@ static myr_status search_group(myr_hnsw_searcher *searcher, const float *queries
         myr_status status = beams[i].status;
         myr_topk_init(&top, hits + i * k, k);
         if (graph->n_nodes > 0 && status == MYR_OK)
-            status = rerank(&beams[i], graph, queries + i * graph->dim, &facts[i], &top);
+            status = rerank(&beams[i], graph, vectors[i], &facts[i], &top);
         if (status != MYR_OK)
             return status;
         myr_topk_finish(&top);

@@ -133,6 +133,8 @@ static myr_status make_graph(update *all, myr_pool *pool)
                         .kernel = old->kernel,
                         .ids = all->ids};
     all->ids = NULL; /* the graph's now */
+    if (hnsw_copy_axes(old, graph) != MYR_OK)
+        return MYR_ERR_NOMEM;
     return hnsw_make_nodes(graph, all->rows, pool);
 }
 

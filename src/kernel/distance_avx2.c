@@ -142,4 +142,23 @@ static void widen(const uint16_t *halves, size_t dim, float *values)
         values[i] = _cvtsh_ss(halves[i]);
 }
 
-const myr_kernel myr_kernel_avx2 = {"avx2", code_distance, code_distances, squared_l2, dot, widen};
+static void project(const float *axes, const float *offsets, size_t dim, size_t n_axes, const float *const *vectors,
+                    size_t n, float *const *out)
+{
+    enum { PARTS = MYR_PANEL / 8 };
+    for (size_t axis = 0; axis < n_axes; axis += MYR_PANEL, axes += dim * MYR_PANEL)
+        for (size_t v = 0; v < n; v++) {
+            __m256 sums[PARTS];
+            for (int p = 0; p < PARTS; p++)
+                sums[p] = offsets ? _mm256_loadu_ps(offsets + axis + 8 * p) : _mm256_setzero_ps();
+            for (size_t i = 0; i < dim; i++) {
+                __m256 value = _mm256_broadcast_ss(vectors[v] + i);
+                for (int p = 0; p < PARTS; p++)
+                    sums[p] = _mm256_fmadd_ps(value, _mm256_loadu_ps(axes + i * MYR_PANEL + 8 * p), sums[p]);
+            }
+            for (int p = 0; p < PARTS; p++)
+                _mm256_storeu_ps(out[v] + axis + 8 * p, sums[p]);
+        }
+}
+
+const myr_kernel myr_kernel_avx2 = {"avx2", code_distance, code_distances, squared_l2, dot, widen, project};

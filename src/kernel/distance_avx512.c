@@ -121,4 +121,42 @@ static void widen(const uint16_t *halves, size_t dim, float *values)
     }
 }
 
-const myr_kernel myr_kernel_avx512 = {"avx512vnni", code_distance, code_distances, squared_l2, dot, widen};
+/* One panel for n <= 4 vectors, whose sums stay in registers. */
+static inline __attribute__((always_inline)) void project_panel(const float *panel, const float *offsets, size_t dim,
+                                                                const float *const *vectors, size_t n,
+                                                                float *const *out, size_t axis)
+{
+    enum { PARTS = MYR_PANEL / LANES };
+    __m512 sums[4][PARTS];
+    for (size_t v = 0; v < n; v++)
+        for (int p = 0; p < PARTS; p++)
+            sums[v][p] = offsets ? _mm512_loadu_ps(offsets + LANES * p) : _mm512_setzero_ps();
+    for (size_t i = 0; i < dim; i++, panel += MYR_PANEL) {
+        __m512 parts[PARTS];
+        for (int p = 0; p < PARTS; p++)
+            parts[p] = _mm512_loadu_ps(panel + LANES * p);
+        for (size_t v = 0; v < n; v++) {
+            __m512 value = _mm512_set1_ps(vectors[v][i]);
+            for (int p = 0; p < PARTS; p++)
+                sums[v][p] = _mm512_fmadd_ps(value, parts[p], sums[v][p]);
+        }
+    }
+    for (size_t v = 0; v < n; v++)
+        for (int p = 0; p < PARTS; p++)
+            _mm512_storeu_ps(out[v] + axis + LANES * p, sums[v][p]);
+}
+
+static void project(const float *axes, const float *offsets, size_t dim, size_t n_axes, const float *const *vectors,
+                    size_t n, float *const *out)
+{
+    for (size_t axis = 0; axis < n_axes; axis += MYR_PANEL, axes += dim * MYR_PANEL) {
+        const float *mine = offsets ? offsets + axis : NULL;
+        size_t v = 0;
+        for (; v + 4 <= n; v += 4)
+            project_panel(axes, mine, dim, vectors + v, 4, out + v, axis);
+        for (; v < n; v++)
+            project_panel(axes, mine, dim, vectors + v, 1, out + v, axis);
+    }
+}
+
+const myr_kernel myr_kernel_avx512 = {"avx512vnni", code_distance, code_distances, squared_l2, dot, widen, project};

@@ -57,4 +57,17 @@ static void widen(const uint16_t *halves, size_t dim, float *values)
         values[i] = myr_half_to_float(halves[i]);
 }
 
-const myr_kernel myr_kernel_ref = {"reference", code_distance, code_distances, squared_l2, dot, widen};
+static void project(const float *axes, const float *offsets, size_t dim, size_t n_axes, const float *const *vectors,
+                    size_t n, float *const *out)
+{
+    for (size_t v = 0; v < n; v++)
+        for (size_t axis = 0; axis < n_axes; axis++) {
+            const float *panel = axes + axis / MYR_PANEL * dim * MYR_PANEL + axis % MYR_PANEL;
+            float sum = offsets ? offsets[axis] : 0;
+            for (size_t i = 0; i < dim; i++)
+                sum = fmaf(vectors[v][i], panel[i * MYR_PANEL], sum);
+            out[v][axis] = sum;
+        }
+}
+
+const myr_kernel myr_kernel_ref = {"reference", code_distance, code_distances, squared_l2, dot, widen, project};

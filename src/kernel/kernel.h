@@ -19,6 +19,8 @@
 
 /* Code rows are padded with zeros to a multiple of this, and aligned to it. */
 #define MYR_CODE_ALIGNMENT 64
+/* Axes that vectors are projected on lie in panels of so many: (n_axes / MYR_PANEL, dim, MYR_PANEL). */
+#define MYR_PANEL 64
 /* The longest row: 65536 * 255^2 still fits 32 bits. */
 #define MYR_CODE_MAX_DIM 65536
 
@@ -34,6 +36,16 @@ typedef struct myr_kernel {
     double (*dot)(const float *a, const float *b, size_t dim);
     /* Values of 16 bits (half.h) as floats; exact. */
     void (*widen)(const uint16_t *halves, size_t dim, float *values);
+    /*
+     * Products of n vectors with axes: out[v][i] = offsets[i] + vectors[v][0] * axis i [0] + ..., each step one fused
+     * multiplication and addition in float, in the order of the values.
+     *
+     *  axes     (n_axes / MYR_PANEL, dim, MYR_PANEL); n_axes a multiple of MYR_PANEL
+     *  offsets  (n_axes); NULL = zeros
+     *  vectors  (n) of dim each; out (n) of n_axes each
+     */
+    void (*project)(const float *axes, const float *offsets, size_t dim, size_t n_axes, const float *const *vectors,
+                    size_t n, float *const *out);
 } myr_kernel;
 
 /*

@@ -271,11 +271,12 @@ static const struct {
     {"hnsw_codes", MYR_SECTION_U8, 2},        {"hnsw_residuals", MYR_SECTION_F32, 1},
     {"hnsw_levels", MYR_SECTION_U8, 1},       {"hnsw_upper_first", MYR_SECTION_U32, 1},
     {"hnsw_links", MYR_SECTION_U32, 2},       {"hnsw_upper_links", MYR_SECTION_U32, 2},
+    {"hnsw_axes", MYR_SECTION_F32, 2},        {"hnsw_offsets", MYR_SECTION_F32, 1},
 };
 static const char *const numbers[] = {"hnsw_version",         "hnsw_n",      "hnsw_dim",      "hnsw_n_nodes",
                                       "hnsw_n_upper",         "hnsw_M",      "hnsw_n_levels", "hnsw_entry",
                                       "hnsw_ef_construction", "hnsw_seed",   "hnsw_code_min", "hnsw_code_max",
-                                      "hnsw_longest",         "hnsw_radius", "hnsw_floats"};
+                                      "hnsw_longest",         "hnsw_radius", "hnsw_floats",   "hnsw_n_axes"};
 
 /* A copy of the file with one number changed, or one section or number left out (value NULL). */
 static void copy_with(const char *copy, const char *name, const int64_t *value, const char *metric)
@@ -339,6 +340,9 @@ static void test_disagreement(void **state)
         {"hnsw_n_upper", 1, MYR_ERR_FORMAT},
         {"hnsw_version", 6, MYR_ERR_UNSUPPORTED},
         {"hnsw_floats", 2, MYR_ERR_FORMAT},
+        {"hnsw_n_axes", 63, MYR_ERR_FORMAT},
+        {"hnsw_n_axes", 64, MYR_ERR_FORMAT},
+        {"hnsw_n_axes", 1088, MYR_ERR_FORMAT},
         {"hnsw_version", 0, MYR_ERR_FORMAT},
         {"hnsw_code_min", 1LL << 40, MYR_ERR_FORMAT},
         {"hnsw_radius", 0x7fc00000, MYR_ERR_FORMAT}, /* no number */
@@ -350,7 +354,7 @@ static void test_disagreement(void **state)
     assert_copy_opens("nothing", NULL, "l2", MYR_OK);
     assert_copy_opens("hnsw_version", &(int64_t){2}, "l2", MYR_OK); /* before there were halves */
     assert_copy_opens("hnsw_version", &(int64_t){3}, "l2", MYR_OK); /* before there were inner products */
-    assert_copy_opens("hnsw_version", &(int64_t){4}, "l2", MYR_OK); /* before there were floats */
+    assert_copy_opens("hnsw_version", &(int64_t){4}, "l2", MYR_OK); /* before there were floats and axes */
     assert_copy_opens("nothing", NULL, "hamming", MYR_ERR_FORMAT);
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         assert_copy_opens(wrong[i].name, &wrong[i].value, "l2", wrong[i].status);

@@ -163,6 +163,49 @@ static void test_widen(void **state)
         }
 }
 
+/* Against sums of fused steps by the C library, and nothing written beyond. */
+static void test_project(void **state)
+{
+    (void)state;
+    enum { MOST_DIM = 70, N_AXES = 3 * MYR_PANEL, N_VECTORS = 6 };
+    static float axes[N_AXES * MOST_DIM], offsets[N_AXES], vectors[N_VECTORS][MOST_DIM], out[N_VECTORS][N_AXES + 1];
+    const float *rows[N_VECTORS];
+    float *places[N_VECTORS];
+    myr_rng rng;
+    myr_rng_seed(&rng, 5);
+    for (size_t i = 0; i < sizeof axes / sizeof *axes; i++)
+        axes[i] = (float)myr_rng_unit(&rng) - 0.5f;
+    for (size_t i = 0; i < N_AXES; i++)
+        offsets[i] = (float)myr_rng_unit(&rng);
+    for (size_t v = 0; v < N_VECTORS; v++) {
+        rows[v] = vectors[v];
+        places[v] = out[v];
+        for (size_t i = 0; i < MOST_DIM; i++)
+            vectors[v][i] = (float)myr_rng_unit(&rng) * (i == 9 ? 1e12f : 1.0f);
+    }
+    for (size_t variant = 0; myr_kernel_variant(variant); variant++)
+        for (size_t dim = 0; dim <= MOST_DIM; dim += dim < 4 ? 1 : 11)
+            for (size_t n = 0; n <= N_VECTORS; n++)
+                for (size_t n_axes = MYR_PANEL; n_axes <= N_AXES; n_axes += MYR_PANEL) {
+                    const float *from = n % 2 ? offsets : NULL;
+                    memset(out, 0xff, sizeof out);
+                    myr_kernel_variant(variant)->project(axes, from, dim, n_axes, rows, n, places);
+                    for (size_t v = 0; v < n; v++)
+                        for (size_t axis = 0; axis < n_axes; axis++) {
+                            float right = from ? from[axis] : 0;
+                            for (size_t i = 0; i < dim; i++)
+                                right = fmaf(vectors[v][i],
+                                             axes[(axis / MYR_PANEL * dim + i) * MYR_PANEL + axis % MYR_PANEL], right);
+                            if (memcmp(&out[v][axis], &right, sizeof right) != 0)
+                                fail_msg("%s: dim %zu, vector %zu of %zu, axis %zu: %a, not %a",
+                                         myr_kernel_variant(variant)->name, dim, v, n, axis, (double)out[v][axis],
+                                         (double)right);
+                        }
+                    for (size_t v = 0; v < N_VECTORS; v++)
+                        assert_true(isnan(out[v][v < n ? n_axes : 0]));
+                }
+}
+
 static void test_choice(void **state)
 {
     (void)state;
@@ -186,7 +229,7 @@ int main(int argc, char **argv)
         return printf("%s", myr_cpu_name()) < 0;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_codes), cmocka_unit_test(test_floats), cmocka_unit_test(test_quantise),
-        cmocka_unit_test(test_widen), cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_widen), cmocka_unit_test(test_project), cmocka_unit_test(test_choice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
