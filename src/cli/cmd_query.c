@@ -13,6 +13,7 @@
 #include "dist/traffic.h"
 #include "myriops/vectors.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,7 @@
 /* The questions: pictures on rank 0, vectors on every rank, its slice of them. */
 typedef struct questions {
     size_t n;
-    size_t n_own; /* vectors of this rank's slice */
+    size_t n_own;         /* vectors of this rank's slice */
     const float *vectors; /* (n, dim), or (n_own, dim) */
     const char **names;   /* (n) [borrowed] NULL for bare vectors */
     const char **sources; /* (n) [borrowed] file or tar of each */
@@ -84,6 +85,17 @@ static myr_status ask_pictures(const myr_cli *cli, const myr_index_manifest *ind
     return MYR_OK;
 }
 
+/* A vector as the metric wants it; false where it has a value that is not finite. */
+static bool prepare_vector(const char *metric, float *vector, size_t dim)
+{
+    if (strcmp(metric, "cosine") == 0)
+        return myr_vector_normalise(vector, dim);
+    for (size_t d = 0; d < dim; d++)
+        if (!isfinite(vector[d]))
+            return false;
+    return true;
+}
+
 /* This rank's slice of the vectors in a file. Local. */
 static myr_status ask_vectors(const char *path, const myr_comm *comm, const myr_index_manifest *index, questions *ask)
 {
@@ -100,8 +112,8 @@ static myr_status ask_vectors(const char *path, const myr_comm *comm, const myr_
         status = myr_fail(MYR_ERR_NOMEM, "%s: no memory for %zu vectors", path, ask->n_own);
     else
         status = myr_vectors_to_f32(&file, first, ask->n_own, ask->read);
-    for (size_t i = 0; i < ask->n_own && status == MYR_OK && strcmp(index->metric, "cosine") == 0; i++)
-        if (!myr_vector_normalise(ask->read + i * dim, dim))
+    for (size_t i = 0; i < ask->n_own && status == MYR_OK; i++)
+        if (!prepare_vector(index->metric, ask->read + i * dim, dim))
             status = myr_fail(MYR_ERR_FORMAT, "%s: vector %zu has a value that is NaN or infinite", path, first + i);
     ask->vectors = ask->read;
     myr_vectors_clear(&file);
@@ -113,10 +125,11 @@ static myr_status agree_on_number(const char *path, const myr_comm *comm, const 
 {
     int64_t n = (int64_t)ask->n;
     MPI_Bcast(&n, 1, MPI_INT64_T, 0, comm->mpi);
-    myr_status status = (int64_t)ask->n == n
-                            ? MYR_OK
-                            : myr_fail(MYR_ERR_FORMAT, "%s: rank %d sees %zu vectors here, rank 0 %lld; all must see one file",
-                                       path, comm->rank, ask->n, (long long)n);
+    myr_status status =
+        (int64_t)ask->n == n
+            ? MYR_OK
+            : myr_fail(MYR_ERR_FORMAT, "%s: rank %d sees %zu vectors here, rank 0 %lld; all must see one file", path,
+                       comm->rank, ask->n, (long long)n);
     return myr_comm_agree(comm, status);
 }
 
@@ -306,8 +319,9 @@ static myr_status answer(const myr_cli *cli, myr_cluster *cluster, questions *as
     options.batch = (size_t)myr_config_int(config, "query-batch");
     status = myr_comm_agree(cli->comm, status);
     if (status == MYR_OK)
-        status = ask->read ? search_slices(cluster, ask, &options, found)
-                           : myr_cluster_search(cluster, ask->vectors, (size_t)n, &options, found->hits, &found->search);
+        status = ask->read
+                     ? search_slices(cluster, ask, &options, found)
+                     : myr_cluster_search(cluster, ask->vectors, (size_t)n, &options, found->hits, &found->search);
     if (status != MYR_OK)
         return status;
     if (is_hdf5(myr_config_text(config, "out")))

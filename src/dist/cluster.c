@@ -77,7 +77,8 @@ static myr_status share_nodes(myr_cluster *cluster)
     const myr_comm *comm = cluster->comm;
     MPI_Comm here;
     int lowest = comm->rank, *node = myr_alloc((size_t)comm->size, sizeof *node);
-    myr_status status = myr_comm_agree(comm, node ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for %d ranks", comm->size));
+    myr_status status =
+        myr_comm_agree(comm, node ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for %d ranks", comm->size));
     if (status == MYR_OK) {
         MPI_Comm_split_type(comm->mpi, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &here);
         MPI_Bcast(&lowest, 1, MPI_INT, 0, here);

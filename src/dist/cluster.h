@@ -62,7 +62,8 @@ typedef struct myr_search_report {
     myr_search_phases phases;        /* means over the ranks */
     double imbalance;                /* search_s of the slowest rank to the mean */
     double sent_bytes;               /* by all ranks to others */
-    double round_p50_s, round_p99_s; /* from a batch's first parcel to its last answer: half of the batches took no longer, and 99 in 100 */
+    double round_p50_s, round_p99_s; /* from a batch's first parcel to its last answer: half of the batches took no
+                                        longer, and 99 in 100 */
 } myr_search_report;
 
 /*

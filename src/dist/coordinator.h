@@ -1,12 +1,12 @@
 /*
  * A rank's coordinator: it has queries of its own, and finds their hits.
  *
- * It cuts its queries into batches, routes each, sends every host one parcel of what the batch asks of it, and merges the
- * answers as they come. Several batches are under way at once: a window, so that hosts never wait and memory is bounded.
- * What its own rank can serve goes to the desk without a message.
+ * It cuts its queries into batches, routes each, sends every host one parcel of what the batch asks of it, and merges
+ * the answers as they come. Several batches are under way at once: a window, so that hosts never wait and memory is
+ * bounded. What its own rank can serve goes to the desk without a message.
  *
- * Of a shard's hosts the least busy is asked: the one that has fewest visits of this coordinator unanswered. A rank that
- * hosts the shard itself prefers itself, unless another is free, with no queries of its own left.
+ * Of a shard's hosts the least busy is asked: the one that has fewest visits of this coordinator unanswered. A rank
+ * that hosts the shard itself prefers itself, unless another is free, with no queries of its own left.
  */
 #ifndef MYR_DIST_COORDINATOR_H
 #define MYR_DIST_COORDINATOR_H
@@ -45,8 +45,8 @@ typedef struct myr_coordinator {
     size_t most;          /* queries of a batch */
     size_t n_batches;     /* the window */
     myr_batch *batches;
-    size_t *load;  /* (n_ranks) visits sent and not answered */
-    bool *is_free; /* (n_ranks) it has nothing left to ask */
+    size_t *load;     /* (n_ranks) visits sent and not answered */
+    bool *is_free;    /* (n_ranks) it has nothing left to ask */
     bool has_stopped; /* no more batches: a rank failed */
     double n_probes, sent_bytes;
     double route_s, merge_s;

@@ -65,7 +65,8 @@ static myr_status clear_desk(myr_desk *self, const myr_job *jobs, size_t n_jobs)
     for (size_t j = 0; j < n_jobs; j++)
         self->n_visits += jobs[j].n_visits;
     if (!myr_reserve(&self->next, (self->cluster->manifest.n_shards + 1) * sizeof(size_t)) ||
-        !myr_reserve(&self->first, n_jobs * sizeof(size_t)) || !myr_reserve(&self->order, self->n_visits * sizeof(place)) ||
+        !myr_reserve(&self->first, n_jobs * sizeof(size_t)) ||
+        !myr_reserve(&self->order, self->n_visits * sizeof(place)) ||
         !myr_reserve(&self->found, self->n_visits * self->options->k * sizeof(myr_hit)))
         return myr_fail(MYR_ERR_NOMEM, "no memory for %zu visits to shards", self->n_visits);
     size_t *first = (size_t *)(void *)self->first.data, before = 0;

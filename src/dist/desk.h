@@ -33,11 +33,11 @@ typedef struct myr_desk {
     void *context;
     const myr_job *jobs; /* of this call */
     size_t n_jobs, n_visits;
-    myr_buffer next;   /* (n_shards + 1) size_t */
-    myr_buffer order;  /* (n_visits) places of visits, by shard */
-    myr_buffer first;  /* (n_jobs) size_t: visits of the jobs before */
-    myr_buffer groups; /* visits that are searched together */
-    myr_buffer found;  /* (n_visits, k) hits, in the order of jobs and their visits */
+    myr_buffer next;       /* (n_shards + 1) size_t */
+    myr_buffer order;      /* (n_visits) places of visits, by shard */
+    myr_buffer first;      /* (n_jobs) size_t: visits of the jobs before */
+    myr_buffer groups;     /* visits that are searched together */
+    myr_buffer found;      /* (n_visits, k) hits, in the order of jobs and their visits */
     float *group_vectors;  /* (n_threads, group, dim) */
     myr_hit *group_hits;   /* (n_threads, group, k) */
     myr_hnsw_stats *stats; /* (n_threads) of all calls */

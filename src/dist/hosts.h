@@ -4,8 +4,8 @@
  * With no more ranks than shards, shard s lies on rank s modulo their number. With more, each of the first ranks hosts
  * one shard, and each of the others a copy of one, the most visited first.
  *
- * Ranks of one node map the same files and share their pages: whatever one of them hosts the others may host as well, at
- * no cost but the memory of their searches, and can take over from it what is too much for it.
+ * Ranks of one node map the same files and share their pages: whatever one of them hosts the others may host as well,
+ * at no cost but the memory of their searches, and can take over from it what is too much for it.
  */
 #ifndef MYR_DIST_HOSTS_H
 #define MYR_DIST_HOSTS_H
@@ -19,7 +19,7 @@
 typedef struct myr_hosts {
     size_t n_shards;
     size_t *first; /* (n_shards + 1) into rank */
-    int *rank; /* of each shard: the first is its keeper, who speaks for it where one is enough */
+    int *rank;     /* of each shard: the first is its keeper, who speaks for it where one is enough */
 } myr_hosts;
 
 /* by_heat: (n_shards) all shards, the most visited first; NULL = in their order. Local; alike on all ranks. */

@@ -24,10 +24,8 @@ static bool fill_box(myr_mail *mail, myr_mail_kind kind, size_t box)
 {
     myr_letter *letter = &mail->letters[box];
     size_t reply_bytes = kind == MYR_MAIL_PARCEL ? mail->most_bytes[MYR_MAIL_ANSWER] : 0;
-    *letter = (myr_letter){.kind = kind,
-                           .bytes = myr_alloc(mail->most_bytes[kind], 1),
-                           .reply = myr_alloc(reply_bytes, 1),
-                           .box = box};
+    *letter = (myr_letter){
+        .kind = kind, .bytes = myr_alloc(mail->most_bytes[kind], 1), .reply = myr_alloc(reply_bytes, 1), .box = box};
     return letter->bytes && letter->reply;
 }
 
@@ -48,7 +46,8 @@ myr_status myr_mail_open(const myr_comm *comm, const size_t most_bytes[MYR_MAIL_
     mail->ended = myr_alloc(n_boxes, sizeof *mail->ended);
     mail->statuses = myr_alloc(n_boxes, sizeof *mail->statuses);
     mail->arrived = myr_alloc(n_boxes, sizeof *mail->arrived);
-    bool whole = mail->letters && mail->is_answering && mail->requests && mail->ended && mail->statuses && mail->arrived;
+    bool whole =
+        mail->letters && mail->is_answering && mail->requests && mail->ended && mail->statuses && mail->arrived;
     mail->n_boxes = whole ? n_boxes : 0;
     for (box = 0; box < mail->n_boxes; box++)
         mail->requests[box] = MPI_REQUEST_NULL;

@@ -1,9 +1,9 @@
 /*
  * Mail between ranks: messages of bounded size that arrive while something else is done.
  *
- * Receives are posted before anything is sent. What arrives stays in its box until it is returned, and the box is posted
- * again. There are boxes for each kind, so that no kind waits for another: an answer is taken as soon as it comes, and
- * so an answer can always be sent, whatever lies in the boxes of parcels.
+ * Receives are posted before anything is sent. What arrives stays in its box until it is returned, and the box is
+ * posted again. There are boxes for each kind, so that no kind waits for another: an answer is taken as soon as it
+ * comes, and so an answer can always be sent, whatever lies in the boxes of parcels.
  *
  * Calls come from one thread, that of MPI.
  */

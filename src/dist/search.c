@@ -221,7 +221,7 @@ static size_t choose_batch(const myr_cluster *cluster, const myr_search_options 
     size_t hit_bytes = options->k * sizeof(myr_hit), row_bytes = (size_t)cluster->manifest.dim * sizeof(float);
     size_t usual = n_ranks == 1 || options->exact ? ALONE : TOGETHER, hosts = least(n_ranks, n_shards);
     size_t most = options->batch > 0 ? options->batch : usual;
-    most = least(most, ((size_t)1 << 26) / n_shards);             /* visits */
+    most = least(most, ((size_t)1 << 26) / n_shards);               /* visits */
     most = least(most, ((size_t)256 << 20) / hit_bytes / n_shards); /* found */
     if (n_ranks > 1) {
         most = least(most, ((size_t)4 << 20) / myr_parcel_bytes(cluster, 1));
@@ -253,7 +253,8 @@ static myr_status make_engine(myr_cluster *cluster, const myr_search_options *op
     self->desk.between = move_mail;
     self->desk.context = self;
     if (status == MYR_OK)
-        status = myr_coordinator_init(cluster, options, &self->mail, queries, n, hits, most, window, &self->coordinator);
+        status =
+            myr_coordinator_init(cluster, options, &self->mail, queries, n, hits, most, window, &self->coordinator);
     for (size_t r = 0; status == MYR_OK && r < n_ranks; r++)
         self->coordinator.is_free[r] = options->batch > 0; /* they wait for their turns */
     return status == MYR_OK ? myr_mail_open(cluster->comm, most_bytes, &self->mail) : status;

@@ -1,6 +1,6 @@
 /*
- * Queries over ranks, against an oracle that knows of no ranks: each shard's file opened and asked on its own, one query
- * at a time, and all that was found sorted. Run by ctest under mpirun with several numbers of ranks.
+ * Queries over ranks, against an oracle that knows of no ranks: each shard's file opened and asked on its own, one
+ * query at a time, and all that was found sorted. Run by ctest under mpirun with several numbers of ranks.
  *
  * Here all ranks are of one node. So that messages are tested, hosts are also taken as on nodes of their own, or two to
  * a node: every rank has all shards open, whoever is said to host them.
@@ -201,7 +201,8 @@ static void any_rank_may_have_the_queries(const char *index)
         myr_search_report report;
         options.batch = n % 2;
         check(myr_cluster_search(&cluster, queries, n, &options, hits, &report) == MYR_OK);
-        check(comm.rank != 0 || (are_same(hits, wanted, n * K) && report.n_rounds <= n && (report.n_rounds > 0) == (n > 0)));
+        check(comm.rank != 0 ||
+              (are_same(hits, wanted, n * K) && report.n_rounds <= n && (report.n_rounds > 0) == (n > 0)));
     }
     myr_cluster_close(&cluster);
 }
