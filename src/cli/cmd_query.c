@@ -13,14 +13,16 @@
 #include "dist/traffic.h"
 #include "myriops/vectors.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* The questions, on rank 0. */
+/* The questions: pictures on rank 0, vectors on every rank, its slice of them. */
 typedef struct questions {
     size_t n;
-    const float *vectors; /* (n, dim) */
+    size_t n_own;         /* vectors of this rank's slice */
+    const float *vectors; /* (n, dim), or (n_own, dim) */
     const char **names;   /* (n) [borrowed] NULL for bare vectors */
     const char **sources; /* (n) [borrowed] file or tar of each */
     myr_pictures pictures;
@@ -83,26 +85,52 @@ static myr_status ask_pictures(const myr_cli *cli, const myr_index_manifest *ind
     return MYR_OK;
 }
 
-static myr_status ask_vectors(const char *path, const myr_index_manifest *index, questions *ask)
+/* A vector as the metric wants it; false where it has a value that is not finite. */
+static bool prepare_vector(const char *metric, float *vector, size_t dim)
+{
+    if (strcmp(metric, "cosine") == 0)
+        return myr_vector_normalise(vector, dim);
+    for (size_t d = 0; d < dim; d++)
+        if (!isfinite(vector[d]))
+            return false;
+    return true;
+}
+
+/* This rank's slice of the vectors in a file. Local. */
+static myr_status ask_vectors(const char *path, const myr_comm *comm, const myr_index_manifest *index, questions *ask)
 {
     myr_vectors file = {0};
     myr_status status = myr_vectors_read(path, "test", &file);
     if (status != MYR_OK)
         return status;
-    size_t dim = (size_t)index->dim;
+    size_t dim = (size_t)index->dim, first;
+    ask->n = file.n;
+    myr_cluster_slice(comm, file.n, &first, &ask->n_own);
     if (file.dim != dim)
         status = myr_fail(MYR_ERR_CONTRACT, "%s: vectors of %zu values, the index has %zu", path, file.dim, dim);
-    else if (!(ask->read = myr_alloc(file.n, dim * sizeof(float))))
-        status = myr_fail(MYR_ERR_NOMEM, "%s: no memory for %zu vectors", path, file.n);
+    else if (!(ask->read = myr_alloc(ask->n_own, dim * sizeof(float))))
+        status = myr_fail(MYR_ERR_NOMEM, "%s: no memory for %zu vectors", path, ask->n_own);
     else
-        status = myr_vectors_to_f32(&file, 0, file.n, ask->read);
-    for (size_t i = 0; i < file.n && status == MYR_OK && strcmp(index->metric, "cosine") == 0; i++)
-        if (!myr_vector_normalise(ask->read + i * dim, dim))
-            status = myr_fail(MYR_ERR_FORMAT, "%s: vector %zu has a value that is NaN or infinite", path, i);
-    ask->n = file.n;
+        status = myr_vectors_to_f32(&file, first, ask->n_own, ask->read);
+    for (size_t i = 0; i < ask->n_own && status == MYR_OK; i++)
+        if (!prepare_vector(index->metric, ask->read + i * dim, dim))
+            status = myr_fail(MYR_ERR_FORMAT, "%s: vector %zu has a value that is NaN or infinite", path, first + i);
     ask->vectors = ask->read;
     myr_vectors_clear(&file);
     return status;
+}
+
+/* All ranks see one file. Collective. */
+static myr_status agree_on_number(const char *path, const myr_comm *comm, const questions *ask)
+{
+    int64_t n = (int64_t)ask->n;
+    MPI_Bcast(&n, 1, MPI_INT64_T, 0, comm->mpi);
+    myr_status status =
+        (int64_t)ask->n == n
+            ? MYR_OK
+            : myr_fail(MYR_ERR_FORMAT, "%s: rank %d sees %zu vectors here, rank 0 %lld; all must see one file", path,
+                       comm->rank, ask->n, (long long)n);
+    return myr_comm_agree(comm, status);
 }
 
 typedef struct answers {
@@ -249,6 +277,28 @@ static myr_status write_answers(const myr_cli *cli, const myr_index_manifest *in
     return status;
 }
 
+/* Every rank coordinates the slice that it read; rank 0 gets all hits. Collective. */
+static myr_status search_slices(myr_cluster *cluster, const questions *ask, const myr_search_options *options,
+                                answers *found)
+{
+    const myr_comm *comm = cluster->comm;
+    if (comm->size == 1)
+        return myr_cluster_search_own(cluster, ask->vectors, ask->n, options, found->hits, &found->search);
+    myr_hit *own = myr_alloc(ask->n_own, options->k * sizeof *own);
+    myr_status status = own ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for the hits of %zu queries", ask->n_own);
+    status = myr_comm_agree(comm, status);
+    if (status == MYR_OK)
+        status = myr_cluster_search_own(cluster, ask->vectors, ask->n_own, options, own, &found->search);
+    double start_s = myr_now_s();
+    if (status == MYR_OK)
+        myr_cluster_gather(comm, own, ask->n, options->k, found->hits);
+    double passed_s = myr_now_s() - start_s;
+    found->search.wall_s += passed_s;
+    found->search.phases.exchange_s += passed_s;
+    free(own);
+    return status;
+}
+
 /* Collective. */
 static myr_status answer(const myr_cli *cli, myr_cluster *cluster, questions *ask, answers *found)
 {
@@ -269,7 +319,9 @@ static myr_status answer(const myr_cli *cli, myr_cluster *cluster, questions *as
     options.batch = (size_t)myr_config_int(config, "query-batch");
     status = myr_comm_agree(cli->comm, status);
     if (status == MYR_OK)
-        status = myr_cluster_search(cluster, ask->vectors, (size_t)n, &options, found->hits, &found->search);
+        status = ask->read
+                     ? search_slices(cluster, ask, &options, found)
+                     : myr_cluster_search(cluster, ask->vectors, (size_t)n, &options, found->hits, &found->search);
     if (status != MYR_OK)
         return status;
     if (is_hdf5(myr_config_text(config, "out")))
@@ -322,9 +374,13 @@ myr_status myr_cmd_query(const myr_cli *cli)
     status = myr_cluster_open(cli->comm, myr_config_text(cli->config, "index"), cli->n_threads, traffic, &cluster);
     if (status != MYR_OK)
         return status;
-    if (cli->speaks)
-        status = vectors ? ask_vectors(vectors, &cluster.manifest, &ask) : ask_pictures(cli, &cluster.manifest, &ask);
+    if (vectors)
+        status = ask_vectors(vectors, cli->comm, &cluster.manifest, &ask);
+    else if (cli->speaks)
+        status = ask_pictures(cli, &cluster.manifest, &ask);
     status = myr_comm_agree(cli->comm, status);
+    if (status == MYR_OK && vectors)
+        status = agree_on_number(vectors, cli->comm, &ask);
     if (status == MYR_OK)
         status = answer(cli, &cluster, &ask, &found);
     if (status == MYR_OK && traffic)

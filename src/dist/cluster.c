@@ -71,6 +71,25 @@ static myr_status open_router(myr_cluster *cluster, const char *folder)
     return status;
 }
 
+/* Ranks of one node have the lowest of their ranks as its number. Collective. */
+static myr_status share_nodes(myr_cluster *cluster)
+{
+    const myr_comm *comm = cluster->comm;
+    MPI_Comm here;
+    int lowest = comm->rank, *node = myr_alloc((size_t)comm->size, sizeof *node);
+    myr_status status =
+        myr_comm_agree(comm, node ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for %d ranks", comm->size));
+    if (status == MYR_OK) {
+        MPI_Comm_split_type(comm->mpi, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &here);
+        MPI_Bcast(&lowest, 1, MPI_INT, 0, here);
+        MPI_Comm_free(&here);
+        MPI_Allgather(&lowest, 1, MPI_INT, node, 1, MPI_INT, comm->mpi);
+        status = myr_comm_agree(comm, myr_hosts_share(&cluster->hosts, comm->size, node));
+    }
+    free(node);
+    return status;
+}
+
 /* The hosts of shards, by the visits that rank 0 reads. Collective. */
 static myr_status choose_hosts(myr_cluster *cluster, const char *traffic)
 {
@@ -122,6 +141,8 @@ myr_status myr_cluster_open(const myr_comm *comm, const char *folder, int n_thre
     status = myr_comm_agree(comm, status);
     if (status == MYR_OK)
         status = choose_hosts(cluster, traffic);
+    if (status == MYR_OK)
+        status = share_nodes(cluster);
     if (status == MYR_OK)
         status = open_shards(cluster, folder);
     if (status == MYR_OK)

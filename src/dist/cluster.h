@@ -1,7 +1,7 @@
 /*
  * A cluster: the ranks that host an index's shards, and questions put to it.
  *
- * Which rank hosts which shards is told in hosts.h; how they are searched, in search.c.
+ * Which ranks host which shards is told in hosts.h; how they are searched, in search.c.
  */
 #ifndef MYR_DIST_CLUSTER_H
 #define MYR_DIST_CLUSTER_H
@@ -41,7 +41,7 @@ typedef struct myr_search_options {
     bool routed;    /* or while more than `left` of its neighbours is expected in the others */
     float left;
     bool exact;   /* scan all vectors instead of the graph */
-    size_t batch; /* queries that are under way together; 0 = some thousands for each rank */
+    size_t batch; /* queries that are under way together, of one rank after the other; 0 = hundreds of every rank */
 } myr_search_options;
 
 /* Seconds of a rank. */
@@ -50,7 +50,7 @@ typedef struct myr_search_phases {
     double exchange_s; /* messages */
     double search_s;
     double merge_s;
-    double wait_s; /* for the slowest rank of each round */
+    double wait_s; /* without anything to do: for answers, and for the slowest rank in the end */
 } myr_search_phases;
 
 typedef struct myr_search_report {
@@ -62,7 +62,8 @@ typedef struct myr_search_report {
     myr_search_phases phases;        /* means over the ranks */
     double imbalance;                /* search_s of the slowest rank to the mean */
     double sent_bytes;               /* by all ranks to others */
-    double round_p50_s, round_p99_s; /* half of the batches took no longer, and 99 in 100 */
+    double round_p50_s, round_p99_s; /* from a batch's first parcel to its last answer: half of the batches took no
+                                        longer, and 99 in 100 */
 } myr_search_report;
 
 /*
@@ -81,6 +82,23 @@ typedef struct myr_search_report {
  */
 myr_status myr_cluster_search(myr_cluster *cluster, const float *queries, size_t n_queries,
                               const myr_search_options *options, myr_hit *hits, myr_search_report *report);
+
+/*
+ * myr_cluster_search_own - the same, where every rank has queries of its own.
+ *
+ * Collective. Each rank coordinates its own queries, whose number is its own affair; options match on all ranks.
+ *
+ *  queries  [in]         (n_queries, dim)
+ *  hits     [out]        (n_queries, k)
+ *  report   [out, root]  of all ranks
+ */
+myr_status myr_cluster_search_own(myr_cluster *cluster, const float *queries, size_t n_queries,
+                                  const myr_search_options *options, myr_hit *hits, myr_search_report *report);
+
+/* This rank's slice of n rows that all ranks share, contiguous, by rank. Local. */
+void myr_cluster_slice(const myr_comm *comm, size_t n, size_t *first, size_t *n_own);
+/* Hits of the slices, (n_own, k), to the root: (n, k). Collective, in pieces. */
+void myr_cluster_gather(const myr_comm *comm, const myr_hit *mine, size_t n, size_t k, myr_hit *hits);
 
 /* Visits to the shards, of all ranks and searches: (n_shards) on the root. Collective. */
 void myr_cluster_visits(const myr_cluster *cluster, uint64_t *visits);

@@ -10,6 +10,11 @@
 
 enum { GROUP = 16 }; /* queries that a thread searches in one shard, in turns */
 
+/* Where a visit stands. */
+typedef struct place {
+    uint32_t job, visit;
+} place;
+
 /* Visits that a thread searches together. */
 typedef struct group {
     uint32_t shard;
@@ -18,27 +23,22 @@ typedef struct group {
 
 myr_status myr_desk_init(myr_cluster *cluster, const myr_search_options *options, myr_desk *desk)
 {
-    size_t n_threads = (size_t)myr_pool_n_threads(cluster->pool), n_ranks = (size_t)cluster->comm->size;
-    size_t dim = (size_t)cluster->manifest.dim;
+    size_t n_threads = (size_t)myr_pool_n_threads(cluster->pool), dim = (size_t)cluster->manifest.dim;
     *desk = (myr_desk){.cluster = cluster,
                        .options = options,
                        .dim = dim,
-                       .n_ranks = n_ranks,
-                       .counts = myr_alloc(n_ranks, sizeof *desk->counts),
                        .group_vectors = myr_alloc(n_threads * GROUP, dim * sizeof(float)),
                        .group_hits = myr_alloc(n_threads * GROUP, options->k * sizeof(myr_hit)),
                        .stats = myr_alloc(n_threads, sizeof(myr_hnsw_stats))};
-    bool whole = desk->counts && desk->group_vectors && desk->group_hits && desk->stats;
-    return whole ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory to serve %zu ranks", n_ranks);
+    bool whole = desk->group_vectors && desk->group_hits && desk->stats;
+    return whole ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory to serve queries with %zu threads", n_threads);
 }
 
 void myr_desk_fini(myr_desk *desk)
 {
-    myr_buffer *const buffers[] = {&desk->visits, &desk->vectors, &desk->replies,
-                                   &desk->order,  &desk->groups,  &desk->found};
+    myr_buffer *const buffers[] = {&desk->next, &desk->order, &desk->first, &desk->groups, &desk->found};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         myr_buffer_free(buffers[i]);
-    free(desk->counts);
     free(desk->group_vectors);
     free(desk->group_hits);
     free(desk->stats);
@@ -56,59 +56,47 @@ bool myr_reserve(myr_buffer *buffer, size_t n_bytes)
     return n_bytes == 0 || buffer->data;
 }
 
-myr_status myr_desk_expect(myr_desk *self)
+/* Room for what the jobs bring. */
+static myr_status clear_desk(myr_desk *self, const myr_job *jobs, size_t n_jobs)
 {
-    size_t k = self->options->k;
-    self->n_queries = self->n_visits = 0;
-    for (size_t r = 0; r < self->n_ranks; r++) {
-        self->n_queries += (size_t)self->counts[r][0];
-        self->n_visits += (size_t)self->counts[r][1];
-    }
-    if (myr_reserve(&self->visits, self->n_visits * sizeof(myr_visit)) &&
-        myr_reserve(&self->vectors, self->n_queries * self->dim * sizeof(float)) &&
-        myr_reserve(&self->replies, self->n_queries * k * sizeof(myr_hit)) &&
-        myr_reserve(&self->found, self->n_visits * k * sizeof(myr_hit)))
-        return MYR_OK;
-    return myr_fail(MYR_ERR_NOMEM, "no memory for %zu queries from other ranks", self->n_queries);
-}
-
-/* Visits of each rank count its queries from 0: afterwards all that came in are counted on. */
-static void number_queries(myr_desk *self)
-{
-    myr_visit *visits = (myr_visit *)(void *)self->visits.data;
-    size_t at = 0, n_before = 0;
-    for (size_t r = 0; r < self->n_ranks; r++) {
-        for (int i = 0; i < self->counts[r][1]; i++)
-            visits[at++].query += (uint32_t)n_before;
-        n_before += (size_t)self->counts[r][0];
-    }
+    self->jobs = jobs;
+    self->n_jobs = n_jobs;
+    self->n_visits = 0;
+    for (size_t j = 0; j < n_jobs; j++)
+        self->n_visits += jobs[j].n_visits;
+    if (!myr_reserve(&self->next, (self->cluster->manifest.n_shards + 1) * sizeof(size_t)) ||
+        !myr_reserve(&self->first, n_jobs * sizeof(size_t)) ||
+        !myr_reserve(&self->order, self->n_visits * sizeof(place)) ||
+        !myr_reserve(&self->found, self->n_visits * self->options->k * sizeof(myr_hit)))
+        return myr_fail(MYR_ERR_NOMEM, "no memory for %zu visits to shards", self->n_visits);
+    size_t *first = (size_t *)(void *)self->first.data, before = 0;
+    for (size_t j = 0; j < n_jobs; before += jobs[j++].n_visits)
+        first[j] = before;
+    return MYR_OK;
 }
 
 /* Visits in the order of shards, and as groups of one shard each. */
 static myr_status sort_visits(myr_desk *self)
 {
-    size_t n_shards = self->cluster->manifest.n_shards, n = self->n_visits;
-    const myr_visit *visits = (const myr_visit *)(const void *)self->visits.data;
-    size_t *next = myr_alloc(n_shards + 1, sizeof *next);
-    if (!next || !myr_reserve(&self->order, n * sizeof(size_t))) {
-        free(next);
-        return myr_fail(MYR_ERR_NOMEM, "no memory to sort %zu visits", n);
-    }
-    size_t *order = (size_t *)(void *)self->order.data;
-    for (size_t i = 0; i < n; i++)
-        next[visits[i].shard + 1]++;
+    size_t n_shards = self->cluster->manifest.n_shards;
+    size_t *next = (size_t *)(void *)self->next.data;
+    place *order = (place *)(void *)self->order.data;
+    memset(next, 0, (n_shards + 1) * sizeof *next);
+    for (size_t j = 0; j < self->n_jobs; j++)
+        for (size_t i = 0; i < self->jobs[j].n_visits; i++)
+            next[self->jobs[j].visits[i].shard + 1]++;
     for (size_t s = 0; s < n_shards; s++)
         next[s + 1] += next[s];
-    for (size_t i = 0; i < n; i++)
-        order[next[visits[i].shard]++] = i;
+    for (size_t j = 0; j < self->n_jobs; j++)
+        for (size_t i = 0; i < self->jobs[j].n_visits; i++)
+            order[next[self->jobs[j].visits[i].shard]++] = (place){.job = (uint32_t)j, .visit = (uint32_t)i};
     self->groups.size = 0;
-    size_t most = self->options->exact ? n : GROUP; /* threads share an exact search */
+    size_t most = self->options->exact ? self->n_visits : GROUP; /* threads share an exact search */
     for (size_t s = 0, from = 0; s < n_shards; from = next[s++])
         for (size_t at = from; at < next[s]; at += most) {
             group one = {.shard = (uint32_t)s, .first = at, .n = next[s] - at < most ? next[s] - at : most};
             myr_buffer_append(&self->groups, &one, sizeof one);
         }
-    free(next);
     return self->groups.failed ? myr_fail(MYR_ERR_NOMEM, "no memory for groups of visits") : MYR_OK;
 }
 
@@ -124,21 +112,22 @@ static myr_status check_shards(myr_desk *self)
 
 static void gather_vectors(const myr_desk *self, const group *one, float *vectors)
 {
-    const myr_visit *visits = (const myr_visit *)(const void *)self->visits.data;
-    const size_t *order = (const size_t *)(const void *)self->order.data;
-    const float *from = (const float *)(const void *)self->vectors.data;
-    for (size_t i = 0; i < one->n; i++)
-        memcpy(vectors + i * self->dim, from + visits[order[one->first + i]].query * self->dim,
-               self->dim * sizeof *vectors);
+    const place *order = (const place *)(const void *)self->order.data + one->first;
+    for (size_t i = 0; i < one->n; i++) {
+        const myr_job *job = &self->jobs[order[i].job];
+        size_t query = job->visits[order[i].visit].query, row = job->places ? job->places[query] : query;
+        memcpy(vectors + i * self->dim, job->vectors + row * self->dim, self->dim * sizeof *vectors);
+    }
 }
 
 static void scatter_hits(const myr_desk *self, const group *one, const myr_hit *hits)
 {
-    const size_t *order = (const size_t *)(const void *)self->order.data;
+    const place *order = (const place *)(const void *)self->order.data + one->first;
+    const size_t *first = (const size_t *)(const void *)self->first.data;
     myr_hit *found = (myr_hit *)(void *)self->found.data;
     size_t k = self->options->k;
     for (size_t i = 0; i < one->n; i++)
-        memcpy(found + order[one->first + i] * k, hits + i * k, k * sizeof *hits);
+        memcpy(found + (first[order[i].job] + order[i].visit) * k, hits + i * k, k * sizeof *hits);
 }
 
 static myr_status search_task(void *context, size_t first, size_t last, int thread)
@@ -161,8 +150,19 @@ static myr_status search_task(void *context, size_t first, size_t last, int thre
             myr_hnsw_search_batch(*searcher, vectors, groups[g].n, options->k, options->ef, hits, &self->stats[thread]);
         if (status == MYR_OK)
             scatter_hits(self, &groups[g], hits);
+        if (thread == 0)
+            self->between(self->context);
     }
     return status;
+}
+
+static size_t most_of_a_shard(const myr_desk *self)
+{
+    const group *groups = (const group *)(const void *)self->groups.data;
+    size_t most = 0;
+    for (size_t g = 0; g < self->groups.size / sizeof *groups; g++)
+        most = groups[g].n > most ? groups[g].n : most;
+    return most;
 }
 
 /* Shard by shard, since the threads share each scan. */
@@ -170,12 +170,14 @@ static myr_status scan_groups(myr_desk *self)
 {
     const group *groups = (const group *)(const void *)self->groups.data;
     size_t n_groups = self->groups.size / sizeof *groups, k = self->options->k;
-    float *vectors = myr_alloc(self->n_queries, self->dim * sizeof *vectors); /* a query visits a shard once */
-    myr_hit *hits = myr_alloc(self->n_queries, k * sizeof *hits);
+    size_t n = most_of_a_shard(self);
+    float *vectors = myr_alloc(n, self->dim * sizeof *vectors);
+    myr_hit *hits = myr_alloc(n, k * sizeof *hits);
     myr_status status =
         vectors && hits ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for %zu exact searches", self->n_visits);
-    for (size_t g = 0; g < n_groups && status == MYR_OK; g++) {
+    for (size_t g = 0; g < n_groups && status == MYR_OK && !myr_stop_requested; g++) {
         gather_vectors(self, &groups[g], vectors);
+        self->between(self->context);
         status = myr_hnsw_search_exact(self->cluster->shards[groups[g].shard].graph, self->cluster->pool, vectors,
                                        groups[g].n, k, hits);
         if (status == MYR_OK)
@@ -186,26 +188,28 @@ static myr_status scan_groups(myr_desk *self)
     return status;
 }
 
-/* A row for each query that came in. */
-static void merge_found(myr_desk *self)
+/* A row for each query. */
+static void merge_found(const myr_desk *self)
 {
-    const myr_visit *visits = (const myr_visit *)(const void *)self->visits.data;
     const myr_hit *found = (const myr_hit *)(const void *)self->found.data;
-    myr_hit *rows = (myr_hit *)(void *)self->replies.data;
     size_t k = self->options->k;
-    for (size_t i = 0; i < self->n_visits; i++) {
-        myr_hit *row = rows + visits[i].query * k;
-        if (i == 0 || visits[i].query != visits[i - 1].query)
-            memcpy(row, found + i * k, k * sizeof *row);
-        else
-            myr_topk_merge(row, k, found + i * k, k);
+    for (size_t j = 0; j < self->n_jobs; j++) {
+        const myr_job *job = &self->jobs[j];
+        for (size_t i = 0; i < job->n_visits; i++, found += k) {
+            myr_hit *row = job->rows + job->visits[i].query * k;
+            if (i == 0 || job->visits[i].query != job->visits[i - 1].query)
+                memcpy(row, found, k * sizeof *row);
+            else
+                myr_topk_merge(row, k, found, k);
+        }
     }
 }
 
-myr_status myr_desk_serve(myr_desk *self)
+myr_status myr_desk_serve(myr_desk *self, const myr_job *jobs, size_t n_jobs)
 {
-    number_queries(self);
-    myr_status status = sort_visits(self);
+    myr_status status = clear_desk(self, jobs, n_jobs);
+    if (status == MYR_OK)
+        status = sort_visits(self);
     if (status == MYR_OK)
         status = check_shards(self);
     if (status != MYR_OK)

@@ -37,6 +37,43 @@ myr_status myr_hosts_create(size_t n_shards, int n_ranks, const uint32_t *by_hea
     return MYR_OK;
 }
 
+/* The hosts of a shard, then the others of their nodes, to where `to` points; returns how many. */
+static size_t list_neighbours(const myr_hosts *hosts, size_t shard, int n_ranks, const int *node, bool *is_serving,
+                              int *to)
+{
+    size_t first = hosts->first[shard], n = myr_hosts_count(hosts, shard), n_all = n;
+    for (int r = 0; r < n_ranks; r++)
+        is_serving[r] = false; /* a node's number is that of one of its ranks */
+    for (size_t i = 0; i < n; i++) {
+        is_serving[node[hosts->rank[first + i]]] = true;
+        to[i] = hosts->rank[first + i];
+    }
+    for (int r = 0; r < n_ranks; r++)
+        if (is_serving[node[r]] && !myr_hosts_has(hosts, shard, r))
+            to[n_all++] = r;
+    return n_all;
+}
+
+myr_status myr_hosts_share(myr_hosts *hosts, int n_ranks, const int *node)
+{
+    size_t n_most;
+    if (!myr_mul(hosts->n_shards, (size_t)n_ranks, &n_most))
+        return myr_fail(MYR_ERR_LIMIT, "%zu shards on %d ranks are too many", hosts->n_shards, n_ranks);
+    myr_hosts all = {.n_shards = hosts->n_shards,
+                     .first = myr_alloc(hosts->n_shards + 2, sizeof *all.first),
+                     .rank = myr_alloc(n_most, sizeof *all.rank)};
+    bool *is_serving = myr_alloc((size_t)n_ranks, sizeof *is_serving);
+    bool whole = all.first && all.rank && is_serving;
+    for (size_t s = 0; whole && s < hosts->n_shards; s++)
+        all.first[s + 1] = all.first[s] + list_neighbours(hosts, s, n_ranks, node, is_serving, all.rank + all.first[s]);
+    free(is_serving);
+    myr_hosts_free(whole ? hosts : &all);
+    if (!whole)
+        return myr_fail(MYR_ERR_NOMEM, "no memory for the hosts of %zu shards", hosts->n_shards);
+    *hosts = all;
+    return MYR_OK;
+}
+
 void myr_hosts_free(myr_hosts *hosts)
 {
     free(hosts->first);

@@ -3,6 +3,9 @@
  *
  * With no more ranks than shards, shard s lies on rank s modulo their number. With more, each of the first ranks hosts
  * one shard, and each of the others a copy of one, the most visited first.
+ *
+ * Ranks of one node map the same files and share their pages: whatever one of them hosts the others may host as well,
+ * at no cost but the memory of their searches, and can take over from it what is too much for it.
  */
 #ifndef MYR_DIST_HOSTS_H
 #define MYR_DIST_HOSTS_H
@@ -16,11 +19,13 @@
 typedef struct myr_hosts {
     size_t n_shards;
     size_t *first; /* (n_shards + 1) into rank */
-    int *rank;     /* of each shard, ascending: the first is its keeper, who speaks for it where one is enough */
+    int *rank;     /* of each shard: the first is its keeper, who speaks for it where one is enough */
 } myr_hosts;
 
 /* by_heat: (n_shards) all shards, the most visited first; NULL = in their order. Local; alike on all ranks. */
 myr_status myr_hosts_create(size_t n_shards, int n_ranks, const uint32_t *by_heat, myr_hosts *hosts);
+/* Adds, behind the hosts of each shard, the others of their nodes. node: (n_ranks) alike on all ranks. Local. */
+myr_status myr_hosts_share(myr_hosts *hosts, int n_ranks, const int *node);
 void myr_hosts_free(myr_hosts *hosts);
 
 static inline size_t myr_hosts_count(const myr_hosts *hosts, size_t shard)

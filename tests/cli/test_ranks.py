@@ -138,6 +138,32 @@ class Index(Case):
         self.assertEqual(facts["batches"], 100)
         self.assertTrue(0 < facts["batch_p50_ms"] <= facts["batch_p99_ms"])
 
+    def test_every_rank_reads_its_slice(self):
+        index, out = self.build(4, 2), scratch / "slices-hits.hdf5"
+        wanted = self.ask(index, 1)
+        files = [scratch / f"slices{end}" for end in (".npy", ".fvecs", ".hdf5")]
+        np.save(files[0], self.queries.astype("<f4"))
+        rows = np.empty((len(self.queries), 33), "<f4")
+        rows[:, 0].view("<u4")[:] = 32
+        rows[:, 1:] = self.queries
+        rows.tofile(files[1])
+        with h5py.File(files[2], "w") as file:
+            file["test"] = self.queries.astype("<f4")
+        for path in files:
+            self.check(myriops("query", "--quiet", "--index", index, "-k", 10, "--vectors", path, "--out", out, ranks=3), DONE)
+            with h5py.File(out, "r") as file:
+                self.assertTrue(np.array_equal(file["neighbors"][:], wanted[0]) and np.array_equal(file["distances"][:], wanted[1]), path)
+        few = write_u8bin(scratch / "slices-few.u8bin", self.queries[:2])
+        for more in ((), ("--query-batch", 1)):
+            result = myriops("query", "--index", index, "-k", 10, "--vectors", few, "--format", "json", *more, ranks=5)
+            self.check(result, DONE)
+            self.assertEqual([[hit["id"] for hit in query["hits"]] for query in result.json()["queries"]], wanted[0][:2].tolist())
+        spoilt = self.queries.astype("<f4")
+        spoilt[77, 5] = np.nan  # on rank 2 of 3
+        result = myriops("query", "--index", index, "--vectors", write_bin(scratch / "spoilt.fbin", spoilt), ranks=3)
+        self.check(result, FAILED, "vector 77 ")
+        self.assertEqual(result.err.count("vector 77 "), 1)
+
     def test_copies_of_the_most_visited(self):
         index, traffic = self.build(3, 2), scratch / "traffic.json"
         traffic.unlink(missing_ok=True)
