@@ -13,6 +13,7 @@ typedef struct myr_build_options {
     const char *folder; /* output */
     const char *metric; /* for a vector file: "l2" | "cosine" | "ip" */
     bool hash;          /* partition by id instead of k-means */
+    double overlap; /* share of the items that lie in a second shard, too; 0 to 1, not with hash */
     myr_quantize quantize;
     size_t n_shards;
     double rank_bytes; /* memory that a rank may use; 0 = what its host has */
@@ -24,8 +25,9 @@ typedef struct myr_build_options {
 
 typedef struct myr_build_report {
     int64_t n_items;
+    int64_t n_rows; /* of all shards: items, and copies of them */
     size_t n_shards;
-    int64_t largest_shard;
+    int64_t largest_shard; /* rows */
     size_t n_kept; /* shards that a run before this one had finished */
     char digest[MYR_SHA256_TEXT];
     double partition_s, exchange_s, graph_s, write_s, wall_s; /* of the slowest rank */

@@ -15,6 +15,7 @@
 #include "dist/cluster.h"
 #include "dist/curve.h"
 #include "dist/exchange.h"
+#include "dist/overlap.h"
 #include "dist/router_file.h"
 
 #include <stdio.h>
@@ -40,9 +41,9 @@ typedef struct job {
     myr_shard_plan plan;
     myr_shard_rows *added; /* (n_shards), those of this rank filled */
     key_set removed, replaced;
-    int64_t next_id; /* above all ids of the index */
     char build_id[9];
     int lock; /* rank 0; -1 = not held */
+    myr_buffer gone; /* of this rank's shards: id, and whether another comes in its place */
     int64_t n_removed, n_replaced, n_changed;
     myr_hnsw_curve curve;
 } job;
@@ -180,7 +181,7 @@ static int32_t place_of_class(myr_index_manifest *manifest, const char *name)
 static myr_status settle_rows(job *work, const int32_t *classes, myr_shard_rows *rows)
 {
     for (int64_t i = 0; i < rows->n; i++) {
-        rows->id[i] += work->next_id;
+        rows->id[i] += work->plan.first_id;
         if (rows->label[i] >= 0)
             rows->label[i] = (size_t)rows->label[i] < work->source.n_classes ? classes[rows->label[i]] : -1;
         if (work->source.contract)
@@ -211,28 +212,13 @@ static myr_status settle(job *work)
     return status;
 }
 
-/* Collective. */
-static myr_status receive_rows(job *work)
+/* New ids go behind those that are there. Collective. */
+static myr_status number_rows(job *work)
 {
     const myr_comm *comm = work->comm;
-    const myr_change_options *options = work->options;
-    myr_index_manifest *manifest = &work->cluster.manifest;
     int64_t last = -1;
-    if (options->n_operands == 0)
-        return MYR_OK;
-    myr_status status = myr_source_open(options->operands, options->n_operands, manifest->metric, &work->source);
-    if (status == MYR_OK)
-        status = check_source(work);
-    status = myr_comm_agree(comm, status);
-    if (status == MYR_OK)
-        status = myr_plan_shards(comm, &work->source, work->cluster.router, manifest->n_shards, work->cluster.pool,
-                                 &work->plan);
-    if (status == MYR_OK)
-        status =
-            myr_exchange_rows(comm, &work->source, &work->plan, manifest->n_shards, options->progress, work->added);
-    if (status != MYR_OK)
-        return status;
-    for (size_t s = 0; s < manifest->n_shards; s++)
+    myr_status status = MYR_OK;
+    for (size_t s = 0; s < work->cluster.manifest.n_shards; s++)
         if (is_hosted(work, s) && work->cluster.shards[s].n > 0) {
             const int64_t *id = work->cluster.shards[s].id + work->cluster.shards[s].n - 1;
             if (status == MYR_OK)
@@ -242,10 +228,38 @@ static myr_status receive_rows(job *work)
     status = myr_comm_agree(comm, status);
     if (status != MYR_OK)
         return status;
-    MPI_Allreduce(&last, &work->next_id, 1, MPI_INT64_T, MPI_MAX, comm->mpi);
-    work->next_id++;
-    if (work->next_id > INT64_MAX - work->source.n_ids)
+    MPI_Allreduce(&last, &work->plan.first_id, 1, MPI_INT64_T, MPI_MAX, comm->mpi);
+    work->plan.first_id++;
+    if (work->plan.first_id > INT64_MAX - work->source.n_ids)
         return myr_fail(MYR_ERR_LIMIT, "the index has used up its ids; build it again");
+    return MYR_OK;
+}
+
+/* Collective. */
+static myr_status receive_rows(job *work)
+{
+    const myr_comm *comm = work->comm;
+    const myr_change_options *options = work->options;
+    myr_index_manifest *manifest = &work->cluster.manifest;
+    if (options->n_operands == 0)
+        return MYR_OK;
+    myr_status status = myr_source_open(options->operands, options->n_operands, manifest->metric, &work->source);
+    if (status == MYR_OK)
+        status = check_source(work);
+    status = myr_comm_agree(comm, status);
+    if (status == MYR_OK)
+        status = number_rows(work);
+    if (status == MYR_OK)
+        status = myr_plan_shards(comm, &work->source, work->cluster.router, manifest->n_shards, work->cluster.pool,
+                                 &work->plan);
+    if (status == MYR_OK)
+        status = myr_overlap_follow(comm, &work->source, work->cluster.router, manifest->n_shards, work->cluster.pool,
+                                    &work->plan);
+    if (status == MYR_OK)
+        status =
+            myr_exchange_rows(comm, &work->source, &work->plan, manifest->n_shards, options->progress, work->added);
+    if (status != MYR_OK)
+        return status;
     return myr_comm_agree(comm, settle(work));
 }
 
@@ -268,12 +282,13 @@ static myr_status find_going(job *work, const myr_shard *shard, going *out)
         const char *key = myr_text_table_get(&shard->key, (size_t)row);
         bool is_removed = holds(&work->removed, key), is_replaced = !is_removed && holds(&work->replaced, key);
         out->marks[row] = is_removed || is_replaced;
-        if (out->marks[row])
-            out->ids[out->n++] = shard->id[row];
-        work->n_removed += is_removed;
-        work->n_replaced += is_replaced;
+        if (!out->marks[row])
+            continue;
+        out->ids[out->n++] = shard->id[row];
+        myr_buffer_put_i64(&work->gone, shard->id[row]);
+        myr_buffer_put_i64(&work->gone, is_replaced);
     }
-    return MYR_OK;
+    return work->gone.failed ? myr_fail(MYR_ERR_NOMEM, "no memory to list what goes") : MYR_OK;
 }
 
 /* What is written of the rows beside their vectors. New ids are above the old ones. */
@@ -355,8 +370,10 @@ static myr_status change_shards(job *work)
     const myr_comm *comm = work->comm;
     myr_index_manifest *manifest = &work->cluster.manifest;
     myr_progress progress;
-    int64_t n_all = work->report->n_items, done = 0;
+    int64_t n_all = 0, done = 0;
     myr_status status = MYR_OK;
+    for (size_t s = 0; s < manifest->n_shards; s++)
+        n_all += manifest->shards[s].n_items + (work->plan.shard_items ? work->plan.shard_items[s] : 0);
     myr_progress_start(&progress, "changing graphs", "items", n_all, 0, work->options->progress);
     for (size_t s = (size_t)comm->rank; s < manifest->n_shards && status == MYR_OK; s += (size_t)comm->size) {
         int64_t n = work->cluster.shards[s].n + work->added[s].n;
@@ -410,22 +427,52 @@ static myr_status open_index(job *work)
     return myr_comm_agree(work->comm, work->added ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for shards"));
 }
 
+static int by_number(const void *a, const void *b)
+{
+    int64_t x, y;
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return (x > y) - (x < y);
+}
+
+/* An item that goes from two shards has gone once. Collective. */
+static myr_status count_gone(job *work)
+{
+    enum { ROW = 2 * sizeof(int64_t) };
+    myr_buffer all = {0};
+    int64_t counts[2] = {0, 0}; /* removed, replaced */
+    myr_status status = myr_gather_bytes(work->comm, &work->gone, &all);
+    if (status == MYR_OK && all.size > 0) /* rank 0 */
+        qsort(all.data, all.size / ROW, ROW, by_number);
+    for (size_t at = 0; status == MYR_OK && at < all.size; at += ROW) {
+        int64_t is_replaced;
+        memcpy(&is_replaced, all.data + at + sizeof is_replaced, sizeof is_replaced);
+        counts[is_replaced] += at == 0 || by_number(all.data + at, all.data + at - ROW) != 0;
+    }
+    myr_buffer_free(&all);
+    if (status == MYR_OK)
+        MPI_Bcast(counts, 2, MPI_INT64_T, 0, work->comm->mpi);
+    work->n_removed = counts[0];
+    work->n_replaced = counts[1];
+    return status;
+}
+
 static void fill_report(job *work)
 {
     const myr_index_manifest *manifest = &work->cluster.manifest;
     myr_change_report *report = work->report;
-    int64_t mine[3] = {work->n_removed, work->n_replaced, work->n_changed}, all[3];
-    MPI_Allreduce(mine, all, 3, MPI_INT64_T, MPI_SUM, work->comm->mpi);
-    report->n_removed = all[0];
-    report->n_replaced = all[1];
-    report->n_changed = (size_t)all[2];
-    report->n_unknown = (int64_t)work->removed.n - all[0];
+    int64_t n_changed = work->n_changed;
+    MPI_Allreduce(&n_changed, &work->n_changed, 1, MPI_INT64_T, MPI_SUM, work->comm->mpi);
+    report->n_added = work->plan.n_items;
+    report->n_removed = work->n_removed;
+    report->n_replaced = work->n_replaced;
+    report->n_changed = (size_t)work->n_changed;
+    report->n_unknown = (int64_t)work->removed.n - work->n_removed;
     report->n_shards = manifest->n_shards;
-    report->n_items = 0;
+    report->n_items = manifest->n_items + report->n_added - report->n_removed - report->n_replaced;
     for (size_t s = 0; s < manifest->n_shards; s++) {
         int64_t n = manifest->shards[s].n_items;
-        report->n_added += work->plan.shard_items ? work->plan.shard_items[s] : 0;
-        report->n_items += n;
+        report->n_rows += n;
         report->largest_shard = n > report->largest_shard ? n : report->largest_shard;
     }
 }
@@ -444,15 +491,16 @@ static myr_status run(job *work)
     if (comm->rank == 0)
         choose_id(work);
     MPI_Bcast(work->build_id, sizeof work->build_id, MPI_BYTE, 0, comm->mpi);
-    work->report->n_items = manifest->n_items; /* as if nothing went, for the share that the curve is measured with */
-    for (size_t s = 0; work->plan.shard_items && s < manifest->n_shards; s++)
-        work->report->n_items += work->plan.shard_items[s];
+    work->report->n_items = manifest->n_items + work->plan.n_items; /* as if nothing went, for the share measured */
     status = change_shards(work);
+    if (status == MYR_OK)
+        status = count_gone(work);
     if (status != MYR_OK)
         return status;
     fill_report(work);
     myr_curve_gather(comm, &work->curve, &manifest->curve);
     manifest->n_items = work->report->n_items;
+    manifest->n_copies = work->report->n_rows - work->report->n_items;
     myr_index_manifest_seal(manifest);
     memcpy(work->report->digest, manifest->digest, sizeof work->report->digest);
     if (comm->rank == 0)
@@ -471,6 +519,7 @@ myr_status myr_change(const myr_comm *comm, const myr_change_options *options, m
     for (size_t s = 0; work.added && s < work.cluster.manifest.n_shards; s++)
         myr_shard_rows_free(&work.added[s]);
     free(work.added);
+    myr_buffer_free(&work.gone);
     free_keys(&work.removed);
     free_keys(&work.replaced);
     myr_shard_plan_free(&work.plan);

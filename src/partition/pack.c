@@ -276,6 +276,7 @@ static myr_status write_map(packing *job, myr_router *router)
     free(router->part_shard);
     free(router->part_bound);
     free(router->part_items);
+    myr_partition_clear_copies(router);
     router->part_first = first;
     router->part_shard = shard;
     router->part_bound = bound;
