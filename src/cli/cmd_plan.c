@@ -270,6 +270,7 @@ static myr_status plan(const myr_cli *cli)
         .ranks = (size_t)myr_config_int(config, "ranks"),
         .threads = (size_t)cli->n_threads,
         .shards = (size_t)myr_config_int(config, "shards"),
+        .overlap = myr_config_real(config, "overlap"),
         .code_value_bytes = floats ? 4 : 1,
         .kept_value_bytes = floats   ? 0
                             : halves ? 2
