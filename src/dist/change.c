@@ -5,7 +5,8 @@
  *   2. exchange  new rows travel to the rank of their shard, by the router that is there
  *   3. keys      what shall go, and what comes, is known to all ranks: any of them may hold the older item
  *   4. graphs    each rank changes its shards, one after the other, and writes those that differ
- *   5. manifest  rank 0 writes index.json, which puts the changed index in force
+ *   5. router    what it knows of its clusters follows the changes, and its curve is measured anew
+ *   6. manifest  rank 0 writes index.json, which puts the changed index in force
  */
 #include "dist/change.h"
 
@@ -16,6 +17,7 @@
 #include "dist/curve.h"
 #include "dist/exchange.h"
 #include "dist/overlap.h"
+#include "dist/recalibrate.h"
 #include "dist/router_file.h"
 
 #include <stdio.h>
@@ -46,6 +48,8 @@ typedef struct job {
     myr_buffer gone; /* of this rank's shards: id, and whether another comes in its place */
     int64_t n_removed, n_replaced, n_changed;
     myr_hnsw_curve curve;
+    myr_route_trial trial;
+    myr_recount recount;
 } job;
 
 static bool is_hosted(const job *work, size_t shard)
@@ -272,6 +276,11 @@ typedef struct going {
     size_t n;
 } going;
 
+static bool is_going(const job *work, const char *key)
+{
+    return holds(&work->removed, key) || holds(&work->replaced, key);
+}
+
 static myr_status find_going(job *work, const myr_shard *shard, going *out)
 {
     out->ids = myr_alloc((size_t)shard->n, sizeof *out->ids);
@@ -354,7 +363,11 @@ static myr_status change_shard(job *work, size_t s)
     if (status == MYR_OK && is_changed)
         status = write_shard(work, s, graph, &merged);
     if (status == MYR_OK)
+        status = myr_recount_gone(&work->recount, work->cluster.router, shard, s, gone.marks, work->cluster.pool);
+    if (status == MYR_OK)
         status = myr_curve_add(graph ? graph : shard->graph, work->report->n_items, work->cluster.pool, &work->curve);
+    if (status == MYR_OK)
+        status = myr_route_trial_add(&work->trial, graph ? graph : shard->graph, s, work->cluster.pool);
     work->n_changed += is_changed;
     myr_hnsw_free(graph);
     myr_shard_rows_free(&merged);
@@ -427,27 +440,19 @@ static myr_status open_index(job *work)
     return myr_comm_agree(work->comm, work->added ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for shards"));
 }
 
-static int by_number(const void *a, const void *b)
-{
-    int64_t x, y;
-    memcpy(&x, a, sizeof x);
-    memcpy(&y, b, sizeof y);
-    return (x > y) - (x < y);
-}
-
 /* An item that goes from two shards has gone once. Collective. */
 static myr_status count_gone(job *work)
 {
     enum { ROW = 2 * sizeof(int64_t) };
-    myr_buffer all = {0};
+    myr_buffer all = {0};       /* on rank 0 */
     int64_t counts[2] = {0, 0}; /* removed, replaced */
     myr_status status = myr_gather_bytes(work->comm, &work->gone, &all);
-    if (status == MYR_OK && all.size > 0) /* rank 0 */
-        qsort(all.data, all.size / ROW, ROW, by_number);
+    if (status == MYR_OK)
+        myr_sort_by_id(&all, ROW);
     for (size_t at = 0; status == MYR_OK && at < all.size; at += ROW) {
         int64_t is_replaced;
         memcpy(&is_replaced, all.data + at + sizeof is_replaced, sizeof is_replaced);
-        counts[is_replaced] += at == 0 || by_number(all.data + at, all.data + at - ROW) != 0;
+        counts[is_replaced]++;
     }
     myr_buffer_free(&all);
     if (status == MYR_OK)
@@ -477,6 +482,64 @@ static void fill_report(job *work)
     }
 }
 
+/* Queries for the router's curve: items that stay, and new ones. Collective. */
+static myr_status begin_trial(job *work)
+{
+    const myr_comm *comm = work->comm;
+    const myr_cluster *cluster = &work->cluster;
+    myr_buffer mine = {0}, all = {0};
+    myr_status status = MYR_OK;
+    if (!myr_router_is_calibrated(cluster->router))
+        return MYR_OK;
+    for (size_t s = 0; s < cluster->manifest.n_shards && status == MYR_OK; s++) {
+        if (!is_hosted(work, s))
+            continue;
+        const myr_shard *shard = &cluster->shards[s];
+        status = myr_shard_verify(&cluster->shards[s], cluster->pool);
+        for (int64_t row = 0; row < shard->n && status == MYR_OK; row++)
+            if (myr_trial_takes(shard->id[row], work->report->n_items) &&
+                !is_going(work, myr_text_table_get(&shard->key, (size_t)row)))
+                status = myr_trial_put(shard->graph, row, shard->id[row], &mine);
+        for (int64_t i = 0; i < work->added[s].n && status == MYR_OK; i++)
+            if (myr_trial_takes(work->added[s].id[i], work->report->n_items))
+                status = myr_trial_put_row(&work->added[s], i, &mine);
+    }
+    status = myr_comm_agree(comm, status);
+    if (status == MYR_OK)
+        status = myr_gather_bytes(comm, &mine, &all);
+    if (status == MYR_OK) {
+        myr_sort_by_id(&all, sizeof(int64_t) + (size_t)cluster->manifest.dim * sizeof(float));
+        status = myr_route_trial_begin(comm, &all, (size_t)cluster->manifest.dim, &work->trial);
+    }
+    myr_buffer_free(&mine);
+    myr_buffer_free(&all);
+    return status;
+}
+
+/* The router and its curve as of now; where nothing is left to ask for, as they were. Collective. */
+static myr_status renew_router(job *work)
+{
+    const myr_comm *comm = work->comm;
+    myr_cluster *cluster = &work->cluster;
+    if (work->trial.n == 0)
+        return MYR_OK;
+    myr_status status = myr_recount_plan(&work->recount, cluster->router, &work->plan);
+    status = myr_comm_agree(comm, status);
+    if (status == MYR_OK)
+        status = myr_recount_apply(comm, &work->recount, &cluster->router);
+    if (status == MYR_OK)
+        status = myr_route_trial_end(comm, &work->trial, cluster->router, cluster->pool, &cluster->manifest.route);
+    if (status != MYR_OK || comm->rank != 0)
+        return myr_comm_agree(comm, status);
+    snprintf(cluster->manifest.router_file, sizeof cluster->manifest.router_file, "router-%s.h5", work->build_id);
+    char *path = myr_path_join(work->options->folder, cluster->manifest.router_file);
+    status = path ? myr_router_write(path, cluster->router) : myr_fail(MYR_ERR_NOMEM, "no memory for a path");
+    if (status == MYR_OK)
+        status = myr_sections_checksum(path, &cluster->manifest.router_checksum);
+    free(path);
+    return myr_comm_agree(comm, status);
+}
+
 static myr_status run(job *work)
 {
     const myr_comm *comm = work->comm;
@@ -492,9 +555,13 @@ static myr_status run(job *work)
         choose_id(work);
     MPI_Bcast(work->build_id, sizeof work->build_id, MPI_BYTE, 0, comm->mpi);
     work->report->n_items = manifest->n_items + work->plan.n_items; /* as if nothing went, for the share measured */
-    status = change_shards(work);
+    status = begin_trial(work);
+    if (status == MYR_OK)
+        status = change_shards(work);
     if (status == MYR_OK)
         status = count_gone(work);
+    if (status == MYR_OK)
+        status = renew_router(work);
     if (status != MYR_OK)
         return status;
     fill_report(work);
@@ -520,6 +587,8 @@ myr_status myr_change(const myr_comm *comm, const myr_change_options *options, m
         myr_shard_rows_free(&work.added[s]);
     free(work.added);
     myr_buffer_free(&work.gone);
+    myr_buffer_free(&work.recount.entries);
+    myr_route_trial_free(&work.trial);
     free_keys(&work.removed);
     free_keys(&work.replaced);
     myr_shard_plan_free(&work.plan);

@@ -212,26 +212,6 @@ myr_status myr_cluster_describe(myr_cluster *cluster, const int64_t *ids, size_t
     return status;
 }
 
-static int by_id(const void *a, const void *b)
-{
-    int64_t x, y;
-    memcpy(&x, a, sizeof x);
-    memcpy(&y, b, sizeof y);
-    return (x > y) - (x < y);
-}
-
-/* Rows of {id, vector}: by id, and each once. Returns how many there are. */
-static size_t sort_rows(char *rows, size_t n, size_t row_bytes)
-{
-    size_t n_kept = 0;
-    if (n > 0)
-        qsort(rows, n, row_bytes, by_id);
-    for (size_t i = 0; i < n; i++)
-        if (i == 0 || by_id(rows + i * row_bytes, rows + (n_kept - 1) * row_bytes) != 0)
-            memmove(rows + n_kept++ * row_bytes, rows + i * row_bytes, row_bytes);
-    return n_kept;
-}
-
 myr_status myr_cluster_sample(myr_cluster *cluster, size_t n_wanted, float **vectors, int64_t **ids, size_t *n)
 {
     const myr_comm *comm = cluster->comm;
@@ -261,7 +241,7 @@ myr_status myr_cluster_sample(myr_cluster *cluster, size_t n_wanted, float **vec
     if (status == MYR_OK)
         status = myr_gather_bytes(comm, &mine, &all);
     if (status == MYR_OK && comm->rank == 0) {
-        *n = sort_rows(all.data, all.size / row_bytes, row_bytes);
+        *n = myr_sort_by_id(&all, row_bytes);
         *vectors = myr_alloc(*n, dim * sizeof(float));
         *ids = myr_alloc(*n, sizeof(int64_t));
         if (!*vectors || !*ids)

@@ -349,3 +349,23 @@ done:
     free(n_bytes);
     return status;
 }
+
+static int by_id(const void *a, const void *b)
+{
+    int64_t x, y;
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return (x > y) - (x < y);
+}
+
+size_t myr_sort_by_id(myr_buffer *rows, size_t row_bytes)
+{
+    size_t n = rows->size / row_bytes, n_kept = 0;
+    if (n > 0)
+        qsort(rows->data, n, row_bytes, by_id);
+    for (size_t i = 0; i < n; i++)
+        if (i == 0 || by_id(rows->data + i * row_bytes, rows->data + (n_kept - 1) * row_bytes) != 0)
+            memmove(rows->data + n_kept++ * row_bytes, rows->data + i * row_bytes, row_bytes);
+    rows->size = n_kept * row_bytes;
+    return n_kept;
+}

@@ -37,4 +37,7 @@ myr_status myr_exchange_rows(const myr_comm *comm, const myr_source *source, con
 /* myr_gather_bytes - every rank's bytes, by rank, to rank 0. Collective. In pieces below 2^31. */
 myr_status myr_gather_bytes(const myr_comm *comm, const myr_buffer *mine, myr_buffer *all);
 
+/* myr_sort_by_id - rows that begin with an id of 64 bits, in its order; of equal ids one stays. Returns how many do. */
+size_t myr_sort_by_id(myr_buffer *rows, size_t row_bytes);
+
 #endif

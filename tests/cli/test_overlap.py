@@ -48,6 +48,11 @@ class Overlap(Case):
         self.assertTrue(np.array_equal(each, np.sort(ids)))
         self.assertLessEqual(times.max(), 2)
         self.assertEqual((manifest["items"], manifest["copies"]), (len(ids), int((times == 2).sum())))
+        with h5py.File(place / manifest["router_file"], "r") as router:
+            if "part_items" in router and manifest["route_curve"]["points"]:
+                self.assertEqual(router["part_items"][:].sum(), len(ids))
+            if "copy_items" in router:
+                self.assertEqual(router["copy_items"][:].sum(), (times == 2).sum())
         return each[times == 2]
 
     def assert_finds(self, place, rows, ids, queries, *more):
@@ -91,6 +96,7 @@ class Overlap(Case):
             kept = np.setdiff1d(np.arange(8500), gone)
             self.check_counts(idx, kept)
             self.assertGreater(self.assert_finds(idx, np.concatenate([first, second])[kept], kept, queries), 0.999)
+            self.assertGreater(self.assert_finds(idx, np.concatenate([first, second])[kept], kept, queries, "--probe", "auto"), 0.95)
             info = myriops("info", "--format", "json", idx).json()
             self.assertEqual((info["items"], info["copies"]), (len(kept), facts[ranks][3]["copies"]))
             files = {path.name: path.read_bytes() for path in idx.iterdir()}
@@ -103,7 +109,7 @@ class Overlap(Case):
 
     def test_fewer_shards_are_asked(self):
         place = folder("fewer")
-        np.save(place / "rows.npy", rows_of(6000, 1))
+        np.save(place / "rows.npy", np.random.default_rng(1).normal(size=(6000, 8)).astype("f4"))
         shards = {}
         for share in (0, 0.2):
             self.check(index(place / f"{share}", "--shards", SHARDS, "--overlap", share, place / "rows.npy", ranks=2), DONE)
