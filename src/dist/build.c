@@ -28,10 +28,11 @@
 #include <string.h>
 
 #define MAX_SAMPLE 262144
-#define MAX_SAMPLE_BYTES ((size_t)256 << 20)
 #define SHUFFLE_SEED 11
 #define ROW_BYTES 100.0    /* a row's texts and numbers in memory, about */
 #define LOCK_PATIENCE_S 15 /* ranks of a killed job may live on for seconds */
+
+size_t myr_sample_bytes = (size_t)256 << 20;
 
 typedef struct job {
     const myr_comm *comm;
@@ -56,7 +57,7 @@ typedef struct job {
 /* Rows whose id hashes below this are in the sample: about MAX_SAMPLE of all, fewer where they are long. */
 static bool in_sample(const job *work, int64_t id)
 {
-    size_t by_bytes = MAX_SAMPLE_BYTES / ((size_t)work->source.dim * sizeof(float));
+    size_t by_bytes = myr_sample_bytes / ((size_t)work->source.dim * sizeof(float));
     double most = (double)(by_bytes < MAX_SAMPLE ? by_bytes : MAX_SAMPLE);
     double share = most / (double)(work->source.n_ids > 0 ? work->source.n_ids : 1);
     return share >= 1 || (double)(myr_hash64((uint64_t)id, (uint64_t)work->options->seed) >> 11) * 0x1p-53 < share;

@@ -33,6 +33,9 @@ typedef struct myr_build_report {
     double partition_s, exchange_s, graph_s, write_s, wall_s; /* of the slowest rank */
 } myr_build_report;
 
+/* The longest sample that rank 0 trains the router with: 256 MiB; tests take less. Alike on all ranks. */
+extern size_t myr_sample_bytes;
+
 /*
  * myr_build - build an index.
  *
@@ -42,7 +45,8 @@ typedef struct myr_build_report {
  *
  * Shard s is built by rank s modulo the number of ranks. The index is the same for any number of
  * ranks and threads. An index already in the folder stays in force until the new one is whole. Shards that an
- * unfinished run of the same command left are kept.
+ * unfinished run of the same command left are kept. A rank holds its shards' rows and one of their graphs; beside that
+ * at most 1 GiB: the sample, twice, then the rounds of the exchange (tests/mpi/test_memory.c).
  *
  * Returns:  MYR_OK | MYR_ERR_CONTRACT (inputs of different contracts) | MYR_ERR_NOMEM (there is not memory enough, told
  *           before it is taken) | what the parts return

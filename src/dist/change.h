@@ -33,7 +33,8 @@ typedef struct myr_change_report {
  * Collective over comm. options must match on all ranks. Items to take out go first. An added item whose key the index
  * holds takes the place of the older one; bare vectors have no keys of their own: they go behind those that are there,
  * and their numbers are their keys. New items go where the router sends them, which was trained on the first ones, into
- * two shards where they overlap: the shards do not stay as even as they were built.
+ * two shards where they overlap: the shards do not stay as even as they were built. The router's counts follow, and its
+ * curve is measured anew with items that stay and come; where none is left it stays as it was.
  *
  *  report  [out] the same on every rank
  *

@@ -51,6 +51,7 @@ void myr_curve_gather(const myr_comm *comm, const myr_hnsw_curve *mine, myr_inde
 
 /* With so many candidates a walk misses next to nothing, and a shard is asked in no time, however large. */
 enum { ROUTE_QUERIES = 1000, ROUTE_K = 10, DEPTH = ROUTE_K + 1, ROUTE_EF = 512 };
+#define ROUTE_BYTES ((size_t)64 << 20) /* of queries */
 
 /* A neighbour and the shards that it lies in. */
 typedef struct myr_housed_hit {
@@ -67,7 +68,8 @@ static void clear(housed_hit *hits, size_t n)
 /* Rank 0: rows of the sample, evenly. */
 static void put_queries(const myr_buffer *sample, size_t row_bytes, myr_buffer *chosen)
 {
-    size_t n = sample->size / row_bytes, n_chosen = n < ROUTE_QUERIES ? n : ROUTE_QUERIES;
+    size_t n = sample->size / row_bytes, by_bytes = ROUTE_BYTES / row_bytes;
+    size_t most = by_bytes < ROUTE_QUERIES ? by_bytes : ROUTE_QUERIES, n_chosen = n < most ? n : most;
     for (size_t i = 0; i < n_chosen; i++)
         myr_buffer_append(chosen, sample->data + i * n / n_chosen * row_bytes, row_bytes);
 }
