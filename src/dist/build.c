@@ -396,6 +396,9 @@ static myr_status open_inputs(job *work)
     if (status == MYR_OK && options->hash && options->overlap > 0)
         status = myr_fail(MYR_ERR_ARG, "--overlap is for --partition kmeans: shards by hash have no boundaries, all of "
                                        "them are asked, and a second copy would find nothing more");
+    if (status == MYR_OK && options->overlap > 0 && work->metric == MYR_METRIC_IP)
+        status = myr_fail(MYR_ERR_ARG, "--overlap is for l2 and cosine: under ip all shards are asked, and a second "
+                                       "copy would find nothing more");
     if (status == MYR_OK)
         status = myr_pool_create(options->n_threads, &work->pool);
     work->manifest.n_shards = options->n_shards;

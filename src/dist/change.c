@@ -16,6 +16,7 @@
 #include "dist/cluster.h"
 #include "dist/curve.h"
 #include "dist/exchange.h"
+#include "dist/keys.h"
 #include "dist/overlap.h"
 #include "dist/recalibrate.h"
 #include "dist/router_file.h"
@@ -25,14 +26,6 @@
 #include <string.h>
 
 #define LOCK_PATIENCE_S 15
-#define MAX_LIST_BYTES ((size_t)4 << 30)
-
-/* Keys, sorted. */
-typedef struct key_set {
-    myr_buffer texts; /* each ends in 0 */
-    const char **keys;
-    size_t n;
-} key_set;
 
 typedef struct job {
     const myr_comm *comm;
@@ -42,7 +35,7 @@ typedef struct job {
     myr_source source;
     myr_shard_plan plan;
     myr_shard_rows *added; /* (n_shards), those of this rank filled */
-    key_set removed, replaced;
+    myr_key_set removed, replaced;
     char build_id[9];
     int lock; /* rank 0; -1 = not held */
     myr_buffer gone; /* of this rank's shards: id, and whether another comes in its place */
@@ -59,79 +52,16 @@ static bool is_hosted(const job *work, size_t shard)
 
 /* ---- keys ---- */
 
-static int by_text(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-static bool holds(const key_set *set, const char *key)
-{
-    return set->n > 0 && bsearch(&key, set->keys, set->n, sizeof *set->keys, by_text);
-}
-
-static void free_keys(key_set *set)
-{
-    free(set->keys);
-    myr_buffer_free(&set->texts);
-}
-
-/* Rank 0's texts become a set on every rank, equal keys counted once. Collective. */
-static myr_status share_keys(const myr_comm *comm, key_set *set)
-{
-    myr_status status =
-        myr_comm_agree(comm, set->texts.failed ? myr_fail(MYR_ERR_NOMEM, "no memory for a list of keys") : MYR_OK);
-    if (status == MYR_OK)
-        status = myr_comm_share(comm, &set->texts);
-    if (status != MYR_OK)
-        return status;
-    size_t n = 0;
-    for (size_t i = 0; i < set->texts.size; i++)
-        n += set->texts.data[i] == 0;
-    set->keys = myr_alloc(n, sizeof *set->keys);
-    if (set->keys) {
-        const char *at = set->texts.data;
-        for (size_t i = 0; i < n; i++, at += strlen(at) + 1)
-            set->keys[i] = at;
-        if (n > 0)
-            qsort(set->keys, n, sizeof *set->keys, by_text);
-        for (size_t i = 0; i < n; i++)
-            if (i == 0 || strcmp(set->keys[i], set->keys[i - 1]) != 0)
-                set->keys[set->n++] = set->keys[i];
-    }
-    return myr_comm_agree(comm, set->keys ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for %zu keys", n));
-}
-
-/* The lines of the list. Rank 0. */
-static myr_status read_list(const char *path, myr_buffer *texts)
-{
-    myr_buffer bytes = {0};
-    myr_status status = myr_path_exists(path)
-                            ? myr_file_read(path, MAX_LIST_BYTES, &bytes)
-                            : myr_fail(MYR_ERR_NOT_FOUND, "%s: the list of keys to take out is not there", path);
-    for (size_t at = 0; status == MYR_OK && at < bytes.size;) {
-        const char *line = bytes.data + at, *end = memchr(line, '\n', bytes.size - at);
-        size_t length = end ? (size_t)(end - line) : bytes.size - at;
-        at += length + 1;
-        length -= length > 0 && line[length - 1] == '\r';
-        if (length == 0 || memchr(line, 0, length))
-            continue;
-        myr_buffer_append(texts, line, length);
-        myr_buffer_append(texts, "", 1);
-    }
-    myr_buffer_free(&bytes);
-    return status;
-}
-
 /* Collective. */
 static myr_status collect_keys(job *work)
 {
     const myr_comm *comm = work->comm;
     myr_status status = MYR_OK;
     if (comm->rank == 0 && work->options->removed)
-        status = read_list(work->options->removed, &work->removed.texts);
+        status = myr_keys_read(work->options->removed, &work->removed.texts);
     status = myr_comm_agree(comm, status);
     if (status == MYR_OK)
-        status = share_keys(comm, &work->removed);
+        status = myr_keys_share(comm, &work->removed);
     if (status != MYR_OK || !work->source.contract)
         return status;
     myr_buffer mine = {0};
@@ -143,7 +73,7 @@ static myr_status collect_keys(job *work)
     if (status == MYR_OK)
         status = myr_gather_bytes(comm, &mine, &work->replaced.texts);
     myr_buffer_free(&mine);
-    return status == MYR_OK ? share_keys(comm, &work->replaced) : status;
+    return status == MYR_OK ? myr_keys_share(comm, &work->replaced) : status;
 }
 
 /* ---- new rows ---- */
@@ -278,7 +208,7 @@ typedef struct going {
 
 static bool is_going(const job *work, const char *key)
 {
-    return holds(&work->removed, key) || holds(&work->replaced, key);
+    return myr_keys_hold(&work->removed, key) || myr_keys_hold(&work->replaced, key);
 }
 
 static myr_status find_going(job *work, const myr_shard *shard, going *out)
@@ -289,7 +219,8 @@ static myr_status find_going(job *work, const myr_shard *shard, going *out)
         return myr_fail(MYR_ERR_NOMEM, "no memory to change a shard of %lld items", (long long)shard->n);
     for (int64_t row = 0; row < shard->n; row++) {
         const char *key = myr_text_table_get(&shard->key, (size_t)row);
-        bool is_removed = holds(&work->removed, key), is_replaced = !is_removed && holds(&work->replaced, key);
+        bool is_removed = myr_keys_hold(&work->removed, key);
+        bool is_replaced = !is_removed && myr_keys_hold(&work->replaced, key);
         out->marks[row] = is_removed || is_replaced;
         if (!out->marks[row])
             continue;
@@ -589,8 +520,8 @@ myr_status myr_change(const myr_comm *comm, const myr_change_options *options, m
     myr_buffer_free(&work.gone);
     myr_buffer_free(&work.recount.entries);
     myr_route_trial_free(&work.trial);
-    free_keys(&work.removed);
-    free_keys(&work.replaced);
+    myr_keys_free(&work.removed);
+    myr_keys_free(&work.replaced);
     myr_shard_plan_free(&work.plan);
     myr_source_close(&work.source);
     myr_cluster_close(&work.cluster);

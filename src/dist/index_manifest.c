@@ -100,8 +100,8 @@ myr_status myr_index_manifest_write(const char *folder, const myr_index_manifest
     for (size_t i = 0; i < manifest->n_classes && whole; i++)
         whole = json_array_append_new(classes, text_json(manifest->classes[i])) == 0;
     json_t *document = json_pack(
-        "{s:i, s:I, s:I, s:f, s:i, s:s, s:s?, s:o, s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o}", "schema_version",
-        SCHEMA, "items", (json_int_t)manifest->n_items, "copies", (json_int_t)manifest->n_copies, "overlap",
+        "{s:i, s:I, s:I, s:f, s:i, s:s, s:s?, s:o, s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o}",
+        "schema_version", SCHEMA, "items", (json_int_t)manifest->n_items, "copies", (json_int_t)manifest->n_copies, "overlap",
         manifest->overlap, "dim", manifest->dim, "metric", manifest->metric, "contract",
         manifest->contract, "model", manifest->model ? text_json(manifest->model) : json_null(), "partition",
         manifest->partition, "M", manifest->M, "ef_construction", manifest->ef_construction, "seed",

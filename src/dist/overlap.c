@@ -1,8 +1,8 @@
 /*
  * Choosing copies. Every row is asked for the shard in which a copy of it is of most use, and of how much
- * (myr_router_second). A bound for each shard then decides: by bisection over the 64 bits of nearness, with the counts of
- * all ranks added up, the least one that leaves the shard within its limit, and above all of them the least common one
- * that leaves as many copies as are wanted. So nothing but counts is exchanged, and ranks leave no trace.
+ * (myr_router_second). A bound for each shard then decides: by bisection over the 64 bits of nearness, with the counts
+ * of all ranks added up, the least one that leaves the shard within its limit, and above all of them the least common
+ * one that leaves as many copies as are wanted. So nothing but counts is exchanged, and ranks leave no trace.
  */
 #include "dist/overlap.h"
 
@@ -39,7 +39,8 @@ static myr_status open_hunt(hunt *all)
     all->trial = myr_alloc(all->n_shards, sizeof *all->trial);
     all->counts = myr_alloc(all->n_shards, sizeof *all->counts);
     all->room = myr_alloc(all->n_shards, sizeof *all->room);
-    bool whole = all->plan->copy && all->second && all->nearness && all->bound && all->trial && all->counts && all->room;
+    bool whole =
+        all->plan->copy && all->second && all->nearness && all->bound && all->trial && all->counts && all->room;
     return whole ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for the second shards of %zu rows", n_rows);
 }
 
@@ -56,8 +57,9 @@ static void close_hunt(hunt *all)
 static myr_status ask_block(hunt *all, int64_t block, int64_t *at)
 {
     myr_rows rows;
-    myr_status status = myr_stop_requested ? myr_fail(MYR_ERR_STOPPED, "stopped by a signal; run the same command again")
-                                           : myr_source_read(all->source, block, &rows);
+    myr_status status = myr_stop_requested
+                            ? myr_fail(MYR_ERR_STOPPED, "stopped by a signal; run the same command again")
+                            : myr_source_read(all->source, block, &rows);
     if (status != MYR_OK)
         return status;
     if (rows.n > all->plan->n_rows - *at)
@@ -65,8 +67,8 @@ static myr_status ask_block(hunt *all, int64_t block, int64_t *at)
     for (int64_t i = 0; i < rows.n; i++)
         rows.id[i] += all->plan->first_id;
     if (status == MYR_OK)
-        status = myr_router_second(all->router, rows.vectors, rows.id, (size_t)rows.n, all->plan->shard + *at, all->pool,
-                                   all->second + *at, all->nearness + *at);
+        status = myr_router_second(all->router, rows.vectors, rows.id, (size_t)rows.n, all->plan->shard + *at,
+                                   all->pool, all->second + *at, all->nearness + *at);
     *at += rows.n;
     myr_rows_clear(&rows);
     return status;

@@ -1,7 +1,7 @@
 /*
- * Counts are changed by entries (part, shard, items): of the part itself where the shard is its own, of its copies else.
- * Each rank adds up those of its rows, rank 0 those of the ranks. What goes is found by its vector, as it came; where a
- * vector was rounded in between it may have another cluster now, so no count falls below 0.
+ * Counts are changed by entries (part, shard, items): of the part itself where the shard is its own, of its copies
+ * else. Each rank adds up those of its rows, rank 0 those of the ranks. What goes is found by its vector, as it came;
+ * where a vector was rounded in between it may have another cluster now, so no count falls below 0.
  */
 #include "dist/recalibrate.h"
 

@@ -4,7 +4,8 @@
  * File layout: numbers "router_version", "n_shards", "n_clusters"; unless it routes by hash,
  * "centroids" f32 (n_clusters, dim), "part_first" u32 (n_clusters + 1), "part_shard" u32 (n_parts),
  * "part_bound" u64 (n_parts), "part_items" i64 (n_parts), and as the bits of an f32 number "softness".
- * Where shards overlap (version 3), also "copy_first" u32 (n_parts + 1), "copy_shard" u32 (n_copies), "copy_items" i64 (n_copies), "copy_bound" u64 (n_shards), and "spread" like "softness".
+ * Where shards overlap (version 3), also "copy_first" u32 (n_parts + 1), "copy_shard" u32 (n_copies),
+ * "copy_items" i64 (n_copies), "copy_bound" u64 (n_shards), and "spread" like "softness".
  */
 #include "dist/router_file.h"
 

@@ -1,11 +1,11 @@
 /*
  * Shards that overlap: which items lie in a second shard, and in which.
  *
- * Of two items as near to two centroids each, the one that lies among clusters of another shard is found by more queries
- * that would not visit its own. So it is the masses of the shards at the item's place that tell what a copy is worth, by
- * the rule that routes queries (route.c), not the distances of two centroids. On SIFT with 32
- * shards and a copy of every tenth item, a query visits 3.1 of them for 0.95 of its neighbours, where copies by the ratio
- * of distances leave 3.5, and none 3.8.
+ * Of two items as near to two centroids each, the one that lies among clusters of another shard is found by more
+ * queries that would not visit its own. So it is the masses of the shards at the item's place that tell what a copy is
+ * worth, by the rule that routes queries (route.c), not the distances of two centroids. On SIFT with 32 shards, before
+ * packings were refined (refine.c), and a copy of every tenth item, a query visits 3.1 of them for 0.95 of its
+ * neighbours, where copies by the ratio of distances leave 3.5, and none 3.8.
  */
 #include "partition/router.h"
 
@@ -17,9 +17,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SOFTNESS 0.26f /* to the spread. On SIFT best is 0.26 to 0.4, more than for queries (calibrate.c): an item stands
-                        * for the queries around it */
-#define FAR 8.0f       /* softnesses beyond which a cluster has no mass: e^-8 */
+/* To the spread. On SIFT best is 0.26 to 0.4, more than for queries (calibrate.c): an item stands for the queries
+ * around it. */
+#define SOFTNESS 0.26f
+#define FAR 8.0f /* softnesses beyond which a cluster has no mass: e^-8 */
 
 enum {
     MOST_ROWS = 256,      /* items of one GEMM, */

@@ -7,8 +7,8 @@
  * can be expected to hold: shards are visited from the greatest on, until what is left is small enough. How soft, and
  * how small, is measured with queries whose neighbours are known (calibrate.c).
  *
- * Measured on SIFT with 32 shards: 3.8 visits find 0.95 of the ten nearest, where the order and the ratios of the
- * nearest centroids take 4.2 to 4.5, and a fixed number of visits 5.1.
+ * Measured on SIFT with 32 shards, before packings were refined (refine.c): 3.8 visits find 0.95 of the ten nearest,
+ * where the order and the ratios of the nearest centroids take 4.2 to 4.5, and a fixed number of visits 5.1.
  *
  * Where shards overlap (overlap.c), a shard's mass is that of all items in it, and what lies in a visited one no longer
  * counts for the others.
@@ -124,8 +124,8 @@ static bool move_best(candidate *shards, size_t from, size_t n, bool others)
     return true;
 }
 
-/* As below, but the mass of a shard is of items that are in none of those before it. ordered: (n_shards) room; the masses
- * are by shard in `shards`. */
+/* As below, but the mass of a shard is of items that are in none of those before it. ordered: (n_shards) room; the
+ * masses are by shard in `shards`. */
 static void route_overlapping(const routing *all, size_t query, const float *weights, double sum, candidate *shards,
                               candidate *ordered)
 {

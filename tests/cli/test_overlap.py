@@ -140,6 +140,7 @@ class Overlap(Case):
         place = folder("senseless")
         np.save(place / "rows.npy", rows_of(500, 5))
         self.check(index(place / "hash", "--shards", 4, "--partition", "hash", "--overlap", 0.1, place / "rows.npy", ranks=2), USAGE, "kmeans")
+        self.check(index(place / "ip", "--shards", 4, "--metric", "ip", "--overlap", 0.1, place / "rows.npy", ranks=2), USAGE, "all shards")
         self.check(index(place / "much", "--overlap", 1.1, place / "rows.npy"), USAGE, "overlap")
         self.check(index(place / "one", "--shards", 1, "--overlap", 0.5, place / "rows.npy"), DONE)
         self.assertEqual(len(self.check_counts(place / "one", np.arange(500))), 0)
