@@ -49,6 +49,14 @@ typedef struct myr_router_view {
     const uint64_t *part_bound; /* (n_parts), rising inside a cluster */
     const int64_t *part_items;  /* (n_parts) items, when the router was packed; >= 0 */
     float softness;             /* squared distance in which a cluster's weight falls to 1/e; 0 = not calibrated */
+    float spread;               /* mean squared distance of a sample to its centroids; 0 = not known */
+    /* Where shards overlap, part p has the copies [copy_first[p], copy_first[p + 1]): so many of its items lie in
+     * another shard too. Elsewhere n_copies = 0 and the arrays are NULL. */
+    uint32_t n_copies;
+    const uint32_t *copy_first; /* (n_parts + 1) */
+    const uint32_t *copy_shard; /* (n_copies), rising inside a part, never the part's own */
+    const int64_t *copy_items;  /* (n_copies) >= 0 */
+    const uint64_t *copy_bound; /* (n_shards) an item nearer than this lies there too (myr_router_second) */
 } myr_router_view;
 
 /*
@@ -127,6 +135,46 @@ MYR_API myr_status myr_router_pack(myr_router *router, const int64_t *cluster_co
  */
 MYR_API uint32_t myr_router_shard_of(const myr_router *router, uint32_t cluster, int64_t id);
 
+/* myr_router_part_of - the part of its cluster that an item belongs to: an index of the view's arrays. Likewise, but not
+ * for a hash router. */
+MYR_API uint32_t myr_router_part_of(const myr_router *router, uint32_t cluster, int64_t id);
+
+/*
+ * myr_router_second - the shard, beside its own, in which an item would be of most use, and of how much.
+ *
+ * Local. Only on a packed router that was trained here or knows its spread. A query near the item is likely to visit the
+ * shards whose clusters have most mass there (myr_router_route): the greatest mass of another shard to that of its own
+ * tells how near to a boundary, or beyond it, the item lies.
+ *
+ *  vectors   [in]   (n, dim) f32 row-major, finite
+ *  ids       [in]   (n)
+ *  home      [in]   (n) the items' own shards
+ *  pool      [borrowed] or NULL
+ *  second    [out]  (n); UINT32_MAX where no other shard has mass
+ *  nearness  [out]  (n) rises with the ratio of the masses, in its upper 32 bits; the lower ones, by the id, make a
+ *                   difference between items of one place. 0 where there is no second
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM
+ * Threads:  the result is the same for any number of threads on one kind of CPU.
+ * Cost:     2 * dim * n_clusters flops in GEMM an item.
+ */
+MYR_API myr_status myr_router_second(const myr_router *router, const float *vectors, const int64_t *ids, size_t n,
+                                     const uint32_t *home, myr_pool *pool, uint32_t *second, uint64_t *nearness);
+
+/*
+ * myr_router_overlap - tell a packed router which items lie in a second shard: those whose nearness is greater than
+ * bound[second], and how many of each part that are. Routing counts with them from then on.
+ *
+ *  bound        [in]  (n_shards)
+ *  n_copies     of the whole set
+ *  copy_first, copy_shard, copy_items  [in]  as in myr_router_view
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_FORMAT (arrays that do not fit together) | MYR_ERR_NOMEM
+ */
+MYR_API myr_status myr_router_overlap(myr_router *router, const uint64_t *bound, uint32_t n_copies,
+                                      const uint32_t *copy_first, const uint32_t *copy_shard,
+                                      const int64_t *copy_items);
+
 /*
  * myr_router_route - the shards likeliest to hold each query's neighbours, likeliest first.
  *
@@ -151,7 +199,7 @@ MYR_API myr_status myr_router_route(const myr_router *router, const float *queri
                                     size_t n_wanted, float enough, myr_pool *pool, uint32_t *shards, float *left,
                                     size_t *n_found);
 
-enum { MYR_ROUTE_POINTS = 48 };
+enum { MYR_ROUTE_POINTS = 48, MYR_ROUTER_HOMES = 2 };
 
 /* What is found where queries visit shards while more than `left` is left: left falls, recall and visits rise. */
 typedef struct myr_route_curve {
@@ -169,7 +217,8 @@ typedef struct myr_route_curve {
  * Local. Keeps what it finds in the router, which routes by the nearest centroid alone before.
  *
  *  queries  [in]   (n, dim) f32 row-major, finite; some hundreds or more
- *  homes    [in]   (n, k) the shards in which the nearest neighbours of each lie; UINT32_MAX where there are fewer
+ *  homes    [in]   (n, k, MYR_ROUTER_HOMES) the shards in which the nearest neighbours of each lie; UINT32_MAX where a
+ *                  neighbour lies in one only, or there are fewer neighbours
  *  curve    [out]  of the router as it then is; no points for a hash router
  *
  * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM

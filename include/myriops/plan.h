@@ -29,6 +29,7 @@ typedef struct myr_plan_request {
     size_t ranks, threads;        /* threads of a rank */
     size_t shards;                /* 0 = chosen */
     size_t code_bytes;            /* of what walks measure of a vector: its codes, or itself */
+    double overlap;               /* share of the items that lie in a second shard, too: 0 to 1 */
     size_t kept_value_bytes;      /* of vectors kept beside the codes: 4, 2, or 0 where codes say all */
     size_t embedding_value_bytes; /* as embeddings are stored: 4 or 2 */
     double node_bytes;            /* of a vector in its graph; 0 = reckoned */
@@ -38,7 +39,7 @@ typedef struct myr_plan_request {
 
 typedef struct myr_plan {
     size_t shards;
-    double shard_items;
+    double shard_items; /* rows of a shard, copies among them */
     double embed_s, partition_s, exchange_s, graph_s, write_s, index_s; /* index_s: the last four together */
     double embeddings_bytes, index_bytes;
     double build_rank_bytes, serve_rank_bytes; /* memory of the fullest rank */

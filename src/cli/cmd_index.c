@@ -11,17 +11,19 @@
 
 static myr_status print_report(const myr_cli *cli, const char *folder, const myr_build_report *report)
 {
-    double share = report->n_shards ? (double)report->n_items / (double)report->n_shards : 0;
+    double share = report->n_shards ? (double)report->n_rows / (double)report->n_shards : 0;
     double imbalance = share > 0 ? (double)report->largest_shard / share : 0;
     if (strcmp(myr_config_text(cli->config, "format"), "json") == 0)
         return myr_print_json(json_pack(
-            "{s:o, s:I, s:I, s:I, s:f, s:s, s:i, s:i, s:f, s:{s:f, s:f, s:f, s:f}}", "out", myr_json_text(folder),
-            "items", (json_int_t)report->n_items, "shards", (json_int_t)report->n_shards, "kept_shards",
+            "{s:o, s:I, s:I, s:I, s:I, s:f, s:s, s:i, s:i, s:f, s:{s:f, s:f, s:f, s:f}}", "out", myr_json_text(folder),
+            "items", (json_int_t)report->n_items, "copies", (json_int_t)(report->n_rows - report->n_items), "shards", (json_int_t)report->n_shards, "kept_shards",
             (json_int_t)report->n_kept, "imbalance", imbalance, "digest", report->digest, "ranks", cli->comm->size,
             "threads", cli->n_threads, "seconds", report->wall_s, "phases", "partition", report->partition_s,
             "exchange", report->exchange_s, "graph", report->graph_s, "write", report->write_s));
     printf("%lld items in %zu shard%s, the fullest %.3f of its share, into %s\n", (long long)report->n_items,
            report->n_shards, report->n_shards == 1 ? "" : "s", imbalance, folder);
+    if (report->n_rows > report->n_items)
+        printf("%lld of the items lie in a second shard, too\n", (long long)(report->n_rows - report->n_items));
     if (report->n_kept > 0)
         printf("%zu of the shards had been finished before\n", report->n_kept);
     printf("%.1f s: partition %.1f, exchange %.1f, graphs %.1f, write %.1f; %d rank%s x %d thread%s\n", report->wall_s,
@@ -33,11 +35,12 @@ static myr_status print_report(const myr_cli *cli, const char *folder, const myr
 
 static myr_status print_change(const myr_cli *cli, const char *folder, const myr_change_report *report)
 {
-    double share = (double)report->n_items / (double)report->n_shards;
+    double share = (double)report->n_rows / (double)report->n_shards;
     double imbalance = share > 0 ? (double)report->largest_shard / share : 0;
     if (strcmp(myr_config_text(cli->config, "format"), "json") == 0)
-        return myr_print_json(json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:s, s:f}", "out",
-                                        myr_json_text(folder), "items", (json_int_t)report->n_items, "added",
+        return myr_print_json(json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:s, s:f}", "out",
+                                        myr_json_text(folder), "items", (json_int_t)report->n_items, "copies",
+                                        (json_int_t)(report->n_rows - report->n_items), "added",
                                         (json_int_t)report->n_added, "replaced", (json_int_t)report->n_replaced,
                                         "deleted", (json_int_t)report->n_removed, "unknown",
                                         (json_int_t)report->n_unknown, "shards", (json_int_t)report->n_shards,
@@ -94,6 +97,7 @@ myr_status myr_cmd_index(const myr_cli *cli)
         .folder = folder,
         .metric = myr_config_text(config, "metric"),
         .hash = strcmp(myr_config_text(config, "partition"), "hash") == 0,
+        .overlap = myr_config_real(config, "overlap"),
         .n_shards = n_shards > 0 ? (size_t)n_shards : (size_t)cli->comm->size,
         .rank_bytes = myr_config_real(config, "memory") * 1e9,
         .M = (int)myr_config_int(config, "M"),

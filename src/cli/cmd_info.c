@@ -134,11 +134,11 @@ static myr_status index_info(const char *folder, json_t **facts)
                               index.shards[s].file);
     }
     if (status == MYR_OK)
-        *facts = json_pack("{s:s, s:o, s:s, s:o, s:s?, s:s, s:i, s:I, s:i, s:i, s:I, s:s, s:i, s:I, s:O}", "kind",
+        *facts = json_pack("{s:s, s:o, s:s, s:o, s:s?, s:s, s:i, s:I, s:I, s:i, s:i, s:I, s:s, s:i, s:I, s:O}", "kind",
                            "index", "path", myr_json_text(folder), "digest", index.digest, "model",
                            myr_json_text(index.model), "contract", index.contract, "metric", index.metric, "dim",
-                           index.dim, "items", (json_int_t)index.n_items, "M", index.M, "ef_construction",
-                           index.ef_construction, "seed", (json_int_t)index.seed, "partition", index.partition,
+                           index.dim, "items", (json_int_t)index.n_items, "copies", (json_int_t)index.n_copies, "M",
+                           index.M, "ef_construction", index.ef_construction, "seed", (json_int_t)index.seed, "partition", index.partition,
                            "classes", (int)index.n_classes, "bytes", (json_int_t)n_bytes, "shards", shards);
     json_decref(shards);
     myr_index_manifest_clear(&index);

@@ -285,6 +285,7 @@ static myr_status plan(const myr_cli *cli)
         .threads = (size_t)cli->n_threads,
         .shards = (size_t)myr_config_int(config, "shards"),
         .code_bytes = code_bytes_of(config),
+        .overlap = myr_config_real(config, "overlap"),
         .kept_value_bytes = floats   ? 0
                             : halves ? 2
                                      : 4,

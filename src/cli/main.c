@@ -30,6 +30,7 @@ static const myr_command commands[] = {
     {"index", "EMBEDDINGS... | VECTORS.fbin", "vectors into a sharded HNSW index",
      "  mpirun -n 4 myriops index --out idx/ --shards 8 emb/\n"
      "  myriops index --out idx/ --metric l2 base.u8bin\n"
+     "  mpirun -n 4 myriops index --out idx/ --shards 32 --overlap 0.1 emb/\n"
      "  mpirun -n 4 myriops index --out idx/ --add new-emb/\n"
      "  myriops index --out idx/ --delete keys.txt\n",
      myr_cmd_index},

@@ -20,6 +20,7 @@ const myr_key myr_settings_table[] = {
     {"delete", MYR_KEY_TEXT, NULL, 0, 0, NULL, "FILE", "take items out of the index in --out: their keys, one a line", "index", 0},
     {"shards", MYR_KEY_INT, "0", 0, 1048576, NULL, "S", "shards of the index; 0 = one for each rank", "index plan", 's'},
     {"partition", MYR_KEY_CHOICE, "kmeans", 0, 0, "kmeans|hash", "RULE", "how vectors find their shard", "index", 0},
+    {"overlap", MYR_KEY_REAL, "0", 0, 1, NULL, "SHARE", "share of the items, those nearest to a boundary, that lie in a second shard, too: more memory, fewer shards asked", "index plan", 0},
     {"metric", MYR_KEY_CHOICE, "l2", 0, 0, "l2|cosine|ip", "NAME", "distance, for vector files (ip: minus the inner product); embeddings bring their own", "index bench", 0},
     {"M", MYR_KEY_INT, "16", 2, 512, NULL, "N", "links of a node on the upper levels; twice that at level 0", "index bench plan", 'M'},
     {"ef-construction", MYR_KEY_INT, "200", 1, 100000, NULL, "N", "candidates kept while building", "index bench plan", 0},

@@ -2,7 +2,8 @@
  * The index job.
  *
  *   1. survey     each rank reads every size-th block: range of the values, and a sample chosen by id
- *   2. partition  rank 0 trains the router on the sample; all assign their blocks and pack alike
+ *   2. partition  rank 0 trains the router on the sample; all assign their blocks and pack alike; where shards overlap,
+ *                 all find the items that lie in two
  *   3. exchange   rows travel to their shard's rank in rounds of bounded size
  *   4. graphs     each rank sorts, builds and writes its shards, one after the other
  *   5. manifest   rank 0 writes index.json, which puts the new index in force
@@ -17,6 +18,7 @@
 #include "base/rng.h"
 #include "dist/curve.h"
 #include "dist/exchange.h"
+#include "dist/overlap.h"
 #include "dist/router_file.h"
 #include "dist/shard.h"
 
@@ -26,10 +28,11 @@
 #include <string.h>
 
 #define MAX_SAMPLE 262144
-#define MAX_SAMPLE_BYTES ((size_t)256 << 20)
 #define SHUFFLE_SEED 11
 #define ROW_BYTES 100.0    /* a row's texts and numbers in memory, about */
 #define LOCK_PATIENCE_S 15 /* ranks of a killed job may live on for seconds */
+
+size_t myr_sample_bytes = (size_t)256 << 20;
 
 typedef struct job {
     const myr_comm *comm;
@@ -55,7 +58,7 @@ typedef struct job {
 /* Rows whose id hashes below this are in the sample: about MAX_SAMPLE of all, fewer where they are long. */
 static bool in_sample(const job *work, int64_t id)
 {
-    size_t by_bytes = MAX_SAMPLE_BYTES / ((size_t)work->source.dim * sizeof(float));
+    size_t by_bytes = myr_sample_bytes / ((size_t)work->source.dim * sizeof(float));
     double most = (double)(by_bytes < MAX_SAMPLE ? by_bytes : MAX_SAMPLE);
     double share = most / (double)(work->source.n_ids > 0 ? work->source.n_ids : 1);
     return share >= 1 || (double)(myr_hash64((uint64_t)id, (uint64_t)work->options->seed) >> 11) * 0x1p-53 < share;
@@ -199,6 +202,9 @@ static myr_status partition(job *work)
         status = myr_router_share(comm, &work->router);
     if (status == MYR_OK)
         status = myr_plan_shards(comm, &work->source, work->router, work->options->n_shards, work->pool, &work->plan);
+    if (status == MYR_OK && is_routed && work->options->overlap > 0)
+        status = myr_overlap_choose(comm, &work->source, work->router, work->options->n_shards, work->options->overlap,
+                                    work->pool, &work->plan);
     return status == MYR_OK ? check_memory(work) : status;
 }
 
@@ -284,20 +290,19 @@ static myr_status build_graphs(job *work)
     const myr_comm *comm = work->comm;
     size_t n_shards = work->options->n_shards;
     myr_progress progress;
-    int64_t done = 0;
+    int64_t done = 0, n_rows = work->report->n_rows;
     myr_status status = MYR_OK;
-    myr_progress_start(&progress, "building graphs", "items", work->report->n_items, 0, work->options->progress);
+    myr_progress_start(&progress, "building graphs", "items", n_rows, 0, work->options->progress);
     for (size_t s = (size_t)comm->rank; s < n_shards && status == MYR_OK; s += (size_t)comm->size) {
         int64_t n = work->shards[s].n;
         status = myr_stop_requested ? myr_fail(MYR_ERR_STOPPED, "stopped by a signal; run the same command again")
                                     : build_shard(work, s);
         done += n;
-        myr_progress_update(&progress,
-                            done * comm->size < work->report->n_items ? done * comm->size : work->report->n_items);
+        myr_progress_update(&progress, done * comm->size < n_rows ? done * comm->size : n_rows);
     }
     status = myr_comm_agree(comm, status);
     if (status == MYR_OK)
-        myr_progress_finish(&progress, work->report->n_items);
+        myr_progress_finish(&progress, n_rows);
     return status;
 }
 
@@ -317,6 +322,8 @@ static void fill_manifest(job *work)
     const myr_build_options *options = work->options;
     myr_index_manifest *manifest = &work->manifest;
     manifest->n_items = work->report->n_items;
+    manifest->n_copies = work->report->n_rows - work->report->n_items;
+    manifest->overlap = options->overlap;
     manifest->dim = work->source.dim;
     manifest->M = options->M;
     manifest->ef_construction = options->ef_construction;
@@ -356,6 +363,8 @@ static void choose_id(job *work, const char *in_force)
         snprintf(text, sizeof text, "%s %s %d %d %d %zu %d %d %lld %d", MYRIOPS_VERSION, work->source.digest,
                  options->hash, (int)options->quantize, work->n_axes, options->n_shards, options->M, options->ef_construction,
                  (long long)options->seed, attempt);
+        if (options->overlap > 0)
+            snprintf(text + strlen(text), sizeof text - strlen(text), " %.17g", options->overlap);
         myr_sha256_text(text, strlen(text), hash);
         memcpy(work->build_id, hash, 8);
         if (!in_force || !strstr(in_force, work->build_id))
@@ -390,6 +399,12 @@ static myr_status open_inputs(job *work)
     if (status == MYR_OK && options->n_axes > 0 && !may_have_axes)
         status = myr_fail(MYR_ERR_ARG, "--axes is for codes (--quantize sq8, sq8-f16) under l2 and cosine");
     work->n_axes = may_have_axes ? options->n_axes : 0;
+    if (status == MYR_OK && options->hash && options->overlap > 0)
+        status = myr_fail(MYR_ERR_ARG, "--overlap is for --partition kmeans: shards by hash have no boundaries, all of "
+                                       "them are asked, and a second copy would find nothing more");
+    if (status == MYR_OK && options->overlap > 0 && work->metric == MYR_METRIC_IP)
+        status = myr_fail(MYR_ERR_ARG, "--overlap is for l2 and cosine: under ip all shards are asked, and a second "
+                                       "copy would find nothing more");
     if (status == MYR_OK)
         status = myr_pool_create(options->n_threads, &work->pool);
     work->manifest.n_shards = options->n_shards;
@@ -424,9 +439,9 @@ static myr_status run(job *work)
         return status;
     report->partition_s = partitioned_s - start_s;
     report->exchange_s = myr_now_s() - partitioned_s;
-    report->n_items = 0;
+    report->n_items = work->plan.n_items;
     for (size_t s = 0; s < work->options->n_shards; s++) {
-        report->n_items += work->plan.shard_items[s];
+        report->n_rows += work->plan.shard_items[s];
         if (work->plan.shard_items[s] > report->largest_shard)
             report->largest_shard = work->plan.shard_items[s];
     }

@@ -5,7 +5,8 @@
  *   2. exchange  new rows travel to the rank of their shard, by the router that is there
  *   3. keys      what shall go, and what comes, is known to all ranks: any of them may hold the older item
  *   4. graphs    each rank changes its shards, one after the other, and writes those that differ
- *   5. manifest  rank 0 writes index.json, which puts the changed index in force
+ *   5. router    what it knows of its clusters follows the changes, and its curve is measured anew
+ *   6. manifest  rank 0 writes index.json, which puts the changed index in force
  */
 #include "dist/change.h"
 
@@ -15,6 +16,9 @@
 #include "dist/cluster.h"
 #include "dist/curve.h"
 #include "dist/exchange.h"
+#include "dist/keys.h"
+#include "dist/overlap.h"
+#include "dist/recalibrate.h"
 #include "dist/router_file.h"
 
 #include <stdio.h>
@@ -22,14 +26,6 @@
 #include <string.h>
 
 #define LOCK_PATIENCE_S 15
-#define MAX_LIST_BYTES ((size_t)4 << 30)
-
-/* Keys, sorted. */
-typedef struct key_set {
-    myr_buffer texts; /* each ends in 0 */
-    const char **keys;
-    size_t n;
-} key_set;
 
 typedef struct job {
     const myr_comm *comm;
@@ -39,12 +35,14 @@ typedef struct job {
     myr_source source;
     myr_shard_plan plan;
     myr_shard_rows *added; /* (n_shards), those of this rank filled */
-    key_set removed, replaced;
-    int64_t next_id; /* above all ids of the index */
+    myr_key_set removed, replaced;
     char build_id[9];
     int lock; /* rank 0; -1 = not held */
+    myr_buffer gone; /* of this rank's shards: id, and whether another comes in its place */
     int64_t n_removed, n_replaced, n_changed;
     myr_hnsw_curve curve;
+    myr_route_trial trial;
+    myr_recount recount;
 } job;
 
 static bool is_hosted(const job *work, size_t shard)
@@ -54,79 +52,16 @@ static bool is_hosted(const job *work, size_t shard)
 
 /* ---- keys ---- */
 
-static int by_text(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-static bool holds(const key_set *set, const char *key)
-{
-    return set->n > 0 && bsearch(&key, set->keys, set->n, sizeof *set->keys, by_text);
-}
-
-static void free_keys(key_set *set)
-{
-    free(set->keys);
-    myr_buffer_free(&set->texts);
-}
-
-/* Rank 0's texts become a set on every rank, equal keys counted once. Collective. */
-static myr_status share_keys(const myr_comm *comm, key_set *set)
-{
-    myr_status status =
-        myr_comm_agree(comm, set->texts.failed ? myr_fail(MYR_ERR_NOMEM, "no memory for a list of keys") : MYR_OK);
-    if (status == MYR_OK)
-        status = myr_comm_share(comm, &set->texts);
-    if (status != MYR_OK)
-        return status;
-    size_t n = 0;
-    for (size_t i = 0; i < set->texts.size; i++)
-        n += set->texts.data[i] == 0;
-    set->keys = myr_alloc(n, sizeof *set->keys);
-    if (set->keys) {
-        const char *at = set->texts.data;
-        for (size_t i = 0; i < n; i++, at += strlen(at) + 1)
-            set->keys[i] = at;
-        if (n > 0)
-            qsort(set->keys, n, sizeof *set->keys, by_text);
-        for (size_t i = 0; i < n; i++)
-            if (i == 0 || strcmp(set->keys[i], set->keys[i - 1]) != 0)
-                set->keys[set->n++] = set->keys[i];
-    }
-    return myr_comm_agree(comm, set->keys ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for %zu keys", n));
-}
-
-/* The lines of the list. Rank 0. */
-static myr_status read_list(const char *path, myr_buffer *texts)
-{
-    myr_buffer bytes = {0};
-    myr_status status = myr_path_exists(path)
-                            ? myr_file_read(path, MAX_LIST_BYTES, &bytes)
-                            : myr_fail(MYR_ERR_NOT_FOUND, "%s: the list of keys to take out is not there", path);
-    for (size_t at = 0; status == MYR_OK && at < bytes.size;) {
-        const char *line = bytes.data + at, *end = memchr(line, '\n', bytes.size - at);
-        size_t length = end ? (size_t)(end - line) : bytes.size - at;
-        at += length + 1;
-        length -= length > 0 && line[length - 1] == '\r';
-        if (length == 0 || memchr(line, 0, length))
-            continue;
-        myr_buffer_append(texts, line, length);
-        myr_buffer_append(texts, "", 1);
-    }
-    myr_buffer_free(&bytes);
-    return status;
-}
-
 /* Collective. */
 static myr_status collect_keys(job *work)
 {
     const myr_comm *comm = work->comm;
     myr_status status = MYR_OK;
     if (comm->rank == 0 && work->options->removed)
-        status = read_list(work->options->removed, &work->removed.texts);
+        status = myr_keys_read(work->options->removed, &work->removed.texts);
     status = myr_comm_agree(comm, status);
     if (status == MYR_OK)
-        status = share_keys(comm, &work->removed);
+        status = myr_keys_share(comm, &work->removed);
     if (status != MYR_OK || !work->source.contract)
         return status;
     myr_buffer mine = {0};
@@ -138,7 +73,7 @@ static myr_status collect_keys(job *work)
     if (status == MYR_OK)
         status = myr_gather_bytes(comm, &mine, &work->replaced.texts);
     myr_buffer_free(&mine);
-    return status == MYR_OK ? share_keys(comm, &work->replaced) : status;
+    return status == MYR_OK ? myr_keys_share(comm, &work->replaced) : status;
 }
 
 /* ---- new rows ---- */
@@ -180,7 +115,7 @@ static int32_t place_of_class(myr_index_manifest *manifest, const char *name)
 static myr_status settle_rows(job *work, const int32_t *classes, myr_shard_rows *rows)
 {
     for (int64_t i = 0; i < rows->n; i++) {
-        rows->id[i] += work->next_id;
+        rows->id[i] += work->plan.first_id;
         if (rows->label[i] >= 0)
             rows->label[i] = (size_t)rows->label[i] < work->source.n_classes ? classes[rows->label[i]] : -1;
         if (work->source.contract)
@@ -211,28 +146,13 @@ static myr_status settle(job *work)
     return status;
 }
 
-/* Collective. */
-static myr_status receive_rows(job *work)
+/* New ids go behind those that are there. Collective. */
+static myr_status number_rows(job *work)
 {
     const myr_comm *comm = work->comm;
-    const myr_change_options *options = work->options;
-    myr_index_manifest *manifest = &work->cluster.manifest;
     int64_t last = -1;
-    if (options->n_operands == 0)
-        return MYR_OK;
-    myr_status status = myr_source_open(options->operands, options->n_operands, manifest->metric, &work->source);
-    if (status == MYR_OK)
-        status = check_source(work);
-    status = myr_comm_agree(comm, status);
-    if (status == MYR_OK)
-        status = myr_plan_shards(comm, &work->source, work->cluster.router, manifest->n_shards, work->cluster.pool,
-                                 &work->plan);
-    if (status == MYR_OK)
-        status =
-            myr_exchange_rows(comm, &work->source, &work->plan, manifest->n_shards, options->progress, work->added);
-    if (status != MYR_OK)
-        return status;
-    for (size_t s = 0; s < manifest->n_shards; s++)
+    myr_status status = MYR_OK;
+    for (size_t s = 0; s < work->cluster.manifest.n_shards; s++)
         if (is_hosted(work, s) && work->cluster.shards[s].n > 0) {
             const int64_t *id = work->cluster.shards[s].id + work->cluster.shards[s].n - 1;
             if (status == MYR_OK)
@@ -242,10 +162,38 @@ static myr_status receive_rows(job *work)
     status = myr_comm_agree(comm, status);
     if (status != MYR_OK)
         return status;
-    MPI_Allreduce(&last, &work->next_id, 1, MPI_INT64_T, MPI_MAX, comm->mpi);
-    work->next_id++;
-    if (work->next_id > INT64_MAX - work->source.n_ids)
+    MPI_Allreduce(&last, &work->plan.first_id, 1, MPI_INT64_T, MPI_MAX, comm->mpi);
+    work->plan.first_id++;
+    if (work->plan.first_id > INT64_MAX - work->source.n_ids)
         return myr_fail(MYR_ERR_LIMIT, "the index has used up its ids; build it again");
+    return MYR_OK;
+}
+
+/* Collective. */
+static myr_status receive_rows(job *work)
+{
+    const myr_comm *comm = work->comm;
+    const myr_change_options *options = work->options;
+    myr_index_manifest *manifest = &work->cluster.manifest;
+    if (options->n_operands == 0)
+        return MYR_OK;
+    myr_status status = myr_source_open(options->operands, options->n_operands, manifest->metric, &work->source);
+    if (status == MYR_OK)
+        status = check_source(work);
+    status = myr_comm_agree(comm, status);
+    if (status == MYR_OK)
+        status = number_rows(work);
+    if (status == MYR_OK)
+        status = myr_plan_shards(comm, &work->source, work->cluster.router, manifest->n_shards, work->cluster.pool,
+                                 &work->plan);
+    if (status == MYR_OK)
+        status = myr_overlap_follow(comm, &work->source, work->cluster.router, manifest->n_shards, work->cluster.pool,
+                                    &work->plan);
+    if (status == MYR_OK)
+        status =
+            myr_exchange_rows(comm, &work->source, &work->plan, manifest->n_shards, options->progress, work->added);
+    if (status != MYR_OK)
+        return status;
     return myr_comm_agree(comm, settle(work));
 }
 
@@ -258,6 +206,11 @@ typedef struct going {
     size_t n;
 } going;
 
+static bool is_going(const job *work, const char *key)
+{
+    return myr_keys_hold(&work->removed, key) || myr_keys_hold(&work->replaced, key);
+}
+
 static myr_status find_going(job *work, const myr_shard *shard, going *out)
 {
     out->ids = myr_alloc((size_t)shard->n, sizeof *out->ids);
@@ -266,14 +219,16 @@ static myr_status find_going(job *work, const myr_shard *shard, going *out)
         return myr_fail(MYR_ERR_NOMEM, "no memory to change a shard of %lld items", (long long)shard->n);
     for (int64_t row = 0; row < shard->n; row++) {
         const char *key = myr_text_table_get(&shard->key, (size_t)row);
-        bool is_removed = holds(&work->removed, key), is_replaced = !is_removed && holds(&work->replaced, key);
+        bool is_removed = myr_keys_hold(&work->removed, key);
+        bool is_replaced = !is_removed && myr_keys_hold(&work->replaced, key);
         out->marks[row] = is_removed || is_replaced;
-        if (out->marks[row])
-            out->ids[out->n++] = shard->id[row];
-        work->n_removed += is_removed;
-        work->n_replaced += is_replaced;
+        if (!out->marks[row])
+            continue;
+        out->ids[out->n++] = shard->id[row];
+        myr_buffer_put_i64(&work->gone, shard->id[row]);
+        myr_buffer_put_i64(&work->gone, is_replaced);
     }
-    return MYR_OK;
+    return work->gone.failed ? myr_fail(MYR_ERR_NOMEM, "no memory to list what goes") : MYR_OK;
 }
 
 /* What is written of the rows beside their vectors. New ids are above the old ones. */
@@ -339,7 +294,11 @@ static myr_status change_shard(job *work, size_t s)
     if (status == MYR_OK && is_changed)
         status = write_shard(work, s, graph, &merged);
     if (status == MYR_OK)
+        status = myr_recount_gone(&work->recount, work->cluster.router, shard, s, gone.marks, work->cluster.pool);
+    if (status == MYR_OK)
         status = myr_curve_add(graph ? graph : shard->graph, work->report->n_items, work->cluster.pool, &work->curve);
+    if (status == MYR_OK)
+        status = myr_route_trial_add(&work->trial, graph ? graph : shard->graph, s, work->cluster.pool);
     work->n_changed += is_changed;
     myr_hnsw_free(graph);
     myr_shard_rows_free(&merged);
@@ -355,8 +314,10 @@ static myr_status change_shards(job *work)
     const myr_comm *comm = work->comm;
     myr_index_manifest *manifest = &work->cluster.manifest;
     myr_progress progress;
-    int64_t n_all = work->report->n_items, done = 0;
+    int64_t n_all = 0, done = 0;
     myr_status status = MYR_OK;
+    for (size_t s = 0; s < manifest->n_shards; s++)
+        n_all += manifest->shards[s].n_items + (work->plan.shard_items ? work->plan.shard_items[s] : 0);
     myr_progress_start(&progress, "changing graphs", "items", n_all, 0, work->options->progress);
     for (size_t s = (size_t)comm->rank; s < manifest->n_shards && status == MYR_OK; s += (size_t)comm->size) {
         int64_t n = work->cluster.shards[s].n + work->added[s].n;
@@ -410,24 +371,104 @@ static myr_status open_index(job *work)
     return myr_comm_agree(work->comm, work->added ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for shards"));
 }
 
+/* An item that goes from two shards has gone once. Collective. */
+static myr_status count_gone(job *work)
+{
+    enum { ROW = 2 * sizeof(int64_t) };
+    myr_buffer all = {0};       /* on rank 0 */
+    int64_t counts[2] = {0, 0}; /* removed, replaced */
+    myr_status status = myr_gather_bytes(work->comm, &work->gone, &all);
+    if (status == MYR_OK)
+        myr_sort_by_id(&all, ROW);
+    for (size_t at = 0; status == MYR_OK && at < all.size; at += ROW) {
+        int64_t is_replaced;
+        memcpy(&is_replaced, all.data + at + sizeof is_replaced, sizeof is_replaced);
+        counts[is_replaced]++;
+    }
+    myr_buffer_free(&all);
+    if (status == MYR_OK)
+        MPI_Bcast(counts, 2, MPI_INT64_T, 0, work->comm->mpi);
+    work->n_removed = counts[0];
+    work->n_replaced = counts[1];
+    return status;
+}
+
 static void fill_report(job *work)
 {
     const myr_index_manifest *manifest = &work->cluster.manifest;
     myr_change_report *report = work->report;
-    int64_t mine[3] = {work->n_removed, work->n_replaced, work->n_changed}, all[3];
-    MPI_Allreduce(mine, all, 3, MPI_INT64_T, MPI_SUM, work->comm->mpi);
-    report->n_removed = all[0];
-    report->n_replaced = all[1];
-    report->n_changed = (size_t)all[2];
-    report->n_unknown = (int64_t)work->removed.n - all[0];
+    int64_t n_changed = work->n_changed;
+    MPI_Allreduce(&n_changed, &work->n_changed, 1, MPI_INT64_T, MPI_SUM, work->comm->mpi);
+    report->n_added = work->plan.n_items;
+    report->n_removed = work->n_removed;
+    report->n_replaced = work->n_replaced;
+    report->n_changed = (size_t)work->n_changed;
+    report->n_unknown = (int64_t)work->removed.n - work->n_removed;
     report->n_shards = manifest->n_shards;
-    report->n_items = 0;
+    report->n_items = manifest->n_items + report->n_added - report->n_removed - report->n_replaced;
     for (size_t s = 0; s < manifest->n_shards; s++) {
         int64_t n = manifest->shards[s].n_items;
-        report->n_added += work->plan.shard_items ? work->plan.shard_items[s] : 0;
-        report->n_items += n;
+        report->n_rows += n;
         report->largest_shard = n > report->largest_shard ? n : report->largest_shard;
     }
+}
+
+/* Queries for the router's curve: items that stay, and new ones. Collective. */
+static myr_status begin_trial(job *work)
+{
+    const myr_comm *comm = work->comm;
+    const myr_cluster *cluster = &work->cluster;
+    myr_buffer mine = {0}, all = {0};
+    myr_status status = MYR_OK;
+    if (!myr_router_is_calibrated(cluster->router))
+        return MYR_OK;
+    for (size_t s = 0; s < cluster->manifest.n_shards && status == MYR_OK; s++) {
+        if (!is_hosted(work, s))
+            continue;
+        const myr_shard *shard = &cluster->shards[s];
+        status = myr_shard_verify(&cluster->shards[s], cluster->pool);
+        for (int64_t row = 0; row < shard->n && status == MYR_OK; row++)
+            if (myr_trial_takes(shard->id[row], work->report->n_items) &&
+                !is_going(work, myr_text_table_get(&shard->key, (size_t)row)))
+                status = myr_trial_put(shard->graph, row, shard->id[row], &mine);
+        for (int64_t i = 0; i < work->added[s].n && status == MYR_OK; i++)
+            if (myr_trial_takes(work->added[s].id[i], work->report->n_items))
+                status = myr_trial_put_row(&work->added[s], i, &mine);
+    }
+    status = myr_comm_agree(comm, status);
+    if (status == MYR_OK)
+        status = myr_gather_bytes(comm, &mine, &all);
+    if (status == MYR_OK) {
+        myr_sort_by_id(&all, sizeof(int64_t) + (size_t)cluster->manifest.dim * sizeof(float));
+        status = myr_route_trial_begin(comm, &all, (size_t)cluster->manifest.dim, &work->trial);
+    }
+    myr_buffer_free(&mine);
+    myr_buffer_free(&all);
+    return status;
+}
+
+/* The router and its curve as of now; where nothing is left to ask for, as they were. Collective. */
+static myr_status renew_router(job *work)
+{
+    const myr_comm *comm = work->comm;
+    myr_cluster *cluster = &work->cluster;
+    if (work->trial.n == 0)
+        return MYR_OK;
+    myr_status status = myr_recount_plan(&work->recount, cluster->router, &work->plan);
+    status = myr_comm_agree(comm, status);
+    if (status == MYR_OK)
+        status = myr_recount_apply(comm, &work->recount, &cluster->router);
+    if (status == MYR_OK)
+        status = myr_route_trial_end(comm, &work->trial, cluster->router, cluster->pool, &cluster->manifest.route);
+    if (status != MYR_OK || comm->rank != 0)
+        return myr_comm_agree(comm, status);
+    snprintf(cluster->manifest.router_file, sizeof cluster->manifest.router_file, "router-%s.h5", work->build_id);
+    char *path = myr_path_join(work->options->folder, cluster->manifest.router_file);
+    status = path ? myr_router_write(path, cluster->router) : myr_fail(MYR_ERR_NOMEM, "no memory for a path");
+    if (status == MYR_OK)
+        status = myr_sections_checksum(path, &cluster->manifest.router_checksum);
+    free(path);
+    return myr_comm_agree(comm, status);
 }
 
 static myr_status run(job *work)
@@ -444,15 +485,20 @@ static myr_status run(job *work)
     if (comm->rank == 0)
         choose_id(work);
     MPI_Bcast(work->build_id, sizeof work->build_id, MPI_BYTE, 0, comm->mpi);
-    work->report->n_items = manifest->n_items; /* as if nothing went, for the share that the curve is measured with */
-    for (size_t s = 0; work->plan.shard_items && s < manifest->n_shards; s++)
-        work->report->n_items += work->plan.shard_items[s];
-    status = change_shards(work);
+    work->report->n_items = manifest->n_items + work->plan.n_items; /* as if nothing went, for the share measured */
+    status = begin_trial(work);
+    if (status == MYR_OK)
+        status = change_shards(work);
+    if (status == MYR_OK)
+        status = count_gone(work);
+    if (status == MYR_OK)
+        status = renew_router(work);
     if (status != MYR_OK)
         return status;
     fill_report(work);
     myr_curve_gather(comm, &work->curve, &manifest->curve);
     manifest->n_items = work->report->n_items;
+    manifest->n_copies = work->report->n_rows - work->report->n_items;
     myr_index_manifest_seal(manifest);
     memcpy(work->report->digest, manifest->digest, sizeof work->report->digest);
     if (comm->rank == 0)
@@ -471,8 +517,11 @@ myr_status myr_change(const myr_comm *comm, const myr_change_options *options, m
     for (size_t s = 0; work.added && s < work.cluster.manifest.n_shards; s++)
         myr_shard_rows_free(&work.added[s]);
     free(work.added);
-    free_keys(&work.removed);
-    free_keys(&work.replaced);
+    myr_buffer_free(&work.gone);
+    myr_buffer_free(&work.recount.entries);
+    myr_route_trial_free(&work.trial);
+    myr_keys_free(&work.removed);
+    myr_keys_free(&work.replaced);
     myr_shard_plan_free(&work.plan);
     myr_source_close(&work.source);
     myr_cluster_close(&work.cluster);

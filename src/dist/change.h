@@ -18,9 +18,10 @@ typedef struct myr_change_options {
 
 typedef struct myr_change_report {
     int64_t n_items; /* now */
+    int64_t n_rows;  /* of all shards: items, and copies of them */
     int64_t n_added, n_replaced, n_removed;
     int64_t n_unknown; /* keys to take out that are not there */
-    int64_t largest_shard;
+    int64_t largest_shard; /* rows */
     size_t n_shards, n_changed; /* shards */
     char digest[MYR_SHA256_TEXT];
     double wall_s;
@@ -31,8 +32,9 @@ typedef struct myr_change_report {
  *
  * Collective over comm. options must match on all ranks. Items to take out go first. An added item whose key the index
  * holds takes the place of the older one; bare vectors have no keys of their own: they go behind those that are there,
- * and their numbers are their keys. New items go where the router sends them, which was trained on the first ones: the
- * shards do not stay as even as they were built.
+ * and their numbers are their keys. New items go where the router sends them, which was trained on the first ones, into
+ * two shards where they overlap: the shards do not stay as even as they were built. The router's counts follow, and its
+ * curve is measured anew with items that stay and come; where none is left it stays as it was.
  *
  *  report  [out] the same on every rank
  *

@@ -262,7 +262,7 @@ myr_status myr_cluster_sample(myr_cluster *cluster, size_t n_wanted, float **vec
     if (status == MYR_OK)
         status = myr_gather_bytes(comm, &mine, &all);
     if (status == MYR_OK && comm->rank == 0) {
-        *n = all.size / row_bytes;
+        *n = myr_sort_by_id(&all, row_bytes);
         *vectors = myr_alloc(*n, dim * sizeof(float));
         *ids = myr_alloc(*n, sizeof(int64_t));
         if (!*vectors || !*ids)

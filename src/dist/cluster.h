@@ -124,7 +124,7 @@ myr_status myr_cluster_describe(myr_cluster *cluster, const int64_t *ids, size_t
 /*
  * myr_cluster_sample - vectors of items spread evenly over the shards, to be used as queries.
  *
- * Collective. Which items are taken does not depend on the number of ranks.
+ * Collective. By id, each once. Which items are taken does not depend on the number of ranks.
  *
  *  vectors  [out, root]  (n, dim) f32, ids (n); [owned by caller] release with free
  */

@@ -51,22 +51,25 @@ void myr_curve_gather(const myr_comm *comm, const myr_hnsw_curve *mine, myr_inde
 
 /* With so many candidates a walk misses next to nothing, and a shard is asked in no time, however large. */
 enum { ROUTE_QUERIES = 1000, ROUTE_K = 10, DEPTH = ROUTE_K + 1, ROUTE_EF = 512 };
+#define ROUTE_BYTES ((size_t)64 << 20) /* of queries */
 
+/* A neighbour and the shards that it lies in. */
 typedef struct myr_housed_hit {
     myr_hit hit;
-    uint32_t shard;
+    uint32_t shards[MYR_ROUTER_HOMES]; /* UINT32_MAX = none */
 } housed_hit;
 
 static void clear(housed_hit *hits, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        hits[i] = (housed_hit){.hit = {.id = -1, .distance = INFINITY}, .shard = UINT32_MAX};
+        hits[i] = (housed_hit){.hit = {.id = -1, .distance = INFINITY}, .shards = {UINT32_MAX, UINT32_MAX}};
 }
 
 /* Rank 0: rows of the sample, evenly. */
 static void put_queries(const myr_buffer *sample, size_t row_bytes, myr_buffer *chosen)
 {
-    size_t n = sample->size / row_bytes, n_chosen = n < ROUTE_QUERIES ? n : ROUTE_QUERIES;
+    size_t n = sample->size / row_bytes, by_bytes = ROUTE_BYTES / row_bytes;
+    size_t most = by_bytes < ROUTE_QUERIES ? by_bytes : ROUTE_QUERIES, n_chosen = n < most ? n : most;
     for (size_t i = 0; i < n_chosen; i++)
         myr_buffer_append(chosen, sample->data + i * n / n_chosen * row_bytes, row_bytes);
 }
@@ -99,11 +102,29 @@ myr_status myr_route_trial_begin(const myr_comm *comm, const myr_buffer *sample,
     return myr_comm_agree(comm, status);
 }
 
-/* A hit among the nearest DEPTH, which ascend. */
+/* One more shard of a neighbour. */
+static void add_home(housed_hit *hit, uint32_t shard)
+{
+    size_t i = 0;
+    while (i < MYR_ROUTER_HOMES && hit->shards[i] != UINT32_MAX && hit->shards[i] != shard)
+        i++;
+    if (i < MYR_ROUTER_HOMES)
+        hit->shards[i] = shard;
+}
+
+/* A hit among the nearest DEPTH, which ascend; one that is there already lies in other shards, too. */
 static void insert(housed_hit *hits, housed_hit new)
 {
     size_t at = DEPTH - 1;
-    if (new.hit.id < 0 || !myr_hit_before(new.hit, hits[at].hit))
+    if (new.hit.id < 0)
+        return;
+    for (size_t i = 0; i < DEPTH; i++)
+        if (hits[i].hit.id == new.hit.id) {
+            for (size_t j = 0; j < MYR_ROUTER_HOMES; j++)
+                add_home(&hits[i], new.shards[j]);
+            return;
+        }
+    if (!myr_hit_before(new.hit, hits[at].hit))
         return;
     for (; at > 0 && myr_hit_before(new.hit, hits[at - 1].hit); at--)
         hits[at] = hits[at - 1];
@@ -118,7 +139,7 @@ myr_status myr_route_trial_add(myr_route_trial *trial, const myr_hnsw *graph, si
     myr_status status = found ? myr_hnsw_search_all(graph, pool, trial->queries, trial->n, DEPTH, ROUTE_EF, found)
                               : myr_fail(MYR_ERR_NOMEM, "no memory for the router's neighbours");
     for (size_t i = 0; status == MYR_OK && i < trial->n * DEPTH; i++)
-        insert(trial->hits + i / DEPTH * DEPTH, (housed_hit){.hit = found[i], .shard = (uint32_t)shard});
+        insert(trial->hits + i / DEPTH * DEPTH, (housed_hit){.hit = found[i], .shards = {(uint32_t)shard, UINT32_MAX}});
     free(found);
     return status;
 }
@@ -130,14 +151,15 @@ static void list_homes(const myr_route_trial *trial, uint32_t *homes)
         size_t n = 0;
         for (size_t i = 0; i < DEPTH && n < ROUTE_K; i++)
             if (trial->hits[q * DEPTH + i].hit.id != trial->ids[q])
-                homes[q * ROUTE_K + n++] = trial->hits[q * DEPTH + i].shard;
+                memcpy(homes + (q * ROUTE_K + n++) * MYR_ROUTER_HOMES, trial->hits[q * DEPTH + i].shards,
+                       MYR_ROUTER_HOMES * sizeof *homes);
     }
 }
 
 static myr_status calibrate(const myr_route_trial *trial, const myr_buffer *all, myr_router *router, myr_pool *pool,
                             myr_route_curve *curve)
 {
-    uint32_t *homes = myr_alloc(trial->n * ROUTE_K, sizeof *homes);
+    uint32_t *homes = myr_alloc(trial->n * ROUTE_K, MYR_ROUTER_HOMES * sizeof *homes);
     if (!homes)
         return myr_fail(MYR_ERR_NOMEM, "no memory to calibrate the router");
     clear(trial->hits, trial->n * DEPTH);

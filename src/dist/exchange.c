@@ -12,8 +12,8 @@
 #define TAG_GATHER 11
 
 /* Assign one block's rows: clusters now, shards once the router is packed. */
-static myr_status assign_block(const myr_source *source, const myr_router *router, int64_t block, myr_pool *pool,
-                               myr_buffer *clusters, myr_buffer *ids)
+static myr_status assign_block(const myr_source *source, const myr_router *router, int64_t block, int64_t first_id,
+                               myr_pool *pool, myr_buffer *clusters, myr_buffer *ids)
 {
     myr_rows rows;
     myr_status status = myr_source_read(source, block, &rows);
@@ -24,7 +24,8 @@ static myr_status assign_block(const myr_source *source, const myr_router *route
                      : myr_fail(MYR_ERR_NOMEM, "no memory to assign %lld rows", (long long)rows.n);
     if (status == MYR_OK) {
         myr_buffer_append(clusters, cluster, (size_t)rows.n * sizeof *cluster);
-        myr_buffer_append(ids, rows.id, (size_t)rows.n * sizeof *rows.id);
+        for (int64_t i = 0; i < rows.n; i++)
+            myr_buffer_put_i64(ids, rows.id[i] + first_id);
         if (clusters->failed || ids->failed)
             status = myr_fail(MYR_ERR_NOMEM, "no memory for the plan of shards");
     }
@@ -53,6 +54,16 @@ static myr_status pack_router(const myr_comm *comm, myr_router *router, const my
     return status;
 }
 
+static void choose_shards(const myr_router *router, const uint32_t *clusters, const int64_t *ids, myr_shard_plan *plan)
+{
+    bool is_hash = myr_router_dim(router) == 0;
+    for (int64_t i = 0; i < plan->n_rows; i++) {
+        plan->part[i] = is_hash ? 0 : myr_router_part_of(router, clusters[i], ids[i]);
+        plan->shard[i] = myr_router_shard_of(router, clusters[i], ids[i]);
+        plan->shard_items[plan->shard[i]]++;
+    }
+}
+
 myr_status myr_plan_shards(const myr_comm *comm, const myr_source *source, myr_router *router, size_t n_shards,
                            myr_pool *pool, myr_shard_plan *plan)
 {
@@ -60,26 +71,24 @@ myr_status myr_plan_shards(const myr_comm *comm, const myr_source *source, myr_r
     myr_status status = MYR_OK;
     for (int64_t block = comm->rank; block < source->n_blocks && status == MYR_OK; block += comm->size)
         status = myr_stop_requested ? myr_fail(MYR_ERR_STOPPED, "stopped by a signal; run the same command again")
-                                    : assign_block(source, router, block, pool, &clusters, &ids);
+                                    : assign_block(source, router, block, plan->first_id, pool, &clusters, &ids);
     status = myr_comm_agree(comm, status);
     if (status == MYR_OK && myr_router_n_shards(router) == 0)
         status = pack_router(comm, router, &clusters, n_shards);
     if (status != MYR_OK)
         goto done;
     plan->n_rows = (int64_t)(ids.size / sizeof(int64_t));
+    plan->part = myr_alloc((size_t)plan->n_rows, sizeof *plan->part);
     plan->shard = myr_alloc((size_t)plan->n_rows, sizeof *plan->shard);
     plan->shard_items = myr_alloc(n_shards, sizeof *plan->shard_items);
-    if (!plan->shard || !plan->shard_items)
+    if (!plan->part || !plan->shard || !plan->shard_items)
         status = myr_fail(MYR_ERR_NOMEM, "no memory for the plan of %lld rows", (long long)plan->n_rows);
     status = myr_comm_agree(comm, status);
     if (status != MYR_OK)
         goto done;
-    for (int64_t i = 0; i < plan->n_rows; i++) {
-        plan->shard[i] =
-            myr_router_shard_of(router, ((const uint32_t *)clusters.data)[i], ((const int64_t *)ids.data)[i]);
-        plan->shard_items[plan->shard[i]]++;
-    }
+    choose_shards(router, (const uint32_t *)(const void *)clusters.data, (const int64_t *)(const void *)ids.data, plan);
     MPI_Allreduce(MPI_IN_PLACE, plan->shard_items, (int)n_shards, MPI_INT64_T, MPI_SUM, comm->mpi);
+    MPI_Allreduce(&plan->n_rows, &plan->n_items, 1, MPI_INT64_T, MPI_SUM, comm->mpi);
 done:
     myr_buffer_free(&clusters);
     myr_buffer_free(&ids);
@@ -88,7 +97,9 @@ done:
 
 void myr_shard_plan_free(myr_shard_plan *plan)
 {
+    free(plan->part);
     free(plan->shard);
+    free(plan->copy);
     free(plan->shard_items);
     *plan = (myr_shard_plan){0};
 }
@@ -140,7 +151,11 @@ static myr_status fill_round(traffic *way)
         while (n < limit && way->row_in_block < way->rows.n) {
             if (way->sent >= way->plan->n_rows)
                 return myr_fail(MYR_ERR_FORMAT, "an input changed while it was being indexed; run the command again");
-            n += put_row(way, way->row_in_block++, way->plan->shard[way->sent++]);
+            n += put_row(way, way->row_in_block, way->plan->shard[way->sent]);
+            if (way->plan->copy && way->plan->copy[way->sent] != UINT32_MAX)
+                n += put_row(way, way->row_in_block, way->plan->copy[way->sent]);
+            way->row_in_block++;
+            way->sent++;
         }
         if (way->row_in_block == way->rows.n) {
             myr_rows_clear(&way->rows);
@@ -333,4 +348,24 @@ myr_status myr_gather_bytes(const myr_comm *comm, const myr_buffer *mine, myr_bu
 done:
     free(n_bytes);
     return status;
+}
+
+static int by_id(const void *a, const void *b)
+{
+    int64_t x, y;
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return (x > y) - (x < y);
+}
+
+size_t myr_sort_by_id(myr_buffer *rows, size_t row_bytes)
+{
+    size_t n = rows->size / row_bytes, n_kept = 0;
+    if (n > 0)
+        qsort(rows->data, n, row_bytes, by_id);
+    for (size_t i = 0; i < n; i++)
+        if (i == 0 || by_id(rows->data + i * row_bytes, rows->data + (n_kept - 1) * row_bytes) != 0)
+            memmove(rows->data + n_kept++ * row_bytes, rows->data + i * row_bytes, row_bytes);
+    rows->size = n_kept * row_bytes;
+    return n_kept;
 }

@@ -100,8 +100,9 @@ myr_status myr_index_manifest_write(const char *folder, const myr_index_manifest
     for (size_t i = 0; i < manifest->n_classes && whole; i++)
         whole = json_array_append_new(classes, text_json(manifest->classes[i])) == 0;
     json_t *document = json_pack(
-        "{s:i, s:I, s:i, s:s, s:s?, s:o, s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o}", "schema_version",
-        SCHEMA, "items", (json_int_t)manifest->n_items, "dim", manifest->dim, "metric", manifest->metric, "contract",
+        "{s:i, s:I, s:I, s:f, s:i, s:s, s:s?, s:o, s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o}",
+        "schema_version", SCHEMA, "items", (json_int_t)manifest->n_items, "copies", (json_int_t)manifest->n_copies, "overlap",
+        manifest->overlap, "dim", manifest->dim, "metric", manifest->metric, "contract",
         manifest->contract, "model", manifest->model ? text_json(manifest->model) : json_null(), "partition",
         manifest->partition, "M", manifest->M, "ef_construction", manifest->ef_construction, "seed",
         (json_int_t)manifest->seed, "digest", manifest->digest, "router_file", manifest->router_file, "router_checksum",
@@ -216,7 +217,7 @@ static bool take_shards(const json_t *shards, myr_index_manifest *manifest)
         n_items += shard->n_items;
     }
     manifest->n_shards = n;
-    return n_items == manifest->n_items;
+    return n_items - manifest->n_copies == manifest->n_items;
 }
 
 static bool take_classes(const json_t *classes, myr_index_manifest *manifest)
@@ -289,11 +290,22 @@ static bool take_route(const json_t *route, myr_route_curve *taken)
     return true;
 }
 
+/* Likewise: nothing overlaps. */
+static bool take_overlap(const json_t *root, myr_index_manifest *manifest)
+{
+    const json_t *overlap = json_object_get(root, "overlap"), *copies = json_object_get(root, "copies");
+    manifest->overlap = json_number_value(overlap);
+    return (!overlap || (json_is_number(overlap) && manifest->overlap >= 0 && manifest->overlap <= 1)) &&
+           (!copies || take_int(copies, 0, manifest->n_items, &manifest->n_copies));
+}
+
 static const char *wrong_field(const json_t *root, myr_index_manifest *manifest)
 {
     int64_t dim = 0, M = 0, ef_construction = 0;
     if (!take_int(json_object_get(root, "items"), 0, INT64_MAX, &manifest->n_items))
         return "items";
+    if (!take_overlap(root, manifest))
+        return "overlap";
     if (!take_int(json_object_get(root, "dim"), 1, 65536, &dim))
         return "dim";
     if (!take_int(json_object_get(root, "M"), 2, 512, &M))

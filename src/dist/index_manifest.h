@@ -12,7 +12,7 @@
 typedef struct myr_shard_entry {
     char file[64]; /* inside the index folder */
     char digest[MYR_SHA256_TEXT];
-    int64_t n_items;
+    int64_t n_items;   /* its rows */
     uint64_t checksum; /* XXH3 of the whole file */
 } myr_shard_entry;
 
@@ -37,7 +37,9 @@ typedef struct myr_index_curve {
 } myr_index_curve;
 
 typedef struct myr_index_manifest {
-    int64_t n_items;
+    int64_t n_items;  /* each counted once */
+    int64_t n_copies; /* rows of the shards beside these: items that lie in a second shard */
+    double overlap;   /* the share of items that was to lie in two when it was built */
     int dim, M, ef_construction;
     int64_t seed;
     char *metric, *contract, *model, *partition; /* contract and model NULL for bare vectors */

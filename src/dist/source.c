@@ -14,12 +14,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FILE_BLOCK_ROWS 8192
+#define FILE_BLOCK_ROWS 8192 /* fewer where they are long: */
+#define FILE_BLOCK_BYTES ((size_t)8 << 20)
+#define ROW_STEP 256 /* rows that are multiplied together: blocks are multiples, so that their length leaves no trace */
 
 typedef struct myr_source_input {
     char *path;
     bool is_folder;
     int64_t first_block, n_blocks;
+    int64_t block_rows; /* of a vector file */
     int64_t first_id;
     int64_t n_items, chunk_items; /* of a folder */
     size_t n_classes;
@@ -100,6 +103,12 @@ done:
     return status;
 }
 
+static int64_t choose_block_rows(size_t dim)
+{
+    size_t n = FILE_BLOCK_BYTES / (dim * sizeof(float)) / ROW_STEP * ROW_STEP;
+    return (int64_t)(n < ROW_STEP ? ROW_STEP : n < FILE_BLOCK_ROWS ? n : FILE_BLOCK_ROWS);
+}
+
 static myr_status open_vectors(myr_source *source, myr_source_input *input, const char *metric, myr_buffer *digests)
 {
     myr_status status = myr_vectors_read(input->path, NULL, &input->file);
@@ -109,7 +118,8 @@ static myr_status open_vectors(myr_source *source, myr_source_input *input, cons
     status = myr_sha256_file(input->path, hash);
     if (status != MYR_OK)
         return status;
-    input->n_blocks = (int64_t)((input->file.n + FILE_BLOCK_ROWS - 1) / FILE_BLOCK_ROWS);
+    input->block_rows = choose_block_rows(input->file.dim);
+    input->n_blocks = ((int64_t)input->file.n + input->block_rows - 1) / input->block_rows;
     source->dim = (int)input->file.dim;
     source->n_ids = (int64_t)input->file.n;
     source->metric = myr_strdup(metric);
@@ -261,8 +271,8 @@ static myr_status read_chunk(const myr_source *source, const myr_source_input *i
 
 static myr_status read_slice(const myr_source *source, const myr_source_input *input, int64_t place, myr_rows *rows)
 {
-    int64_t first = place * FILE_BLOCK_ROWS, left = (int64_t)input->file.n - first;
-    int64_t n = left < FILE_BLOCK_ROWS ? left : FILE_BLOCK_ROWS;
+    int64_t first = place * input->block_rows, left = (int64_t)input->file.n - first;
+    int64_t n = left < input->block_rows ? left : input->block_rows;
     myr_status status = rows_create(rows, n, source->dim);
     if (status != MYR_OK)
         return status;

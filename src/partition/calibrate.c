@@ -30,19 +30,39 @@ typedef struct trial {
     myr_router *router;
     const float *queries;
     size_t n, k;
-    const uint32_t *homes; /* (n, k) */
+    const uint32_t *homes; /* (n, k, MYR_ROUTER_HOMES) */
     myr_pool *pool;
     uint32_t *shards; /* (n, n_shards) */
     float *left;      /* (n, n_shards) */
     size_t *n_found;  /* (n) */
+    size_t *place;    /* (n_shards) of a query's visits; n_shards = not visited */
+    size_t *gain;     /* (n_shards) neighbours that the visit of each place is the first to find */
 } trial;
 
-static size_t count_home(const trial *all, size_t query, uint32_t shard)
+/* How many neighbours each visit of a query is the first to find; returns how many there are. */
+static size_t count_gains(const trial *all, size_t query)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < all->k; i++)
-        n += all->homes[query * all->k + i] == shard;
-    return n;
+    size_t n_shards = all->router->n_shards, n_true = 0;
+    for (size_t s = 0; s < n_shards; s++) {
+        all->place[s] = n_shards;
+        all->gain[s] = 0;
+    }
+    for (size_t i = 0; i < all->n_found[query]; i++)
+        all->place[all->shards[query * n_shards + i]] = i;
+    for (size_t i = 0; i < all->k; i++) {
+        const uint32_t *homes = all->homes + (query * all->k + i) * MYR_ROUTER_HOMES;
+        size_t at = n_shards;
+        bool is_there = false;
+        for (size_t h = 0; h < MYR_ROUTER_HOMES; h++)
+            if (homes[h] < n_shards) {
+                is_there = true;
+                at = all->place[homes[h]] < at ? all->place[homes[h]] : at;
+            }
+        n_true += is_there;
+        if (at < n_shards)
+            all->gain[at]++;
+    }
+    return n_true;
 }
 
 static void add_points(const trial *all, myr_route_curve *curve)
@@ -54,10 +74,9 @@ static void add_points(const trial *all, myr_route_curve *curve)
     for (size_t p = 0; p < MYR_ROUTE_POINTS; p++, left *= NEXT_LEFT)
         curve->points[p].left = (float)left;
     for (size_t q = 0; q < all->n; q++) {
-        for (size_t i = 0; i < all->k; i++)
-            n_true += all->homes[q * all->k + i] < n_shards;
+        n_true += count_gains(all, q);
         for (size_t i = 0; i < all->n_found[q]; i++) {
-            size_t n = count_home(all, q, all->shards[q * n_shards + i]);
+            size_t n = all->gain[i];
             for (size_t p = 0; p < MYR_ROUTE_POINTS; p++) {
                 bool visits = i == 0 || all->left[q * n_shards + i] > curve->points[p].left;
                 n_home[p] += visits ? n : 0;
@@ -150,11 +169,15 @@ myr_status myr_router_calibrate(myr_router *router, const float *queries, size_t
     all.shards = myr_alloc(n, router->n_shards * sizeof *all.shards);
     all.left = myr_alloc(n, router->n_shards * sizeof *all.left);
     all.n_found = myr_alloc(n, sizeof *all.n_found);
-    myr_status status = all.shards && all.left && all.n_found
+    all.place = myr_alloc(router->n_shards, sizeof *all.place);
+    all.gain = myr_alloc(router->n_shards, sizeof *all.gain);
+    myr_status status = all.shards && all.left && all.n_found && all.place && all.gain
                             ? try_all(&all, curve)
                             : myr_fail(MYR_ERR_NOMEM, "partition: calibrate: no memory for %zu queries", n);
     free(all.shards);
     free(all.left);
     free(all.n_found);
+    free(all.place);
+    free(all.gain);
     return status;
 }

@@ -195,6 +195,16 @@ static myr_status iterate(training *job, size_t n, int n_iterations)
     return MYR_OK;
 }
 
+/* By the distances of the last iteration, which saw all of the sample. */
+static void measure_spread(training *job)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < job->n; i++)
+        sum += job->distance[i];
+    job->router->spread = (float)(sum / (double)job->n);
+}
+
 myr_status myr_router_train(const float *sample, size_t n, size_t dim, size_t n_clusters, uint64_t seed,
                             myr_pool *pool, myr_router **router)
 {
@@ -242,6 +252,7 @@ myr_status myr_router_train(const float *sample, size_t n, size_t dim, size_t n_
     }
     if (status != MYR_OK)
         goto done;
+    measure_spread(&job);
     *router = job.router;
     job.router = NULL;
 done:

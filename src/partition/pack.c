@@ -8,47 +8,17 @@
  * 3. A cluster that fits nowhere is cut: its items fill the nearest shards up to an even
  *    share, not to the limit. Room up to the even share always suffices, and
  *    what is left below the limit absorbs the chance in spreading ids by their fraction.
+ * 4. Clusters that share neighbours with another shard more than with their own go there (refine.c).
  */
-#include "partition/router.h"
+#include "partition/pack.h"
 
 #include "base/alloc.h"
 
 #include <math.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { PASSES = 10 };
-
-typedef struct part {
-    uint32_t cluster;
-    uint32_t shard;
-    int64_t n_items;
-} part;
-
-typedef struct packing {
-    const myr_router *router;
-    const int64_t *counts;
-    size_t n_shards;
-    int64_t share;   /* an even share, rounded up */
-    int64_t limit;   /* 1.05 of it */
-    float *centres;  /* (n_shards, dim) */
-    double *weights; /* (n_shards) */
-    double *sums;    /* (n_shards, dim) */
-    uint32_t *home;  /* (K) nearest centre */
-    float *regret;   /* (K) */
-    uint32_t *order; /* (K) clusters in order of placing */
-    float *away;     /* (n_shards) distance of the cluster in hand */
-    int64_t *load;   /* (n_shards) items placed */
-    int64_t *cut;    /* (n_shards) of these, items of cut clusters */
-    part *parts;
-    size_t n_parts, room;
-} packing;
-
-static const float *centroid_of(const packing *job, size_t c)
-{
-    return job->router->centroids + c * job->router->dim;
-}
 
 /* Weight of a cluster among the centres: empty ones count a little, so that they have a home too. */
 static double weight_of(const packing *job, size_t c)
@@ -70,11 +40,11 @@ static void seed_centres(packing *job)
     }
     for (size_t s = 0; s < job->n_shards; s++) {
         double most = -1.0;
-        const float *centre = centroid_of(job, pick);
+        const float *centre = packing_centroid(job, pick);
 
         memcpy(job->centres + s * dim, centre, dim * sizeof(float));
         for (size_t c = 0; c < n_clusters; c++) {
-            float away = myr_partition_distance(centroid_of(job, c), centre, dim);
+            float away = myr_partition_distance(packing_centroid(job, c), centre, dim);
 
             job->regret[c] = away < job->regret[c] ? away : job->regret[c];
             if (weight_of(job, c) * job->regret[c] > most) {
@@ -94,7 +64,7 @@ static void find_homes(packing *job)
 
         job->home[c] = 0;
         for (size_t s = 0; s < job->n_shards; s++) {
-            float away = myr_partition_distance(centroid_of(job, c), job->centres + s * dim, dim);
+            float away = myr_partition_distance(packing_centroid(job, c), job->centres + s * dim, dim);
 
             if (away < nearest) {
                 second = nearest;
@@ -115,7 +85,7 @@ static void move_centres(packing *job)
     memset(job->sums, 0, job->n_shards * dim * sizeof(*job->sums));
     memset(job->weights, 0, job->n_shards * sizeof(*job->weights));
     for (size_t c = 0; c < job->router->n_clusters; c++) {
-        const float *centroid = centroid_of(job, c);
+        const float *centroid = packing_centroid(job, c);
         double weight = weight_of(job, c);
         double *sums = job->sums + job->home[c] * dim;
 
@@ -187,8 +157,7 @@ static myr_status add_part(packing *job, uint32_t cluster, uint32_t shard, int64
     return MYR_OK;
 }
 
-/* What a shard may hold in whole clusters: the limit, less four standard deviations of its cut ones. */
-static int64_t room_for_whole(const packing *job, size_t s)
+int64_t myr_packing_room(const packing *job, size_t s)
 {
     int64_t slack = job->limit - job->share;
     int64_t chance = (int64_t)ceil(4.0 * sqrt((double)job->cut[s]));
@@ -202,8 +171,8 @@ static myr_status place(packing *job, uint32_t c)
     int64_t left = job->counts[c];
 
     for (size_t s = 0; s < job->n_shards; s++) {
-        job->away[s] = myr_partition_distance(centroid_of(job, c), job->centres + s * dim, dim);
-        if (left <= room_for_whole(job, s) && (best == job->n_shards || job->away[s] < job->away[best]))
+        job->away[s] = myr_partition_distance(packing_centroid(job, c), job->centres + s * dim, dim);
+        if (left <= myr_packing_room(job, s) && (best == job->n_shards || job->away[s] < job->away[best]))
             best = s;
     }
     if (left == 0) /* needs no room: its home is where later items belong */
@@ -276,6 +245,7 @@ static myr_status write_map(packing *job, myr_router *router)
     free(router->part_shard);
     free(router->part_bound);
     free(router->part_items);
+    myr_partition_clear_copies(router);
     router->part_first = first;
     router->part_shard = shard;
     router->part_bound = bound;
@@ -299,6 +269,8 @@ static myr_status pack(packing *job, myr_router *router)
     sort_order(job);
     for (size_t i = 0; i < router->n_clusters && status == MYR_OK; i++)
         status = place(job, job->order[i]);
+    if (status == MYR_OK)
+        status = myr_packing_refine(job);
     return status == MYR_OK ? write_map(job, router) : status;
 }
 

@@ -55,22 +55,25 @@ void myr_router_free(myr_router *router)
     free(router->part_shard);
     free(router->part_bound);
     free(router->part_items);
+    myr_partition_clear_copies(router);
     free(router);
+}
+
+uint32_t myr_router_part_of(const myr_router *router, uint32_t cluster, int64_t id)
+{
+    uint32_t part = router->part_first[cluster], last = router->part_first[cluster + 1] - 1;
+    uint64_t fraction = part < last ? fraction_of(id) : 0;
+
+    while (part < last && fraction > router->part_bound[part])
+        part++;
+    return part;
 }
 
 uint32_t myr_router_shard_of(const myr_router *router, uint32_t cluster, int64_t id)
 {
-    uint64_t fraction;
-    uint32_t part, last;
-
     if (router_is_hash(router))
         return (uint32_t)(((fraction_of(id) >> 32) * router->n_shards) >> 32);
-    part = router->part_first[cluster];
-    last = router->part_first[cluster + 1] - 1;
-    fraction = part < last ? fraction_of(id) : 0;
-    while (part < last && fraction > router->part_bound[part])
-        part++;
-    return router->part_shard[part];
+    return router->part_shard[myr_router_part_of(router, cluster, id)];
 }
 
 size_t myr_router_n_shards(const myr_router *router)
@@ -96,6 +99,12 @@ void myr_router_export(const myr_router *router, myr_router_view *view)
         .part_bound = router->part_bound,
         .part_items = router->part_items,
         .softness = router->softness,
+        .spread = router->spread,
+        .n_copies = (uint32_t)router->n_copies,
+        .copy_first = router->copy_first,
+        .copy_shard = router->copy_shard,
+        .copy_items = router->copy_items,
+        .copy_bound = router->copy_bound,
     };
 }
 
@@ -113,6 +122,8 @@ static myr_status check_sizes(const myr_router_view *view)
     }
     if (!(view->softness >= 0) || isinf(view->softness))
         return myr_fail(MYR_ERR_FORMAT, "router: corrupted: a softness of %g", (double)view->softness);
+    if (!(view->spread >= 0) || isinf(view->spread))
+        return myr_fail(MYR_ERR_FORMAT, "router: corrupted: a spread of %g", (double)view->spread);
     if (view->dim == 0 || view->centroids == NULL)
         return myr_fail(MYR_ERR_FORMAT, "router: corrupted: the centroids are missing");
     if ((view->n_shards == 0) != (view->n_parts == 0) ||
@@ -178,6 +189,7 @@ static myr_status copy_view(const myr_router_view *view, myr_router *made)
     made->part_bound = myr_alloc(view->n_parts, sizeof(uint64_t));
     made->part_items = myr_alloc(view->n_parts, sizeof(int64_t));
     made->softness = view->softness;
+    made->spread = view->spread;
     if (made->centroids == NULL || made->norms == NULL || made->part_first == NULL ||
         made->part_shard == NULL || made->part_bound == NULL || made->part_items == NULL)
         return myr_fail(MYR_ERR_NOMEM, "router: no memory for %u centroids of dim %u", view->n_clusters,
@@ -211,6 +223,9 @@ myr_status myr_router_import(const myr_router_view *view, myr_router **router)
     if (made == NULL)
         return myr_fail(MYR_ERR_NOMEM, "router: no memory for a router");
     status = copy_view(view, made);
+    if (status == MYR_OK && view->copy_bound != NULL)
+        status = myr_router_overlap(made, view->copy_bound, view->n_copies, view->copy_first, view->copy_shard,
+                                    view->copy_items);
     if (status != MYR_OK) {
         myr_router_free(made);
         return status;

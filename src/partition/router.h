@@ -8,6 +8,12 @@
 
 #include "base/pool.h"
 
+/* Items of a cluster that lie in a shard and in another: seen from one of the two. */
+typedef struct router_pair {
+    uint32_t cluster, other;
+    int64_t n_items;
+} router_pair;
+
 struct myr_router {
     size_t n_shards; /* 0 = not packed */
     size_t n_clusters;
@@ -20,6 +26,14 @@ struct myr_router {
     uint64_t *part_bound; /* [owned] (n_parts) */
     int64_t *part_items;  /* [owned] (n_parts) of the items it was packed by */
     float softness;       /* 0 = not calibrated */
+    float spread;         /* 0 = not known */
+    size_t n_copies;
+    uint32_t *copy_first; /* [owned] (n_parts + 1), NULL where nothing overlaps */
+    uint32_t *copy_shard; /* [owned] (n_copies) */
+    int64_t *copy_items;  /* [owned] (n_copies) */
+    uint64_t *copy_bound; /* [owned] (n_shards), likewise */
+    size_t *pair_first;   /* [owned] (n_shards + 1), likewise: the same copies, by shard, from both sides */
+    router_pair *pairs;   /* [owned] (2 n_copies) */
 };
 
 /* A hash router has no centroids. */
@@ -27,6 +41,9 @@ static inline int router_is_hash(const myr_router *router)
 {
     return router->n_clusters == 0;
 }
+
+/* Lets go of the copies. */
+void myr_partition_clear_copies(myr_router *router);
 
 /* One OpenBLAS thread a caller: the parallel loops are ours, and its own threads would change the sums. */
 void myr_partition_blas_init(void);

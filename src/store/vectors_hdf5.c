@@ -38,15 +38,13 @@ static myr_status no_dataset(const char *path, hid_t file, const char *dataset)
     return status;
 }
 
-/* A dataset of floats or whole numbers of two dimensions as f32 (or i32), checked. */
-static myr_status read_matrix(const char *path, hid_t file, const char *dataset, hid_t memory_type, size_t dims[2],
-                              void **data)
+/* The sizes of a dataset of floats or whole numbers of two dimensions, checked; n: values. */
+static myr_status check_matrix(const char *path, hid_t file, const char *dataset, size_t dims[2], size_t *n)
 {
     hsize_t found[4];
     int rank;
     H5T_class_t class;
-    size_t n, n_bytes;
-    *data = NULL;
+    size_t n_bytes;
     if (H5Lexists(file, dataset, H5P_DEFAULT) <= 0)
         return no_dataset(path, file, dataset);
     if (!store_array_shape(file, dataset, &rank, found, &class))
@@ -59,8 +57,20 @@ static myr_status read_matrix(const char *path, hid_t file, const char *dataset,
         return myr_fail(MYR_ERR_FORMAT, "%s: dataset '%s' is stored in a way that makes no sense: the file is damaged",
                         path, dataset);
     size_t stored = store_array_bytes(file, dataset);
-    if (!myr_mul(dims[0], dims[1], &n) || !myr_mul(n, 4, &n_bytes) || n_bytes / MAX_EXPANSION > stored)
+    if (!myr_mul(dims[0], dims[1], n) || !myr_mul(*n, 4, &n_bytes) || n_bytes / MAX_EXPANSION > stored)
         return myr_fail(MYR_ERR_LIMIT, "%s: dataset '%s' says it is larger than the file can hold", path, dataset);
+    return MYR_OK;
+}
+
+/* Such a dataset as f32 (or i32). */
+static myr_status read_matrix(const char *path, hid_t file, const char *dataset, hid_t memory_type, size_t dims[2],
+                              void **data)
+{
+    size_t n;
+    *data = NULL;
+    myr_status status = check_matrix(path, file, dataset, dims, &n);
+    if (status != MYR_OK)
+        return status;
     *data = myr_alloc(n, 4);
     if (!*data)
         return myr_fail(MYR_ERR_NOMEM, "%s: no memory for %zu vectors of %zu values", path, dims[0], dims[1]);
@@ -72,22 +82,52 @@ static myr_status read_matrix(const char *path, hid_t file, const char *dataset,
     return MYR_OK;
 }
 
+/* Where a dataset of f32 that lies in the file as in memory begins; false where it is stored otherwise. */
+static bool find_place(hid_t file, const char *dataset, size_t *place)
+{
+    hid_t set = H5Dopen2(file, dataset, H5P_DEFAULT);
+    hid_t type = set >= 0 ? H5Dget_type(set) : -1, create = set >= 0 ? H5Dget_create_plist(set) : -1;
+    bool is_plain = type >= 0 && create >= 0 && H5Tequal(type, H5T_IEEE_F32LE) > 0 &&
+                    H5Pget_layout(create) == H5D_CONTIGUOUS && H5Pget_external_count(create) == 0;
+    haddr_t offset = is_plain ? H5Dget_offset(set) : HADDR_UNDEF;
+    if (create >= 0)
+        H5Pclose(create);
+    if (type >= 0)
+        H5Tclose(type);
+    if (set >= 0)
+        H5Dclose(set);
+    *place = (size_t)offset;
+    return offset != HADDR_UNDEF;
+}
+
+/* A plain dataset is mapped, so that nobody holds more of it than is used; others are read. */
 myr_status store_read_hdf5(const char *path, const char *dataset, myr_vectors *vectors)
 {
-    size_t dims[2];
+    size_t dims[2], n, place = 0;
+    bool is_plain = false;
     store_lock();
     hid_t file = store_file_open(path);
-    myr_status status = file >= 0 ? read_matrix(path, file, dataset, H5T_NATIVE_FLOAT, dims, &vectors->memory)
+    myr_status status = file >= 0 ? check_matrix(path, file, dataset, dims, &n)
                                   : myr_fail(MYR_ERR_FORMAT, "%s: no HDF5 file, or a damaged one", path);
+    if (status == MYR_OK) {
+        is_plain = find_place(file, dataset, &place);
+        if (!is_plain)
+            status = read_matrix(path, file, dataset, H5T_NATIVE_FLOAT, dims, &vectors->memory);
+    }
     if (file >= 0)
         H5Fclose(file);
     store_unlock();
+    if (status == MYR_OK && is_plain)
+        status = store_map_file(path, &vectors->mapping, &vectors->mapping_bytes);
+    if (status == MYR_OK && is_plain &&
+        (place > vectors->mapping_bytes || n > (vectors->mapping_bytes - place) / sizeof(float)))
+        status = myr_fail(MYR_ERR_FORMAT, "%s: dataset '%s' reaches beyond the end of the file", path, dataset);
     if (status != MYR_OK)
         return status;
     vectors->element = MYR_ELEMENT_F32;
     vectors->n = dims[0];
     vectors->dim = dims[1];
-    vectors->rows = vectors->memory;
+    vectors->rows = is_plain ? (const uint8_t *)vectors->mapping + place : vectors->memory;
     vectors->row_bytes = dims[1] * sizeof(float);
     return MYR_OK;
 }

@@ -75,6 +75,37 @@ class Change(Case):
         hit = myriops("query", "--index", place / "sq8-f16", "--vectors", place / "one.npy", "--format", "json").json()["queries"][0]["hits"][0]
         self.assertEqual((hit["key"], hit["distance"]), ("0", 0.0))
 
+    def test_the_router_follows(self):
+        """A third of the index becomes something else, queries with it: shards are chosen by what is there now."""
+        place = folder("routed")
+        rng = np.random.default_rng(11)
+        centres = [2 * rng.normal(size=(60, 12)) for _ in range(2)]
+        make = lambda which, n: (centres[which][rng.integers(0, 60, n)] + rng.normal(size=(n, 12))).astype("f4")
+        first, second = make(0, 6000), 0.6 * make(1, 3000)
+        np.save(place / "first.npy", first)
+        np.save(place / "second.npy", second)
+        (place / "gone.txt").write_text("".join(f"{i}\n" for i in range(0, 6000, 2)))
+        self.check(index(place / "idx", "--shards", 8, place / "first.npy", ranks=2), DONE)
+        before = json.loads((place / "idx/index.json").read_text())
+        self.check(index(place / "idx", "--add", "--delete", place / "gone.txt", place / "second.npy", ranks=3), DONE)
+        after = json.loads((place / "idx/index.json").read_text())
+        self.assertNotEqual(after["route_curve"], before["route_curve"])
+        self.assertGreater(after["route_curve"]["queries"], 900)
+        self.assertFalse((place / "idx" / before["router_file"]).exists())
+        kept = np.concatenate([np.arange(1, 6000, 2), np.arange(6000, 9000)])
+        with h5py.File(place / "idx" / after["router_file"], "r") as router:
+            self.assertEqual(router["part_items"][:].sum(), len(kept))
+        rows, queries = np.concatenate([first, second])[kept], np.concatenate([make(0, 300), 0.6 * make(1, 300)])
+        away = np.square(queries[:, None].astype(float) - rows[None]).sum(2)
+        right = kept[np.argsort(away, axis=1)[:, :10]]
+        np.save(place / "queries.npy", queries)
+        for wish in (0.9, 0.95, 0.99):
+            result = myriops("query", "--index", place / "idx", "--vectors", place / "queries.npy", "--probe", "auto", "--recall", wish,
+                             "--format", "json", ranks=2)
+            found = [[int(hit["key"]) for hit in one["hits"]] for one in result.json()["queries"]]
+            self.assertGreaterEqual(np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, right)]), wish)
+            self.assertLess(result.json()["probes_per_query"], 7.5)
+
     def test_all_go_and_come_again(self):
         place = folder("empty")
         rows = rows_of(400, 4)

@@ -102,6 +102,9 @@ class Index(Case):
         self.assertAlmostEqual(result.json()["probes_per_query"], 2, delta=0.01)
 
     def test_auto_visits_the_shards_that_promise_something(self):
+        rng = np.random.default_rng(4)  # one cloud: of separate ones each lies in a shard, and one visit finds all
+        self.rows, self.queries = (np.clip(128 + 25 * rng.normal(size=(n, 10)), 0, 255).astype(np.uint8) for n in (6000, 100))
+        self.base, self.asked = write_u8bin(scratch / "cloud.u8bin", self.rows), write_u8bin(scratch / "cloud-asked.u8bin", self.queries)
         index = self.build(8, 3)
         curve = json.loads((index / "index.json").read_text())["route_curve"]["points"]
         self.assertTrue(all(a["recall"] <= b["recall"] and a["shards"] <= b["shards"] for a, b in zip(curve, curve[1:])))

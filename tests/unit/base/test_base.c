@@ -60,6 +60,46 @@ static void merge_keeps_order_and_drops_copies(void **state)
         assert_int_equal(a[i].id, expected[i]);
 }
 
+/* The answers of shards that share items, merged in any order: each item once, the k nearest of all. */
+static void merges_of_overlapping_rows_hold_each_item_once(void **state)
+{
+    (void)state;
+    enum { K = 6, ROWS = 5, ITEMS = 24 };
+    unsigned seed = 1;
+    for (int round = 0; round < 2000; round++) {
+        myr_hit rows[ROWS][K], merged[K], backwards[K];
+        bool seen[ITEMS] = {false};
+        for (int r = 0; r < ROWS; r++) {
+            myr_topk top;
+            myr_topk_init(&top, rows[r], K);
+            for (int id = 0; id < ITEMS; id++) {
+                seed = seed * 1664525u + 1013904223u;
+                if (seed >> 30 != 0)
+                    continue;
+                seen[id] = true;
+                myr_topk_push(&top, (myr_hit){id, (float)(id * 7 % 5)}); /* many ties */
+            }
+            myr_topk_finish(&top);
+        }
+        for (int i = 0; i < K; i++)
+            merged[i] = backwards[i] = (myr_hit){-1, INFINITY};
+        for (int r = 0; r < ROWS; r++) {
+            myr_topk_merge(merged, K, rows[r], K);
+            myr_topk_merge(backwards, K, rows[ROWS - 1 - r], K);
+        }
+        int at = 0;
+        for (int distance = 0; distance < 5 && at < K; distance++)
+            for (int id = 0; id < ITEMS && at < K; id++)
+                if (seen[id] && id * 7 % 5 == distance)
+                    assert_int_equal(merged[at++].id, id);
+        for (int i = 0; i < K; i++) {
+            assert_int_equal(merged[i].id, backwards[i].id);
+            if (i >= at)
+                assert_int_equal(merged[i].id, -1);
+        }
+    }
+}
+
 static void messages_come_back_and_damage_is_seen(void **state)
 {
     (void)state;
@@ -246,6 +286,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(topk_is_the_head_of_the_sort),
         cmocka_unit_test(merge_keeps_order_and_drops_copies),
+        cmocka_unit_test(merges_of_overlapping_rows_hold_each_item_once),
         cmocka_unit_test(messages_come_back_and_damage_is_seen),
         cmocka_unit_test(a_loop_visits_each_item_once),
         cmocka_unit_test(settings_are_layered),

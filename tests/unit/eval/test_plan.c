@@ -51,6 +51,26 @@ static void sizes_and_times_add_up(void **state)
     assert_true(plan.visits >= 1 && plan.visits < 16 && plan.routed_qps > plan.scattered_qps);
 }
 
+/* What lies in two shards takes room and time twice, and saves visits; of one shard nothing lies in two. */
+static void overlap_costs_and_saves(void **state)
+{
+    myr_plan_request request = some_request();
+    myr_plan plain, more;
+
+    (void)state;
+    assert_int_equal(myr_plan_make(&request, &plain), MYR_OK);
+    request.overlap = 0.25;
+    assert_int_equal(myr_plan_make(&request, &more), MYR_OK);
+    assert_true(fabs(more.index_bytes / plain.index_bytes - 1.25) < 1e-9);
+    assert_true(fabs(more.shard_items / plain.shard_items - 1.25) < 1e-9);
+    assert_true(more.index_s > 1.25 * plain.index_s && more.index_s < 1.6 * plain.index_s);
+    assert_true(more.visits < plain.visits && more.routed_qps > plain.routed_qps);
+    assert_true(more.embeddings_bytes == plain.embeddings_bytes);
+    request.shards = 1;
+    assert_int_equal(myr_plan_make(&request, &more), MYR_OK);
+    assert_true(more.shard_items == 1e8);
+}
+
 static void more_machines_take_no_longer(void **state)
 {
     myr_plan_request request = some_request();
@@ -103,6 +123,8 @@ static void what_makes_no_sense_is_refused(void **state)
     assert_int_equal(myr_plan_make(&bad, &plan), MYR_ERR_ARG);
     bad = request, bad.M = 1;
     assert_int_equal(myr_plan_make(&bad, &plan), MYR_ERR_ARG);
+    bad = request, bad.overlap = 1.5;
+    assert_int_equal(myr_plan_make(&bad, &plan), MYR_ERR_ARG);
     bad = request, bad.rates.assign_s = 0;
     assert_int_equal(myr_plan_make(&bad, &plan), MYR_ERR_ARG);
 }
@@ -111,6 +133,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sizes_and_times_add_up),
+        cmocka_unit_test(overlap_costs_and_saves),
         cmocka_unit_test(more_machines_take_no_longer),
         cmocka_unit_test(shards_are_chosen),
         cmocka_unit_test(what_makes_no_sense_is_refused),

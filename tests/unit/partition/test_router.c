@@ -282,17 +282,20 @@ static int by_distance(const void *a, const void *b)
 }
 
 /* The shards of the ten nearest of some vectors, those themselves left out. */
-static void find_homes(const float *vectors, size_t n, const uint32_t *home, size_t n_queries, uint32_t *homes)
+static void find_homes(const float *vectors, size_t n, const uint32_t *home, const uint32_t *copy, size_t n_queries,
+                       uint32_t *homes)
 {
     double(*all)[2] = malloc(n * sizeof *all);
     for (size_t q = 0; q < n_queries; q++) {
         for (size_t i = 0; i < n; i++) {
             all[i][0] = i == q ? -1 : exact(vectors + q * DIM, vectors + i * DIM);
-            all[i][1] = (double)home[i];
+            all[i][1] = (double)i;
         }
         qsort(all, n, sizeof *all, by_distance);
-        for (size_t i = 0; i < 10; i++)
-            homes[q * 10 + i] = (uint32_t)all[i + 1][1];
+        for (size_t i = 0; i < 10; i++) {
+            homes[(q * 10 + i) * MYR_ROUTER_HOMES] = home[(size_t)all[i + 1][1]];
+            homes[(q * 10 + i) * MYR_ROUTER_HOMES + 1] = copy ? copy[(size_t)all[i + 1][1]] : UINT32_MAX;
+        }
     }
     free(all);
 }
@@ -303,7 +306,7 @@ static void test_calibration(void **state)
     size_t n = 6000, n_shards = 8, n_queries = 400, n_clusters = 150;
     float *vectors = make_blobs(n, 40, 0.0, 6.0), *left = malloc(n_queries * n_shards * sizeof *left);
     uint32_t *cluster = malloc(n * sizeof *cluster), *home = malloc(n * sizeof *home);
-    uint32_t *homes = malloc(n_queries * 10 * sizeof *homes), *shards = malloc(n_queries * n_shards * sizeof *shards);
+    uint32_t *homes = malloc(n_queries * 10 * MYR_ROUTER_HOMES * sizeof *homes), *shards = malloc(n_queries * n_shards * sizeof *shards);
     size_t *n_found = malloc(n_queries * sizeof *n_found), n_right = 0, n_visits = 0;
     myr_router *router = NULL;
     myr_route_curve curve;
@@ -317,7 +320,7 @@ static void test_calibration(void **state)
     assert_int_equal(myr_router_pack(router, counts, n_shards), MYR_OK);
     for (size_t i = 0; i < n; i++)
         home[i] = myr_router_shard_of(router, cluster[i], (int64_t)i);
-    find_homes(vectors, n, home, n_queries, homes);
+    find_homes(vectors, n, home, NULL, n_queries, homes);
     assert_int_equal(myr_router_calibrate(router, vectors, n_queries, 10, homes, NULL, &curve), MYR_OK);
     assert_int_equal(myr_router_route(router, vectors, n_queries, n_shards, -1, NULL, shards, left, n_found), MYR_OK);
     myr_router_export(router, &view);
@@ -339,7 +342,7 @@ static void test_calibration(void **state)
             before += mass[shard];
             n_visits += visits;
             for (size_t j = 0; j < 10; j++)
-                n_right += visits && homes[q * 10 + j] == shard;
+                n_right += visits && homes[(q * 10 + j) * MYR_ROUTER_HOMES] == shard;
         }
     }
     size_t *n_enough = malloc(n_queries * sizeof *n_enough), n_stopped = 0; /* who stops there visits just as many */
@@ -360,6 +363,184 @@ static void test_calibration(void **state)
     assert_int_equal(myr_router_calibrate(router, vectors, n_queries, 10, homes, NULL, &curve), MYR_OK);
     assert_int_equal(curve.n_points, 0);
     myr_router_free(router);
+    free(counts);
+    free(vectors);
+    free(left);
+    free(cluster);
+    free(home);
+    free(homes);
+    free(shards);
+    free(n_found);
+}
+
+/* Copies of a set by a bound: what a plan over ranks does, in one process. */
+typedef struct copies {
+    uint32_t *second, *copy;
+    uint64_t *nearness, bound[8];
+    uint32_t *first, *shard;
+    int64_t *items;
+    uint32_t n;
+} copies;
+
+static int by_nearness(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static copies make_copies(const myr_router *router, const float *vectors, const uint32_t *cluster,
+                          const uint32_t *home, size_t n, size_t n_wanted)
+{
+    myr_router_view view;
+    myr_router_export(router, &view);
+    copies made = {.second = malloc(n * sizeof *made.second),
+                   .copy = malloc(n * sizeof *made.copy),
+                   .nearness = malloc(n * sizeof *made.nearness),
+                   .first = calloc(view.n_parts + 1, sizeof *made.first),
+                   .shard = malloc((size_t)view.n_parts * 8 * sizeof *made.shard),
+                   .items = malloc((size_t)view.n_parts * 8 * sizeof *made.items)};
+    int64_t *ids = malloc(n * sizeof *ids), *counts = calloc((size_t)view.n_parts * 8, sizeof *counts);
+    uint64_t *sorted = malloc(n * sizeof *sorted);
+    for (size_t i = 0; i < n; i++)
+        ids[i] = (int64_t)i;
+    assert_int_equal(myr_router_second(router, vectors, ids, n, home, NULL, made.second, made.nearness), MYR_OK);
+    memcpy(sorted, made.nearness, n * sizeof *sorted);
+    qsort(sorted, n, sizeof *sorted, by_nearness);
+    for (size_t s = 0; s < 8; s++)
+        made.bound[s] = sorted[n - 1 - n_wanted];
+    for (size_t i = 0; i < n; i++) {
+        made.copy[i] = made.nearness[i] > sorted[n - 1 - n_wanted] ? made.second[i] : UINT32_MAX;
+        if (made.copy[i] != UINT32_MAX)
+            counts[(size_t)myr_router_part_of(router, cluster[i], ids[i]) * 8 + made.copy[i]]++;
+    }
+    for (uint32_t p = 0; p < view.n_parts; p++) {
+        for (uint32_t s = 0; s < 8; s++)
+            if (counts[p * 8 + s] > 0) {
+                made.shard[made.n] = s;
+                made.items[made.n++] = counts[p * 8 + s];
+            }
+        made.first[p + 1] = made.n;
+    }
+    free(ids);
+    free(counts);
+    free(sorted);
+    return made;
+}
+
+static void free_copies(copies *made)
+{
+    free(made->second);
+    free(made->copy);
+    free(made->nearness);
+    free(made->first);
+    free(made->shard);
+    free(made->items);
+}
+
+/* The greedy order in the plainest way: the next shard is the one with most mass that is in none of those before. */
+static void check_overlapping_route(const myr_router_view *view, const float *query, const uint32_t *shards,
+                                    const float *left, size_t n_found)
+{
+    double sum = 0, before = 0, least = INFINITY;
+    bool visited[8] = {false};
+    for (uint32_t c = 0; c < view->n_clusters; c++)
+        least = fmin(least, exact(query, view->centroids + c * DIM));
+    for (size_t i = 0; i < n_found; i++) {
+        double mass[8] = {0};
+        sum = 0;
+        for (uint32_t c = 0; c < view->n_clusters; c++)
+            for (uint32_t p = view->part_first[c]; p < view->part_first[c + 1]; p++) {
+                double weight = exp((least - exact(query, view->centroids + c * DIM)) / (double)view->softness);
+                double alone = (double)view->part_items[p];
+                uint32_t home = view->part_shard[p];
+                sum += weight * alone;
+                for (uint32_t x = view->copy_first[p]; x < view->copy_first[p + 1]; x++) {
+                    double twice = (double)view->copy_items[x];
+                    alone -= twice;
+                    if (visited[home] || visited[view->copy_shard[x]])
+                        continue;
+                    mass[home] += weight * twice;
+                    mass[view->copy_shard[x]] += weight * twice;
+                }
+                mass[home] += visited[home] ? 0 : weight * alone;
+            }
+        assert_true(fabs((double)left[i] - (1 - before / sum)) < 1e-3);
+        for (size_t s = 0; s < 8; s++)
+            assert_true(visited[s] || mass[s] <= mass[shards[i]] + 1e-4 * sum);
+        assert_false(visited[shards[i]]);
+        visited[shards[i]] = true;
+        before += mass[shards[i]];
+    }
+}
+
+/* Copies of the items at boundaries: fewer visits, and the curve tells the truth of them. */
+static void test_overlap(void **state)
+{
+    size_t n = 6000, n_shards = 8, n_queries = 400, n_clusters = 150, n_right = 0, n_visits = 0;
+    float *vectors = make_blobs(n, 40, 0.0, 14.0), *left = malloc(n_queries * n_shards * sizeof *left);
+    uint32_t *cluster = malloc(n * sizeof *cluster), *home = malloc(n * sizeof *home);
+    uint32_t *homes = malloc(n_queries * 10 * MYR_ROUTER_HOMES * sizeof *homes);
+    uint32_t *shards = malloc(n_queries * n_shards * sizeof *shards);
+    size_t *n_found = malloc(n_queries * sizeof *n_found), at[2] = {0, 0};
+    myr_router *router = NULL, *again = NULL;
+    myr_route_curve curve[2];
+    myr_router_view view;
+
+    (void)state;
+    assert_int_equal(myr_router_train(vectors, n, DIM, n_clusters, 3, NULL, &router), MYR_OK);
+    assert_int_equal(myr_router_assign(router, vectors, n, NULL, cluster, NULL), MYR_OK);
+    int64_t *counts = count_clusters(cluster, n, n_clusters);
+    assert_int_equal(myr_router_pack(router, counts, n_shards), MYR_OK);
+    for (size_t i = 0; i < n; i++)
+        home[i] = myr_router_shard_of(router, cluster[i], (int64_t)i);
+    find_homes(vectors, n, home, NULL, n_queries, homes);
+    assert_int_equal(myr_router_calibrate(router, vectors, n_queries, 10, homes, NULL, &curve[0]), MYR_OK);
+    copies made = make_copies(router, vectors, cluster, home, n, n / 5);
+    for (size_t i = 0; i < n; i++)
+        assert_true(made.second[i] != home[i]);
+    assert_int_equal(myr_router_overlap(router, made.bound, made.n, made.first, made.shard, made.items), MYR_OK);
+    find_homes(vectors, n, home, made.copy, n_queries, homes);
+    assert_int_equal(myr_router_calibrate(router, vectors, n_queries, 10, homes, NULL, &curve[1]), MYR_OK);
+    for (int i = 0; i < 2; i++)
+        while (curve[i].points[at[i]].recall < 0.95)
+            at[i]++;
+    print_message("visits for recall 0.95: %.2f, with copies %.2f\n", curve[0].points[at[0]].visits,
+                  curve[1].points[at[1]].visits);
+    assert_true(curve[1].points[at[1]].visits < 0.9 * curve[0].points[at[0]].visits);
+
+    myr_router_export(router, &view);
+    assert_int_equal(myr_router_import(&view, &again), MYR_OK); /* as from a file */
+    assert_int_equal(myr_router_route(again, vectors, n_queries, n_shards, -1, NULL, shards, left, n_found), MYR_OK);
+    for (size_t q = 0; q < n_queries; q++) {
+        assert_int_equal(n_found[q], n_shards);
+        check_overlapping_route(&view, vectors + q * DIM, shards + q * n_shards, left + q * n_shards, n_shards);
+        for (size_t j = 0; j < 10; j++) {
+            bool is_found = false;
+            for (size_t i = 0; i < n_shards; i++)
+                for (size_t h = 0; h < MYR_ROUTER_HOMES; h++)
+                    is_found = is_found || (homes[(q * 10 + j) * MYR_ROUTER_HOMES + h] == shards[q * n_shards + i] &&
+                                            (i == 0 || left[q * n_shards + i] > curve[1].points[at[1]].left));
+            n_right += is_found;
+        }
+        for (size_t i = 0; i < n_shards; i++)
+            n_visits += i == 0 || left[q * n_shards + i] > curve[1].points[at[1]].left;
+    }
+    assert_true(fabs((double)n_right / (double)(n_queries * 10) - curve[1].points[at[1]].recall) < 1e-9);
+    assert_true(fabs((double)n_visits / (double)n_queries - curve[1].points[at[1]].visits) < 1e-9);
+
+    made.shard[0] = view.part_shard[0]; /* a part's own shard is no second one */
+    made.first[1] = made.first[1] > 0 ? made.first[1] : 1;
+    assert_int_equal(myr_router_overlap(router, made.bound, made.n, made.first, made.shard, made.items), MYR_ERR_FORMAT);
+    made.shard[0] = 8;
+    assert_int_equal(myr_router_overlap(router, made.bound, made.n, made.first, made.shard, made.items), MYR_ERR_FORMAT);
+    made.first[1] = made.n + 1;
+    assert_int_equal(myr_router_overlap(router, made.bound, made.n, made.first, made.shard, made.items), MYR_ERR_FORMAT);
+    assert_int_equal(myr_router_pack(router, counts, n_shards), MYR_OK); /* another map has no copies */
+    myr_router_export(router, &view);
+    assert_null(view.copy_bound);
+    free_copies(&made);
+    myr_router_free(router);
+    myr_router_free(again);
     free(counts);
     free(vectors);
     free(left);
@@ -473,7 +654,7 @@ int main(void)
         cmocka_unit_test(test_cap_blobs),          cmocka_unit_test(test_cap_crowd),
         cmocka_unit_test(test_cap_equal),          cmocka_unit_test(test_hash_is_even),
         cmocka_unit_test(test_threads_agree),      cmocka_unit_test(test_against_exact),
-        cmocka_unit_test(test_calibration),        cmocka_unit_test(test_training_finds_blobs),
+        cmocka_unit_test(test_overlap),            cmocka_unit_test(test_calibration),        cmocka_unit_test(test_training_finds_blobs),
         cmocka_unit_test(test_refuses_bad_values), cmocka_unit_test(test_import),
     };
 

@@ -97,8 +97,8 @@ static void test_probes_hold_neighbours(void **state)
     }
     print_message("10 nearest within 2 of 8 shards: %.4f, 4 of 8: %.4f\n", (double)right[0] / (n_queries * K),
                   (double)right[1] / (n_queries * K));
-    assert_true((double)right[0] / (n_queries * K) > 0.80); /* chance is 0.25 */
-    assert_true((double)right[1] / (n_queries * K) > 0.97); /* chance is 0.50 */
+    assert_true((double)right[0] / (n_queries * K) > 0.92);  /* chance is 0.25; without refine.c it was 0.910 */
+    assert_true((double)right[1] / (n_queries * K) > 0.995); /* chance is 0.50; 0.994 */
     fclose(base);
     fclose(query);
     fclose(truth);

@@ -240,10 +240,14 @@ static void numpy_and_h5py_agree(void **state)
         {"f.npy", MYR_ERR_UNSUPPORTED, 0, 0, 0},
         {"3d.npy", MYR_ERR_UNSUPPORTED, 0, 0, 0},
         {"i8.npy", MYR_ERR_UNSUPPORTED, 0, 0, 0},
-        {"ann.hdf5", MYR_OK, 4, 3, 11},
+        {"ann.hdf5", MYR_OK, 4, 3, 11},     /* lies there as in memory: mapped */
+        {"chunked.hdf5", MYR_OK, 4, 3, 11}, /* these are read */
+        {"f8.hdf5", MYR_OK, 4, 3, 11},
+        {"be.hdf5", MYR_OK, 4, 3, 11},
+        {"unwritten.hdf5", MYR_OK, 4, 3, 0},
         {"none.hdf5", MYR_ERR_NOT_FOUND, 0, 0, 0},
     };
-    char command[2048];
+    char command[3072];
     const int64_t ids[4] = {3, 1, 0, -1};
     const float distances[4] = {0, 1, 2, 3};
     assert_int_equal(myr_hits_write_hdf5(path_of("hits.hdf5"), 2, 2, ids, distances), MYR_OK);
@@ -265,6 +269,10 @@ static void numpy_and_h5py_agree(void **state)
              "f['neighbors'] = a[:2].astype('i4'); f['distances'] = a[:2].astype('f4')\n"
              "f.close()\n"
              "h5py.File('none.hdf5', 'w')['other'] = a\n"
+             "h5py.File('chunked.hdf5', 'w').create_dataset('train', data=a.astype('f4'), chunks=(2, 3), compression=1)\n"
+             "h5py.File('f8.hdf5', 'w')['train'] = a.astype('f8')\n"
+             "h5py.File('be.hdf5', 'w')['train'] = a.astype('>f4')\n"
+             "h5py.File('unwritten.hdf5', 'w').create_dataset('train', (4, 3), 'f4')\n"
              "h5py.File('huge.hdf5', 'w').create_dataset('train', (2**40, 64), 'f4', chunks=(1024, 64))\n"
              "h = h5py.File('hits.hdf5')\n"
              "assert h['neighbors'].dtype == np.int32 and h['neighbors'][:].tolist() == [[3, 1], [0, -1]]\n"
@@ -286,6 +294,8 @@ static void numpy_and_h5py_agree(void **state)
         if (found != MYR_OK)
             continue;
         assert_true(file.n == files[i].n && file.dim == files[i].dim);
+        assert_true(strstr(files[i].name, "hdf5") == NULL ||
+                    (file.mapping != NULL) == (strcmp(files[i].name, "ann.hdf5") == 0));
         assert_int_equal(myr_vectors_to_f32(&file, 3, 1, row), MYR_OK);
         assert_true(row[2] == files[i].last);
         myr_vectors_clear(&file);
