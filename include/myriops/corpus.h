@@ -10,6 +10,7 @@
 #ifndef MYRIOPS_CORPUS_H
 #define MYRIOPS_CORPUS_H
 
+#include "myriops/form.h"
 #include "myriops/status.h"
 
 #include <stdbool.h>
@@ -27,6 +28,13 @@ typedef struct myr_corpus myr_corpus;
 typedef struct myr_item_list myr_item_list;
 typedef struct myr_item_reader myr_item_reader;
 
+/* What offset counts in. */
+typedef enum myr_coding {
+    MYR_CODING_PLAIN, /* bytes of the source */
+    MYR_CODING_GZIP,  /* bytes of what the source, a gzip file, unpacks to */
+    MYR_CODING_HDF5   /* pictures: source is "file.h5:/dataset", offset the place along its first dimension */
+} myr_coding;
+
 /* One picture. Texts are borrowed from the corpus or list that gave the item. */
 typedef struct myr_item {
     int64_t ordinal;        /* place in the corpus, from 0 */
@@ -34,7 +42,9 @@ typedef struct myr_item {
     const char *source;     /* path of the file or tar */
     uint64_t offset;        /* first byte in the source; 0 for a file */
     uint64_t n_bytes;
-    bool in_tar;
+    bool in_tar;            /* a part of its source, which is a tar or holds many pictures in another way */
+    myr_coding coding;
+    myr_form form;
     int32_t label;          /* -1 = none */
     const char *label_name; /* NULL = none */
     const char *problem;    /* NULL, or why it is known to be bad already */
@@ -43,6 +53,9 @@ typedef struct myr_item {
 typedef struct myr_corpus_options {
     bool label_from_folder; /* label = place of the key's folder among the sorted folders; .cls is not read */
     bool key_prefix_tar;    /* keys of tar items begin with "<tar's base name>/" */
+    bool crop_objects;      /* PASCAL VOC: each object is an item, with its box */
+    bool coarse_labels;     /* CIFAR-100: the 20 coarse classes in place of the 100 fine ones */
+    const char *synsets;    /* [borrowed] file of ImageNet's wnids and names; NULL = one found beside the pictures */
     size_t max_file_bytes;  /* a larger item gets a problem; 0 = MYR_CORPUS_MAX_FILE_BYTES */
 } myr_corpus_options;
 
@@ -51,6 +64,8 @@ typedef struct myr_corpus_facts {
     int64_t n_items, n_problems, n_labelled;
     int64_t n_folders; /* searched, the given ones included */
     int64_t n_tars, n_lists;
+    int64_t n_sets;       /* files of many pictures: CIFAR, IDX, HDF5; PASCAL VOC folders */
+    int64_t n_unfinished; /* tars of img2dataset left out */
     int64_t n_ignored; /* files and tar samples that are no pictures, or hidden */
     uint64_t n_bytes;  /* of all items */
     size_t n_classes;
@@ -77,6 +92,9 @@ typedef struct myr_corpus_facts {
 MYR_API myr_status myr_corpus_open(const char *const *operands, size_t n, const myr_corpus_options *options,
                                    myr_corpus **corpus);
 MYR_API void myr_corpus_free(myr_corpus *corpus);
+/* Whether an HDF5 file is one of pictures, not of vectors: it names a data set, or has one of u8 (n, height, width, 1 or
+ * 3). */
+MYR_API bool myr_corpus_holds_pictures(const char *path);
 
 MYR_API int64_t myr_corpus_n_items(const myr_corpus *corpus);
 /* SHA-256 as text over key, offset, size and label of all items in order; not over source, so that the

@@ -127,6 +127,7 @@ MYR_API myr_status myr_text_table_check(const myr_text_table *table);
  *
  * chunk-NNNNNN.h5, readable with h5py:
  *   /embedding [n, dim] f32 | f16     /key, /source [n] vlen string   /ordinal [n] i64   /label [n] i32, -1 none
+ *   /box [n, 4] i32: x, y, width, height of the part of its picture that an item is, 0 of all of it; only where one is
  *   /bad/{key, source, reason} [n_bad] vlen string, /bad/ordinal [n_bad] i64
  *   attributes of /: schema_version i64 = 1, contract, model, metric (strings), dim i64
  * Behind the end of the HDF5 file, unseen by its readers, 16 bytes: "MYRIOPS1" and XXH3-64 of all bytes before.
@@ -140,6 +141,7 @@ typedef struct myr_chunk {
     int64_t *ordinal; /* (n) ascending */
     int32_t *label;   /* (n) */
     char **source;    /* (n) path of the file or tar */
+    int32_t *box;     /* (n, 4) x, y, width, height in pixels, zeros = the whole picture; NULL = all are whole */
     int64_t n_bad;
     char **bad_key, **bad_source, **bad_reason; /* (n_bad) */
     int64_t *bad_ordinal;
@@ -149,7 +151,7 @@ typedef struct myr_chunk {
 typedef enum myr_storage { MYR_STORAGE_F32, MYR_STORAGE_F16 } myr_storage;
 
 /* Parts to read; attributes and counts always come along. */
-#define MYR_CHUNK_VECTORS 1u /* embedding, ordinal, label */
+#define MYR_CHUNK_VECTORS 1u /* embedding, ordinal, label, box */
 #define MYR_CHUNK_KEYS 2u    /* key, source */
 #define MYR_CHUNK_BAD 4u     /* bad_* */
 

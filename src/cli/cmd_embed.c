@@ -50,7 +50,7 @@ myr_status myr_cmd_embed(const myr_cli *cli)
     myr_embed_options options = {
         .operands = cli->operands,
         .n_operands = cli->n_operands,
-        .corpus = {.label_from_folder = myr_config_flag(config, "label-from-folder")},
+        .corpus = myr_cli_corpus_options(config),
         .folder = folder,
         .card = card,
         .backend = myr_config_text(config, "backend"),

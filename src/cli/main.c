@@ -25,7 +25,9 @@ static const myr_command commands[] = {
     {"embed", "PICTURE-FOLDER | LIST.txt | SHARD-{000..099}.tar ...", "pictures into vectors, resumable",
      "  mpirun -n 4 myriops embed --out emb/ /data/photos\n"
      "  mpirun -n 4 myriops embed --out emb/ --dtype f16 '/data/more-{000..099}.tar'\n"
-     "  myriops embed --out emb/ --label-from-folder --model my-card.conf pictures/\n",
+     "  myriops embed --out emb/ --label-from-folder --model my-card.conf pictures/\n"
+     "  myriops embed --out emb/ cifar-10-batches-bin/ mnist/train-images-idx3-ubyte.gz images.h5:/train\n"
+     "  myriops embed --out emb/ --crop-objects VOCdevkit/VOC2012/ImageSets/Main/train.txt\n",
      myr_cmd_embed},
     {"index", "EMBEDDINGS... | VECTORS.fbin", "vectors into a sharded HNSW index",
      "  mpirun -n 4 myriops index --out idx/ --shards 8 emb/\n"
@@ -64,6 +66,7 @@ static const myr_command commands[] = {
     {"info", "EMBEDDINGS | INDEX | MODEL | CORPUS", "what is this, in words or --format json",
      "  myriops info emb/\n"
      "  myriops info idx/ --format json\n"
+     "  myriops info --crop-objects VOCdevkit/VOC2012\n"
      "  myriops info model.onnx\n"
      "  myriops info model.onnx --seconds 0 --format json\n",
      myr_cmd_info},

@@ -82,7 +82,7 @@ static void *make_thumbnail(album *pictures, const char *source, const char *key
     *n_bytes = 0;
     if (!corpus || !find_item(corpus, key, &item) ||
         myr_item_reader_read(pictures->reader, &item, &bytes, &size) != MYR_OK ||
-        myr_decoder_decode(pictures->decoder, bytes, size, &image) != MYR_OK)
+        myr_decoder_read(pictures->decoder, &item.form, bytes, size, &image) != MYR_OK)
         return NULL;
     fit(&image, &width, &height);
     if (myr_decoder_resize(pictures->decoder, &image, width, height, MYR_FILTER_BICUBIC, &small) != MYR_OK ||

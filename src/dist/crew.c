@@ -82,6 +82,30 @@ static void split_items(const job *done, size_t dim, myr_chunk *chunk)
     }
 }
 
+/* Parts of pictures: (n, 4) for the rows of a chunk; where all are whole, none. NULL, and *fine false without memory.
+ * [owned by caller] */
+static int32_t *gather_boxes(const job *done, bool *fine)
+{
+    int32_t *boxes = NULL;
+    size_t row = 0;
+    *fine = true;
+    for (int64_t i = 0; i < done->n_items; i++) {
+        myr_item item;
+        myr_item_list_item(done->items, i, &item);
+        const myr_box *box = &item.form.box;
+        if (done->reasons[i])
+            continue;
+        if (box->width != 0 && !boxes && !(boxes = myr_alloc((size_t)done->n_items, 4 * sizeof *boxes))) {
+            *fine = false;
+            return NULL;
+        }
+        if (boxes)
+            memcpy(boxes + 4 * row, (const int32_t[4]){box->x, box->y, box->width, box->height}, 4 * sizeof *boxes);
+        row++;
+    }
+    return boxes;
+}
+
 static myr_status write_job(const myr_crew *crew, job *done)
 {
     const myr_crew_options *options = &crew->options;
@@ -100,8 +124,10 @@ static myr_status write_job(const myr_crew *crew, job *done)
                        .model = (char *)options->model,
                        .metric = (char *)options->metric};
     char *path = myr_chunk_path(options->folder, done->chunk);
+    bool has_room;
     myr_status status;
-    if (path && chunk.key && chunk.source && chunk.label && chunk.ordinal && chunk.bad_key && chunk.bad_source &&
+    chunk.box = gather_boxes(done, &has_room);
+    if (path && has_room && chunk.key && chunk.source && chunk.label && chunk.ordinal && chunk.bad_key && chunk.bad_source &&
         chunk.bad_reason && chunk.bad_ordinal) {
         split_items(done, (size_t)chunk.dim, &chunk);
         done->n_good = chunk.n;
@@ -114,6 +140,7 @@ static myr_status write_job(const myr_crew *crew, job *done)
     free(chunk.key);
     free(chunk.source);
     free(chunk.label);
+    free(chunk.box);
     free(chunk.ordinal);
     free(chunk.bad_key);
     free(chunk.bad_source);

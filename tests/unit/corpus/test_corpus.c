@@ -103,8 +103,13 @@ static void bad_places_are_named(void **state)
     run("mkdir empty && echo x > a.tar.gz");
     refuse("missing", MYR_ERR_NOT_FOUND, "missing");
     refuse("empty", MYR_ERR_NOT_FOUND, "picture");
-    refuse("a.tar.gz", MYR_ERR_UNSUPPORTED, "a.tar.gz");
-    refuse("pipe:cat x", MYR_ERR_NOT_FOUND, "pipe:cat x");
+    refuse("a.tar.gz", MYR_ERR_NOT_FOUND, "a.tar.gz");
+    run("echo x > a.tar.xz");
+    refuse("a.tar.xz", MYR_ERR_UNSUPPORTED, "a.tar.xz");
+    refuse("pipe:cat x", MYR_ERR_UNSUPPORTED, "pipe:cat x: the output of a program");
+    refuse("https://host/x.tar", MYR_ERR_UNSUPPORTED, "copy it to a file");
+    run("echo pipe:cat > pipes.txt");
+    refuse("pipes.txt", MYR_ERR_UNSUPPORTED, "pipe:cat");
 }
 
 static void lists_keep_their_order(void **state)
