@@ -101,11 +101,24 @@ static myr_status check_filters(const char *what, hid_t create)
     return MYR_OK;
 }
 
+/* Bytes of the file a data set is in; 0 where they are not told. */
+static hsize_t size_of_file(hid_t set)
+{
+    hsize_t n_bytes = 0;
+    hid_t file = H5Iget_file_id(set);
+    if (file < 0)
+        return 0;
+    if (H5Fget_filesize(file, &n_bytes) < 0)
+        n_bytes = 0;
+    H5Fclose(file);
+    return n_bytes;
+}
+
 static myr_status check_layout(const char *what, hid_t set, hid_t space, hid_t create, size_t n_bytes)
 {
-    hsize_t wanted = n_bytes, stored = H5Dget_storage_size(set), file_bytes, chunk;
+    hsize_t wanted = n_bytes, stored = H5Dget_storage_size(set), file_bytes = size_of_file(set), chunk;
     hssize_t n = H5Sget_simple_extent_npoints(space);
-    bool sound = n >= 0 && multiply(&wanted, (hsize_t)n) && H5Fget_filesize(set, &file_bytes) >= 0;
+    bool sound = n >= 0 && multiply(&wanted, (hsize_t)n) && file_bytes > 0;
     switch (sound ? H5Pget_layout(create) : H5D_LAYOUT_ERROR) {
     case H5D_CONTIGUOUS:
         if (H5Pget_external_count(create) != 0)
