@@ -156,7 +156,8 @@ static myr_status fill(myr_gzip *g, size_t want)
     z_stream *z = &g->stream;
     if (z->avail_in >= want)
         return MYR_OK;
-    memmove(g->in, z->next_in, z->avail_in);
+    if (z->avail_in > 0)
+        memmove(g->in, z->next_in, z->avail_in);
     z->next_in = g->in;
     while (z->avail_in < want) {
         ssize_t got = pread(g->fd, g->in + z->avail_in, IN_BYTES - z->avail_in, (off_t)g->in_end);

@@ -331,7 +331,7 @@ static void voc_is_read(void **state)
     assert_int_equal(myr_corpus_n_classes(corpus), 20);
     assert_string_equal(myr_corpus_class_name(corpus, 19), "tvmonitor");
     for (int i = 0; i < 13; i++) {
-        char key[8];
+        char key[16];
         snprintf(key, sizeof key, "%02d", i + 1);
         check_item(corpus, i, key, labels[i]);
     }
