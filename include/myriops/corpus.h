@@ -2,8 +2,11 @@
  * What the user points at, as a numbered list of pictures: bytes, not pixels.
  *
  * Operands: a folder (searched recursively), a picture file, a WebDataset tar
- * ("photos-000000.tar"), a list of paths ("@paths", or paths.txt / .lst / .list; "-" is
+ * ("photos-000000.tar", ".tar.gz"), a list of paths ("@paths", or paths.txt / .lst / .list; "-" is
  * standard input), any of them with braces ("photos-{000000..000004}.tar", "{a,b}.jpg").
+ * Data sets as they are published: CIFAR's .bin, IDX files (MNIST, "-images-idx3-ubyte", ".gz") and folders of these or
+ * of tars (of img2dataset's, the finished ones); HDF5 ("images.h5", "images.h5:/train/x"); a folder of PASCAL VOC, or a
+ * list in its ImageSets; folders named by ImageNet's wnids. Programs ("pipe:...") and addresses are refused.
  * Items come in the order of the operands; inside a folder sorted bytewise by relative
  * path; inside a tar as stored. So an ordinal never depends on ranks or threads.
  */
@@ -82,11 +85,13 @@ typedef struct myr_corpus_facts {
  *
  * Keys: path relative to the folder given (with its base name in front where several
  * folders are given); the path as written for files and lines of a list; the member path up to
- * the first dot of its base name in a tar. A key met twice is MYR_ERR_FORMAT, as are tar
+ * the first dot of its base name in a tar; "<file>/000123" in CIFAR and IDX, "<file>/<dataset>/000123" in HDF5, from 0;
+ * "000005" in VOC, its objects "000005#1" and on. A key met twice is MYR_ERR_FORMAT, as are tar
  * samples whose members are not neighbours.
  * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOT_FOUND (missing path, no pictures) | MYR_ERR_FORMAT
- *           | MYR_ERR_UNSUPPORTED (compressed tar) | MYR_ERR_LIMIT | MYR_ERR_IO | MYR_ERR_NOMEM
- * Cost:     one stat a file; tars by their headers. About 48 bytes an item and its texts.
+ *           | MYR_ERR_UNSUPPORTED (tars packed otherwise, pipes, addresses, HDF5 filters) | MYR_ERR_LIMIT | MYR_ERR_IO | MYR_ERR_NOMEM
+ * Cost:     one pass over each folder and one stat a file; tars by their headers, those packed with gzip and CIFAR's
+ *           files by reading them once; one annotation a picture in VOC. About 48 bytes an item and its texts.
  * Source:   POSIX.1-2017 pax; GNU tar manual, "Basic Tar Format"; WebDataset's naming rules.
  */
 MYR_API myr_status myr_corpus_open(const char *const *operands, size_t n, const myr_corpus_options *options,
@@ -97,7 +102,8 @@ MYR_API void myr_corpus_free(myr_corpus *corpus);
 MYR_API bool myr_corpus_holds_pictures(const char *path);
 
 MYR_API int64_t myr_corpus_n_items(const myr_corpus *corpus);
-/* SHA-256 as text over key, offset, size and label of all items in order; not over source, so that the
+/* SHA-256 as text over key, offset, size and label of all items in order, and their form where it is not that of a whole
+ * file; not over source, so that the
  * same data under another mount point is the same corpus. [borrowed] */
 MYR_API const char *myr_corpus_digest(const myr_corpus *corpus);
 MYR_API size_t myr_corpus_n_classes(const myr_corpus *corpus);

@@ -182,6 +182,17 @@ static myr_status refuse_remote(const char *path)
                     path, pipe ? "the output of a program" : "an address");
 }
 
+/* "file.h5:/dataset", where there is such a file. */
+static bool holds_set(const char *path)
+{
+    const char *colon = myr_corpus_is_hdf5(path) ? strstr(path, ":/") : NULL;
+    char *file = colon != NULL ? strndup(path, (size_t)(colon - path)) : NULL;
+    struct stat st;
+    bool holds = file != NULL && stat(file, &st) == 0;
+    free(file);
+    return holds;
+}
+
 static myr_status add_file(myr_corpus *corpus, const char *key, const char *path, uint64_t n_bytes, const char *problem)
 {
     myr_record record = {.n_bytes = n_bytes, .label = -1};
@@ -210,14 +221,14 @@ myr_status myr_corpus_add_operand(myr_corpus *corpus, const char *operand, const
         memcpy(joined, list_base, strlen(list_base));
         joined[strlen(list_base)] = '/';
         memcpy(joined + strlen(list_base) + 1, operand, strlen(operand) + 1);
-        if (stat(joined, &st) == 0)
+        if (stat(joined, &st) == 0 || holds_set(joined))
             path = joined;
     }
     if (stat(path, &st) != 0) {
         const char *why = strerror(errno);
         if (is_remote(path))
             status = refuse_remote(path);
-        else if (myr_corpus_is_hdf5(path) && strstr(path, ":/") != NULL)
+        else if (holds_set(path))
             status = myr_corpus_add_hdf5(corpus, path);
         else if (list_base != NULL)
             status = add_file(corpus, operand, path, 0, why); /* one bad line must not stop a long list */

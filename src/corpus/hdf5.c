@@ -104,14 +104,15 @@ static myr_status choose_set(const char *path, hid_t file, const name_list *list
     return status;
 }
 
-/* Whether a data set is of one dimension, n whole numbers. */
+/* Whether a data set is of n whole numbers, (n) or (n, 1). */
 static bool holds_labels(hid_t file, const char *name, hsize_t n)
 {
-    hsize_t dims[1] = {0};
+    hsize_t dims[2] = {0};
     hid_t set = H5Dopen2(file, name, H5P_DEFAULT);
     hid_t space = set >= 0 ? H5Dget_space(set) : -1, type = set >= 0 ? H5Dget_type(set) : -1;
-    bool holds = space >= 0 && H5Sget_simple_extent_ndims(space) == 1 &&
-                 H5Sget_simple_extent_dims(space, dims, NULL) == 1 && dims[0] == n && type >= 0 &&
+    int rank = space >= 0 ? H5Sget_simple_extent_ndims(space) : 0;
+    bool holds = (rank == 1 || rank == 2) && H5Sget_simple_extent_dims(space, dims, NULL) == rank && dims[0] == n &&
+                 (rank == 1 || dims[1] == 1) && type >= 0 &&
                  H5Tget_class(type) == H5T_INTEGER && H5Tget_size(type) <= 8;
     if (type >= 0)
         H5Tclose(type);

@@ -20,6 +20,7 @@
 #define BLOCK 512
 #define WINDOW 4096
 #define MAX_EXTRA ((uint64_t)1 << 20) /* a long name or pax record */
+#define MAX_PADDING ((uint64_t)16 << 20)
 #define MAX_CLS 64
 #define MAX_JSON 65536
 
@@ -328,6 +329,13 @@ static myr_status take_member(tar_walk *t, const char *path, uint64_t header_at,
     return MYR_OK;
 }
 
+/* Behind the end mark of a packed tar: its padding, then the checksum of all that was unpacked. */
+static myr_status drain(tar_walk *t, uint64_t at)
+{
+    uint64_t reached;
+    return t->file.gzip != NULL ? myr_input_reach(&t->file, at + MAX_PADDING, &reached) : MYR_OK;
+}
+
 static myr_status walk_tar(tar_walk *t)
 {
     uint64_t at = 0;
@@ -344,7 +352,7 @@ static myr_status walk_tar(tar_walk *t)
             return status;
         memcpy(header, bytes, BLOCK);
         if (is_zero(header))
-            return MYR_OK;
+            return drain(t, at);
         if (!checksum_holds(header))
             return damaged(t, at, "a header whose checksum does not hold");
         if (!parse_number(header + 124, 12, &n_bytes))

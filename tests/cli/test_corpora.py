@@ -119,7 +119,8 @@ class Levels(Case):
         write_cifar(root / "data_batch_1.bin", pixels[:10], labels[:10])
         write_cifar(root / "test_batch.bin", pixels[10:], labels[10:])
         keys = [f"data_batch_1/{i:06d}" for i in range(10)] + [f"test_batch/{i:06d}" for i in range(13)]
-        self.same([root], write_pngs("cifar-png", pixels), keys, labels.tolist(), "cifar")
+        pngs = write_pngs("cifar-png", pixels)
+        self.same([root], pngs, keys, labels.tolist(), "cifar")
         facts = myriops("info", "--format", "json", root).json()
         self.assertEqual((facts["kind"], facts["items"], facts["sets"], facts["classes"], facts["labelled"], facts["ignored"]),
                          ("corpus", 23, 2, 10, 23, 2))
@@ -130,6 +131,12 @@ class Levels(Case):
         result = myriops("query", "--index", scratch / "cifar-idx", "-k", 1, "--format", "json", root / "data_batch_1.bin")
         hits = [query["hits"][0]["key"] for query in result.json()["queries"]]
         self.assertEqual(hits, keys[:10])
+        two = folder("two-folders")
+        self.embed(two / "emb", root, pngs)
+        self.assertEqual(facts_of(two / "emb")[0][0], "cifar-10-batches-bin/data_batch_1/000000")
+        self.check(myriops("index", "--out", two / "idx", two / "emb"), DONE)
+        self.check(myriops("query", "--index", two / "idx", "-k", 2, "--format", "html", "--out", page, pngs / "000003.png"), DONE)
+        self.assertEqual(page.read_text().count("data:image/jpeg"), 3, "a set's picture is found behind its folder's name")
         self.check(myriops("query", "--index", scratch / "cifar-idx", "-k", 2, "--format", "html", "--out", page, root / "data_batch_1.bin"), DONE)
         self.assertEqual(page.read_text().count("data:image/jpeg"), 30)
 
@@ -182,6 +189,8 @@ class Levels(Case):
         self.same([f"{path}:/test/x"], pngs, [f"several/test/x/{i:06d}" for i in range(6)], list(range(10, 16)), "several-test")
         self.same([f"{path}:/grey"], pngs, [f"several/grey/{i:06d}" for i in range(6)], list(range(10, 16)), "several-grey")
         self.check(myriops("embed", "--out", scratch / "several-emb", f"{path}:/train/y"), FAILED, "u8")
+        (scratch / "listed.txt").write_text("several.hdf5:/test/x\nseveral-png/000000.png\n")
+        self.assertEqual(myriops("info", "--format", "json", scratch / "listed.txt", cwd="/").json()["items"], 7)
 
 
 class Voc(Case):
@@ -329,6 +338,57 @@ class ImageNet(Case):
         self.embed(scratch / "split-emb", "--label-from-folder", root / "train", root / "val")
         self.assertEqual(facts_of(scratch / "split-emb")[2], [0, 1, 0, 1])
         self.assertEqual(json.loads((scratch / "split-emb/manifest.json").read_text())["classes"], ["tench", "tabby"])
+
+
+@unittest.skipUnless(shutil.which("strace"), "strace is missing")
+@unittest.skipIf(SANITIZED, "strace and LeakSanitizer both trace")
+class SharedFileSystem(Case):
+    """What is asked of the file system: by whom, and how often."""
+
+    def calls(self, out, *operands, ranks=3):
+        """{process: lines of its system calls on names and locks} of an embedding run."""
+        place = folder(f"{out}-calls")
+        line = ["mpirun", "-n", str(ranks), "strace", "-f", "-ff", "-y", "--seccomp-bpf", "-o", str(place / "of"), "-e",
+                "trace=openat,newfstatat,stat,lstat,getdents64,flock,fcntl", "-e", "signal=none", str(PROGRAM), "embed", "--quiet", "--threads", "2", "--chunk", "8", "--out",
+                str(scratch / out), *map(str, operands)]
+        run = subprocess.run(line, capture_output=True, env=environment(), cwd=scratch, timeout=240, stdin=subprocess.DEVNULL)
+        if b"ptrace" in run.stderr:
+            self.skipTest("strace may not trace here")
+        self.assertEqual(run.returncode, 0, run.stderr.decode())
+        return [file.read_text(errors="replace").splitlines() for file in place.iterdir()]
+
+    def named(self, threads, call, path):
+        """How often each thread made a call on the path, those that did."""
+        counts = [sum(line.startswith(call) and str(path) in line for line in lines) for lines in threads]
+        return sorted((n for n in counts if n > 0), reverse=True)
+
+    def test_one_rank_scans_and_asks_for_sizes(self):
+        some = pictures("scanned", 40)
+        threads = self.calls("scanned-emb", some)
+        self.assertEqual(self.named(threads, "getdents", f"<{some}>"), [2], "one pass: the names, and the end")
+        by_name = [sum("scanned" in line and line.startswith(("newfstatat", "stat", "lstat")) and '.jpg"' in line for line in lines)
+                   for lines in threads]
+        self.assertEqual(sorted(n for n in by_name if n), [40], "sizes: once each, by one thread")
+        opened = sum(line.startswith("openat") and '.jpg"' in line and "ENOENT" not in line for lines in threads for line in lines)
+        self.assertEqual(opened, 40, "each picture is opened once, by whoever embeds it")
+
+    def test_big_files_stay_open_and_are_not_locked(self):
+        pixels = np.random.default_rng(1).integers(0, 256, (64, 24, 24, 3), dtype=np.uint8)
+        for name, how in (("whole", {}), ("pieces", dict(chunks=(8, 24, 24, 3), compression="gzip"))):
+            path = scratch / f"{name}.h5"
+            with h5py.File(path, "w") as file:
+                file.create_dataset("x", data=pixels, **how)
+                file["y"] = np.arange(64)
+            threads = self.calls(f"{name}-emb", path)
+            for call in ("flock", "fcntl"):
+                locks = [line for lines in threads for line in lines if line.startswith(call) and str(path) in line and "LK" in line.replace("F_GETFL", "")]
+                self.assertEqual(locks, [])
+            opened = sum(line.startswith("openat") and f'"{path}"' in line for lines in threads for line in lines)
+            self.assertIn(opened, range(2, 3 + 3 * 2 + 1), "three times to enumerate; then once a thread, not once a picture")
+        tar = write_tar(scratch / "big.tar", [(f"{i:03d}.jpg", encode(picture(i))) for i in range(48)])
+        threads = self.calls("big-emb", tar)
+        opened = sum(line.startswith("openat") and f'"{tar}"' in line for lines in threads for line in lines)
+        self.assertIn(opened, range(2, 1 + 3 * 2 + 1))
 
 
 class Digest(Case):
