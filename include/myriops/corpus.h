@@ -89,7 +89,8 @@ typedef struct myr_corpus_facts {
  * "000005" in VOC, its objects "000005#1" and on. A key met twice is MYR_ERR_FORMAT, as are tar
  * samples whose members are not neighbours.
  * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOT_FOUND (missing path, no pictures) | MYR_ERR_FORMAT
- *           | MYR_ERR_UNSUPPORTED (tars packed otherwise, pipes, addresses, HDF5 filters) | MYR_ERR_LIMIT | MYR_ERR_IO | MYR_ERR_NOMEM
+ *           | MYR_ERR_UNSUPPORTED (tars packed otherwise, pipes, addresses, HDF5 filters) | MYR_ERR_LIMIT
+ *           | MYR_ERR_IO | MYR_ERR_NOMEM
  * Cost:     one pass over each folder and one stat a file; tars by their headers, those packed with gzip and CIFAR's
  *           files by reading them once; one annotation a picture in VOC. About 48 bytes an item and its texts.
  * Source:   POSIX.1-2017 pax; GNU tar manual, "Basic Tar Format"; WebDataset's naming rules.
@@ -97,13 +98,13 @@ typedef struct myr_corpus_facts {
 MYR_API myr_status myr_corpus_open(const char *const *operands, size_t n, const myr_corpus_options *options,
                                    myr_corpus **corpus);
 MYR_API void myr_corpus_free(myr_corpus *corpus);
-/* Whether an HDF5 file is one of pictures, not of vectors: it names a data set, or has one of u8 (n, height, width, 1 or
- * 3). */
+/* Whether an HDF5 file is one of pictures, not of vectors: the path names a data set, or the file has one of u8,
+ * (n, height, width, 1 or 3). */
 MYR_API bool myr_corpus_holds_pictures(const char *path);
 
 MYR_API int64_t myr_corpus_n_items(const myr_corpus *corpus);
-/* SHA-256 as text over key, offset, size and label of all items in order, and their form where it is not that of a whole
- * file; not over source, so that the
+/* SHA-256 as text over key, offset, size and label of all items in order, and their form where it is not that of a
+ * whole file; not over source, so that the
  * same data under another mount point is the same corpus. [borrowed] */
 MYR_API const char *myr_corpus_digest(const myr_corpus *corpus);
 MYR_API size_t myr_corpus_n_classes(const myr_corpus *corpus);

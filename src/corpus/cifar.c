@@ -79,8 +79,8 @@ static myr_status name_labels(myr_corpus *corpus, const char *path, const kind *
     for (int i = 0; i < MAX_CLASSES; i++)
         labels[i] = i;
     if (status == MYR_OK && n > 0 && n != (size_t)set->n_classes[which])
-        status = myr_fail(MYR_ERR_FORMAT, "%s: %zu names, where %s has %d classes; fetch it again, or remove it", beside,
-                          n, set->name, set->n_classes[which]);
+        status = myr_fail(MYR_ERR_FORMAT, "%s: %zu names, where %s has %d classes; fetch it again, or remove it",
+                          beside, n, set->name, set->n_classes[which]);
     if (status == MYR_OK && n > 0)
         status = myr_corpus_add_classes(corpus, (const char *const *)names, n, labels);
     myr_corpus_lines_free(names, n);

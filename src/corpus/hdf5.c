@@ -95,8 +95,8 @@ static myr_status choose_set(const char *path, hid_t file, const name_list *list
     myr_status status = MYR_OK;
     if (n == 0)
         status = myr_fail(MYR_ERR_NOT_FOUND,
-                          "%s: no data set (n, height, width, 1 or 3) of u8, so no pictures (it has %zu data sets)", path,
-                          list->n);
+                          "%s: no data set (n, height, width, 1 or 3) of u8, so no pictures (it has %zu data sets)",
+                          path, list->n);
     else if (n > 1)
         status = myr_fail(MYR_ERR_ARG, "%s: has %zu data sets of pictures; name one, as in %s:%s (%s)", path, n, path,
                           *name, text.data);
@@ -193,11 +193,12 @@ static bool lies_in_one_piece(const myr_hdf5_rows *rows, uint64_t *offset)
 static myr_status add_rows(myr_corpus *corpus, const char *path, const char *source, const char *front,
                            const myr_hdf5_rows *rows, const int64_t *labels)
 {
-    uint64_t offset, n_bytes = (uint64_t)rows->form.width * (uint64_t)rows->form.height * (uint64_t)rows->form.n_channels;
+    const myr_form *shape = &rows->form;
+    uint64_t offset, n_bytes = (uint64_t)shape->width * (uint64_t)shape->height * (uint64_t)shape->n_channels;
     bool plain = lies_in_one_piece(rows, &offset);
     uint32_t form = 0;
     int64_t n_wrong = 0;
-    myr_status status = myr_corpus_add_form(corpus, &rows->form, &form);
+    myr_status status = myr_corpus_add_form(corpus, shape, &form);
     uint64_t text = myr_corpus_text(corpus, plain ? path : source);
     for (hsize_t i = 0; i < rows->dims[0] && status == MYR_OK; i++) {
         bool known = labels != NULL && labels[i] >= 0 && labels[i] <= INT32_MAX;

@@ -143,8 +143,8 @@ static myr_status check_layout(const char *what, hid_t set, hid_t space, hid_t c
         sound = false;
     }
     return sound ? check_filters(what, create)
-                 : myr_fail(MYR_ERR_FORMAT, "%s: not stored as its head says; the file is damaged, or was never written to",
-                            what);
+                 : myr_fail(MYR_ERR_FORMAT,
+                            "%s: not stored as its head says; the file is damaged, or was never written to", what);
 }
 
 myr_status myr_hdf5_check_stored(const char *what, hid_t set, size_t n_bytes)

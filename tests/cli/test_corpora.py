@@ -293,6 +293,11 @@ class Tars(Case):
         self.assertIn("1 tars have no _stats.json", result.err)
         self.embed(scratch / "laion-emb", root, ranks=2)
         self.assertEqual(facts_of(scratch / "laion-emb")[0], [f"{s:05d}{i:04d}" for s in (0, 1, 3) for i in range(3)])
+        other = scratch / "laion-2"
+        shutil.copytree(root, other)
+        self.embed(scratch / "laion-two", root, other)
+        keys = facts_of(scratch / "laion-two")[0]
+        self.assertEqual((len(keys), keys[0], keys[-1]), (18, "laion/000000000", "laion-2/000030002"))
         for file in root.glob("*_stats.json"):
             file.unlink()
         self.assertEqual(myriops("info", "--format", "json", root).json()["items"], 12, "a folder of tars without counts")
