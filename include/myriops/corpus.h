@@ -33,7 +33,7 @@ typedef struct myr_item_reader myr_item_reader;
 
 /* What offset counts in. */
 typedef enum myr_coding {
-    MYR_CODING_PLAIN, /* bytes of the source */
+    MYR_CODING_PLAIN, /* bytes of the source: a range of them where in_tar, else all */
     MYR_CODING_GZIP,  /* bytes of what the source, a gzip file, unpacks to */
     MYR_CODING_HDF5   /* pictures: source is "file.h5:/dataset", offset the place along its first dimension */
 } myr_coding;
@@ -45,7 +45,7 @@ typedef struct myr_item {
     const char *source;     /* path of the file or tar */
     uint64_t offset;        /* first byte in the source; 0 for a file */
     uint64_t n_bytes;
-    bool in_tar;            /* a part of its source, which is a tar or holds many pictures in another way */
+    bool in_tar;            /* a range of bytes of its source, which holds more: a tar, CIFAR, ... and is not packed */
     myr_coding coding;
     myr_form form;
     int32_t label;          /* -1 = none */

@@ -138,8 +138,9 @@ myr_status myr_corpus_add_cifar(myr_corpus *corpus, const char *path, const char
         status = myr_corpus_add_form(
             corpus, &(myr_form){.width = SIDE, .height = SIDE, .n_channels = 3, .planar = true}, &form);
     if (status == MYR_OK) {
-        myr_record like = {.source = myr_corpus_text(corpus, path), .n_bytes = PICTURE_BYTES, .in_tar = true,
-                           .coding = file.gzip != NULL ? MYR_CODING_GZIP : MYR_CODING_PLAIN};
+        myr_record like = {.source = myr_corpus_text(corpus, path), .n_bytes = PICTURE_BYTES,
+                           .in_tar = file.gzip == NULL,
+                           .coding = file.gzip == NULL ? MYR_CODING_PLAIN : MYR_CODING_GZIP};
         like.form = form;
         status = add_records(corpus, &file, set, size / (set->n_labels + PICTURE_BYTES), key_front, &like);
         corpus->facts.n_sets++;

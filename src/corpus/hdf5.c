@@ -2,16 +2,17 @@
  * HDF5 files of pictures: which data set holds them, and which their labels.
  *
  * Where the data lie in one piece, an item is a range of bytes of the file, and no rank needs HDF5 to read it. Where
- * they lie in chunks, packed or not, an item is a place along the first dimension, and HDF5 reads it (hdf5_rows.c).
+ * they lie in chunks, packed or not, an item is a place along the first dimension, and HDF5 reads it (image_set.c).
  * Files are opened read-only and without locks.
  */
 #include "base/alloc.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "corpus/hdf5_rows.h"
+#include "corpus/image_set.h"
 #include "corpus/internal.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,7 +28,7 @@ typedef struct name_list {
 bool myr_corpus_is_hdf5(const char *path)
 {
     static const char *const extensions[] = {".h5", ".hdf5", ".hdf"};
-    const char *colon = myr_hdf5_colon(path);
+    const char *colon = myr_image_set_colon(path);
     size_t n = colon != NULL ? (size_t)(colon - path) : strlen(path);
     char *file = strndup(path, n);
     bool is = false;
@@ -76,7 +77,7 @@ static size_t count_pictures(hid_t file, const name_list *list, const char **fou
     for (size_t i = 0; i < list->n; i++) {
         hsize_t dims[4];
         hid_t set = H5Dopen2(file, list->names[i], H5P_DEFAULT);
-        if (set >= 0 && myr_hdf5_picture_dims(set, dims) == 4) {
+        if (set >= 0 && myr_image_set_dims(set, dims) == 4) {
             myr_buffer_printf(text, "%s%s", n > 0 ? ", " : "", list->names[i]);
             *found = list->names[i];
             n++;
@@ -150,13 +151,15 @@ static const char *choose_labels(hid_t file, const name_list *list, const char *
 /* [owned by caller] *labels: (n); NULL where there are none. */
 static myr_status read_labels(const char *path, hid_t file, const char *name, hsize_t n, int64_t **labels)
 {
+    char what[512];
     hid_t set = H5Dopen2(file, name, H5P_DEFAULT), type = set >= 0 ? H5Dget_type(set) : -1;
-    myr_status status = type >= 0 ? myr_hdf5_check_stored(name, set, H5Tget_size(type))
-                                  : myr_fail(MYR_ERR_FORMAT, "%s:%s: cannot be opened", path, name);
+    snprintf(what, sizeof what, "%s:%s", path, name);
+    myr_status status = type >= 0 ? myr_image_set_check_stored(what, set, H5Tget_size(type))
+                                  : myr_fail(MYR_ERR_FORMAT, "%s: cannot be opened", what);
     if (status == MYR_OK && (*labels = myr_alloc((size_t)n, sizeof **labels)) == NULL)
         status = myr_fail(MYR_ERR_NOMEM, "%s: not enough memory for its labels", path);
     if (status == MYR_OK && n > 0 && H5Dread(set, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, *labels) < 0)
-        status = myr_fail(MYR_ERR_FORMAT, "%s:%s: cannot be read: the file is damaged", path, name);
+        status = myr_fail(MYR_ERR_FORMAT, "%s: cannot be read: the file is damaged", what);
     if (type >= 0)
         H5Tclose(type);
     if (set >= 0)
@@ -165,7 +168,7 @@ static myr_status read_labels(const char *path, hid_t file, const char *name, hs
 }
 
 static myr_status find_labels(const char *path, const name_list *list, const char *pictures,
-                              const myr_hdf5_rows *rows, int64_t **labels)
+                              const myr_image_set *rows, int64_t **labels)
 {
     myr_corpus_hdf5_lock();
     const char *name = choose_labels(rows->file, list, pictures, rows->dims[0]);
@@ -178,7 +181,7 @@ static myr_status find_labels(const char *path, const name_list *list, const cha
 }
 
 /* Where the data begin, if they lie in one piece; false where HDF5 is to read them. */
-static bool lies_in_one_piece(const myr_hdf5_rows *rows, uint64_t *offset)
+static bool lies_in_one_piece(const myr_image_set *rows, uint64_t *offset)
 {
     myr_corpus_hdf5_lock();
     hid_t create = H5Dget_create_plist(rows->set);
@@ -191,7 +194,7 @@ static bool lies_in_one_piece(const myr_hdf5_rows *rows, uint64_t *offset)
 }
 
 static myr_status add_rows(myr_corpus *corpus, const char *path, const char *source, const char *front,
-                           const myr_hdf5_rows *rows, const int64_t *labels)
+                           const myr_image_set *rows, const int64_t *labels)
 {
     const myr_form *shape = &rows->form;
     uint64_t offset, n_bytes = (uint64_t)shape->width * (uint64_t)shape->height * (uint64_t)shape->n_channels;
@@ -204,7 +207,7 @@ static myr_status add_rows(myr_corpus *corpus, const char *path, const char *sou
         bool known = labels != NULL && labels[i] >= 0 && labels[i] <= INT32_MAX;
         n_wrong += labels != NULL && !known;
         myr_record record = {.source = text, .offset = plain ? offset + i * n_bytes : i, .n_bytes = n_bytes,
-                             .in_tar = true, .form = form, .label = known ? (int32_t)labels[i] : -1,
+                             .in_tar = plain, .form = form, .label = known ? (int32_t)labels[i] : -1,
                              .coding = plain ? MYR_CODING_PLAIN : MYR_CODING_HDF5};
         status = myr_corpus_add_numbered(corpus, front, i, &record);
     }
@@ -229,19 +232,19 @@ static char *front_of_keys(const char *path, const char *set)
 
 static myr_status add_set(myr_corpus *corpus, const char *path, const name_list *list, const char *set)
 {
-    myr_hdf5_rows rows = {.file = -1, .set = -1};
+    myr_image_set rows = {.file = -1, .set = -1};
     int64_t *labels = NULL;
     myr_buffer source = {0};
     char *front = front_of_keys(path, set);
     myr_buffer_printf(&source, "%s:%s", path, set);
     myr_status status = source.failed || front == NULL ? myr_fail(MYR_ERR_NOMEM, "%s: not enough memory", path)
-                                                       : myr_hdf5_rows_open(source.data, &rows);
+                                                       : myr_image_set_open(source.data, &rows);
     if (status == MYR_OK)
         status = find_labels(path, list, set, &rows, &labels);
     if (status == MYR_OK)
         status = add_rows(corpus, path, source.data, front, &rows, labels);
     corpus->facts.n_sets++;
-    myr_hdf5_rows_close(&rows);
+    myr_image_set_close(&rows);
     myr_buffer_free(&source);
     free(labels);
     free(front);
@@ -250,7 +253,7 @@ static myr_status add_set(myr_corpus *corpus, const char *path, const name_list 
 
 myr_status myr_corpus_add_hdf5(myr_corpus *corpus, const char *operand)
 {
-    const char *colon = myr_hdf5_colon(operand), *set = colon != NULL ? colon + 1 : NULL;
+    const char *colon = myr_image_set_colon(operand), *set = colon != NULL ? colon + 1 : NULL;
     char *path = colon != NULL ? strndup(operand, (size_t)(colon - operand)) : myr_strdup(operand);
     name_list list = {0};
     if (path == NULL)
@@ -261,7 +264,7 @@ myr_status myr_corpus_add_hdf5(myr_corpus *corpus, const char *operand)
         return missing;
     }
     myr_corpus_hdf5_lock();
-    hid_t file = myr_hdf5_open_file(path);
+    hid_t file = myr_image_set_open_file(path);
     myr_status status = file >= 0 ? list_sets(path, file, &list)
                                   : myr_fail(MYR_ERR_FORMAT, "%s: no HDF5 file, or a damaged one", path);
     if (status == MYR_OK && set == NULL)
@@ -281,10 +284,10 @@ bool myr_corpus_holds_pictures(const char *path)
     name_list list = {0};
     const char *found = NULL;
     myr_buffer text = {0};
-    if (!myr_corpus_is_hdf5(path) || myr_hdf5_colon(path) != NULL)
+    if (!myr_corpus_is_hdf5(path) || myr_image_set_colon(path) != NULL)
         return myr_corpus_is_hdf5(path);
     myr_corpus_hdf5_lock();
-    hid_t file = myr_hdf5_open_file(path);
+    hid_t file = myr_image_set_open_file(path);
     bool holds = file >= 0 && list_sets(path, file, &list) == MYR_OK && count_pictures(file, &list, &found, &text) > 0;
     if (file >= 0)
         H5Fclose(file);

@@ -4,7 +4,7 @@
  */
 #include "base/alloc.h"
 #include "corpus/gzip.h"
-#include "corpus/hdf5_rows.h"
+#include "corpus/image_set.h"
 #include "myriops/corpus.h"
 
 #include <errno.h>
@@ -18,7 +18,7 @@ struct myr_item_reader {
     char *source; /* of what is open: */
     int fd;       /* -1 = none */
     myr_gzip *gzip;
-    myr_hdf5_rows rows;
+    myr_image_set rows;
     char *bytes;
     size_t capacity, max_bytes;
 };
@@ -30,7 +30,7 @@ myr_status myr_item_reader_create(myr_item_reader **out)
     if (reader == NULL)
         return myr_fail(MYR_ERR_NOMEM, "not enough memory for a reader");
     reader->fd = -1;
-    reader->rows = (myr_hdf5_rows){.file = -1, .set = -1};
+    reader->rows = (myr_image_set){.file = -1, .set = -1};
     reader->max_bytes = MYR_CORPUS_MAX_FILE_BYTES;
     return MYR_OK;
 }
@@ -42,7 +42,7 @@ static void close_source(myr_item_reader *reader)
     reader->fd = -1;
     myr_gzip_close(reader->gzip);
     reader->gzip = NULL;
-    myr_hdf5_rows_close(&reader->rows);
+    myr_image_set_close(&reader->rows);
     free(reader->source);
     reader->source = NULL;
 }
@@ -80,14 +80,14 @@ static myr_status open_plain(myr_item_reader *reader, const char *source)
 
 static myr_status open_source(myr_item_reader *reader, const myr_item *item)
 {
-    if (is_open(reader, item) && item->in_tar)
+    if (is_open(reader, item) && (item->in_tar || item->coding != MYR_CODING_PLAIN))
         return MYR_OK;
     close_source(reader);
     reader->source = myr_strdup(item->source);
     if (reader->source == NULL)
         return myr_fail(MYR_ERR_NOMEM, "%s: not enough memory", item->source);
     myr_status status = item->coding == MYR_CODING_GZIP   ? myr_gzip_open(item->source, &reader->gzip)
-                        : item->coding == MYR_CODING_HDF5 ? myr_hdf5_rows_open(item->source, &reader->rows)
+                        : item->coding == MYR_CODING_HDF5 ? myr_image_set_open(item->source, &reader->rows)
                                                           : open_plain(reader, item->source);
     if (status != MYR_OK)
         close_source(reader);
@@ -165,7 +165,7 @@ myr_status myr_item_reader_read(myr_item_reader *reader, const myr_item *item, c
     if (status == MYR_OK)
         status = item->coding == MYR_CODING_GZIP ? read_packed(reader, item, n)
                  : item->coding == MYR_CODING_HDF5
-                     ? myr_hdf5_rows_read(&reader->rows, item->source, item->offset, reader->bytes, n)
+                     ? myr_image_set_read(&reader->rows, item->source, item->offset, reader->bytes, n)
                      : read_plain(reader, item, n);
     if (status != MYR_OK)
         return status;

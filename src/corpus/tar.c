@@ -316,8 +316,8 @@ static myr_status take_member(tar_walk *t, const char *path, uint64_t header_at,
         now->record.source = t->source;
         now->record.offset = data_at;
         now->record.n_bytes = n_bytes;
-        now->record.in_tar = true;
-        now->record.coding = t->file.gzip != NULL ? MYR_CODING_GZIP : MYR_CODING_PLAIN;
+        now->record.in_tar = t->file.gzip == NULL;
+        now->record.coding = t->file.gzip == NULL ? MYR_CODING_PLAIN : MYR_CODING_GZIP;
         if (cut && (now->record.problem = myr_corpus_text(t->corpus, "the tar is cut inside this member")) == 0)
             return out_of_memory(t);
     } else if (!cut && myr_corpus_has_extension(base, ".cls") && !t->corpus->options.label_from_folder) {

@@ -203,6 +203,7 @@ static void packed_tars_are_the_same_corpus(void **state)
         for (int64_t j = 3; j >= 0; j--) { /* backwards */
             myr_corpus_item(corpus, j, &item);
             assert_int_equal(item.coding, i == 0 ? MYR_CODING_PLAIN : MYR_CODING_GZIP);
+            assert_int_equal(item.in_tar, i == 0); /* only then are its bytes a range of the source's */
             assert_int_equal(myr_item_reader_read(reader, &item, &bytes, &n_bytes), MYR_OK);
             assert_int_equal(n_bytes, j == 3 ? 300000 : 8);
             assert_true(j == 3 || memcmp(bytes, "picture", 7) == 0);

@@ -248,6 +248,7 @@ static void hdf5_is_read(void **state)
         check_item(corpus, 10, good[i].key, good[i].label);
         myr_corpus_item(corpus, 10, &item);
         assert_int_equal(item.coding, good[i].coding);
+        assert_int_equal(item.in_tar, good[i].coding == MYR_CODING_PLAIN);
         read_all(corpus, check_hdf5);
         myr_corpus_free(corpus);
     }
@@ -363,6 +364,32 @@ static void voc_is_read(void **state)
     myr_corpus_free(corpus);
 }
 
+/* Any flipped byte of a message with forms: an error or another list, never a crash. */
+static void damaged_messages_are_refused(void **state)
+{
+    (void)state;
+    make("voc");
+    myr_corpus *corpus = open_with("voc", (myr_corpus_options){.crop_objects = true});
+    myr_buffer message = {0};
+    myr_item_list *list;
+    int n_refused = 0;
+    assert_int_equal(myr_corpus_pack(corpus, 0, 3, &message), MYR_OK);
+    for (size_t cut = 0; cut < message.size; cut++)
+        assert_int_equal(myr_item_list_unpack(message.data, cut, &list), MYR_ERR_FORMAT);
+    for (size_t i = 0; i < message.size; i++)
+        for (int bit = 0; bit < 8; bit++) {
+            message.data[i] ^= (char)(1 << bit);
+            if (myr_item_list_unpack(message.data, message.size, &list) == MYR_OK)
+                myr_item_list_free(list);
+            else
+                n_refused++;
+            message.data[i] ^= (char)(1 << bit);
+        }
+    assert_true(n_refused > (int)message.size);
+    myr_buffer_free(&message);
+    myr_corpus_free(corpus);
+}
+
 static void annotations_are_parsed(void **state)
 {
     (void)state;
@@ -394,6 +421,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(hdf5_is_read, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(a_changed_file_is_told, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(voc_is_read, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(damaged_messages_are_refused, make_folder, remove_folder),
         cmocka_unit_test(annotations_are_parsed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,7 +2,7 @@
  * Pictures out of HDF5, one at a time. What is packed in chunks is unpacked by HDF5, whose cache is made to hold one
  * chunk: the pictures of a chunk are read one after the other, and each would unpack it anew.
  */
-#include "corpus/hdf5_rows.h"
+#include "corpus/image_set.h"
 
 #include "base/alloc.h"
 #include "base/hdf5_lock.h"
@@ -31,7 +31,7 @@ void myr_corpus_hdf5_unlock(void)
     myr_hdf5_unlock();
 }
 
-const char *myr_hdf5_colon(const char *source)
+const char *myr_image_set_colon(const char *source)
 {
     const char *found = NULL;
     for (const char *at = source; (at = strstr(at, ":/")) != NULL; at++)
@@ -39,7 +39,7 @@ const char *myr_hdf5_colon(const char *source)
     return found;
 }
 
-hid_t myr_hdf5_open_file(const char *path)
+hid_t myr_image_set_open_file(const char *path)
 {
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     H5Pset_file_locking(access, false, true);
@@ -48,7 +48,7 @@ hid_t myr_hdf5_open_file(const char *path)
     return file;
 }
 
-int myr_hdf5_picture_dims(hid_t set, hsize_t dims[4])
+int myr_image_set_dims(hid_t set, hsize_t dims[4])
 {
     hid_t space = H5Dget_space(set), type = H5Dget_type(set);
     int rank = space >= 0 ? H5Sget_simple_extent_ndims(space) : 0;
@@ -147,7 +147,7 @@ static myr_status check_layout(const char *what, hid_t set, hid_t space, hid_t c
                             "%s: not stored as its head says; the file is damaged, or was never written to", what);
 }
 
-myr_status myr_hdf5_check_stored(const char *what, hid_t set, size_t n_bytes)
+myr_status myr_image_set_check_stored(const char *what, hid_t set, size_t n_bytes)
 {
     hid_t space = H5Dget_space(set), create = H5Dget_create_plist(set);
     myr_status status = space >= 0 && create >= 0
@@ -170,24 +170,24 @@ static hid_t open_set(hid_t file, const char *name)
     return set;
 }
 
-static myr_status open_locked(const char *source, const char *path, const char *name, myr_hdf5_rows *rows)
+static myr_status open_locked(const char *source, const char *path, const char *name, myr_image_set *rows)
 {
-    rows->file = myr_hdf5_open_file(path);
+    rows->file = myr_image_set_open_file(path);
     if (rows->file < 0)
         return myr_fail(MYR_ERR_FORMAT, "%s: no HDF5 file, or a damaged one", path);
     rows->set = open_set(rows->file, name);
-    rows->rank = rows->set >= 0 ? myr_hdf5_picture_dims(rows->set, rows->dims) : 0;
+    rows->rank = rows->set >= 0 ? myr_image_set_dims(rows->set, rows->dims) : 0;
     if (rows->rank == 0)
         return myr_fail(MYR_ERR_FORMAT, "%s: no data set (n, height, width, 1 or 3) of u8", source);
     rows->form = (myr_form){.width = (int32_t)rows->dims[2], .height = (int32_t)rows->dims[1],
                             .n_channels = rows->rank == 3 ? 1 : (int32_t)rows->dims[3]};
-    return myr_hdf5_check_stored(source, rows->set, 1);
+    return myr_image_set_check_stored(source, rows->set, 1);
 }
 
-myr_status myr_hdf5_rows_open(const char *source, myr_hdf5_rows *rows)
+myr_status myr_image_set_open(const char *source, myr_image_set *rows)
 {
-    *rows = (myr_hdf5_rows){.file = -1, .set = -1};
-    const char *colon = myr_hdf5_colon(source);
+    *rows = (myr_image_set){.file = -1, .set = -1};
+    const char *colon = myr_image_set_colon(source);
     if (colon == NULL)
         return myr_fail(MYR_ERR_ARG, "%s: names no data set, as in file.h5:/images", source);
     char *path = strndup(source, (size_t)(colon - source));
@@ -200,7 +200,7 @@ myr_status myr_hdf5_rows_open(const char *source, myr_hdf5_rows *rows)
     return status;
 }
 
-void myr_hdf5_rows_close(myr_hdf5_rows *rows)
+void myr_image_set_close(myr_image_set *rows)
 {
     if (rows->file < 0)
         return;
@@ -209,10 +209,10 @@ void myr_hdf5_rows_close(myr_hdf5_rows *rows)
         H5Dclose(rows->set);
     H5Fclose(rows->file);
     myr_corpus_hdf5_unlock();
-    *rows = (myr_hdf5_rows){.file = -1, .set = -1};
+    *rows = (myr_image_set){.file = -1, .set = -1};
 }
 
-static bool read_locked(myr_hdf5_rows *rows, uint64_t row, void *room)
+static bool read_locked(myr_image_set *rows, uint64_t row, void *room)
 {
     hsize_t first[4] = {row}, count[4] = {1, rows->dims[1], rows->dims[2], rows->dims[3]};
     hid_t from = H5Dget_space(rows->set), to = H5Screate_simple(rows->rank, count, NULL);
@@ -226,7 +226,7 @@ static bool read_locked(myr_hdf5_rows *rows, uint64_t row, void *room)
     return fine;
 }
 
-myr_status myr_hdf5_rows_read(myr_hdf5_rows *rows, const char *source, uint64_t row, void *room, size_t n_bytes)
+myr_status myr_image_set_read(myr_image_set *rows, const char *source, uint64_t row, void *room, size_t n_bytes)
 {
     size_t wanted = (size_t)rows->form.width * (size_t)rows->form.height * (size_t)rows->form.n_channels;
     if (row >= rows->dims[0] || n_bytes != wanted)
