@@ -173,7 +173,8 @@ static myr_status corpus_info(const myr_cli *cli, json_t **facts)
 {
     myr_corpus *corpus = NULL;
     myr_corpus_facts found;
-    myr_corpus_options options = myr_cli_corpus_options(cli->config);
+    myr_corpus_options options = {.label_from_folder = myr_config_flag(cli->config, "label-from-folder")};
+    myr_cli_data_sets(cli->config, &options);
     myr_status status = myr_corpus_open(cli->operands, cli->n_operands, &options, &corpus);
     if (status != MYR_OK)
         return status;

@@ -24,10 +24,10 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STOPPED = 75 };
 static const myr_command commands[] = {
     {"embed", "PICTURE-FOLDER | LIST.txt | SHARD-{000..099}.tar ...", "pictures into vectors, resumable",
      "  mpirun -n 4 myriops embed --out emb/ /data/photos\n"
-     "  mpirun -n 4 myriops embed --out emb/ --dtype f16 '/data/more-{000..099}.tar'\n"
-     "  myriops embed --out emb/ --label-from-folder --model my-card.conf pictures/\n"
      "  myriops embed --out emb/ cifar-10-batches-bin/ mnist/train-images-idx3-ubyte.gz images.h5:/train\n"
-     "  myriops embed --out emb/ --crop-objects VOCdevkit/VOC2012/ImageSets/Main/train.txt\n",
+     "  myriops embed --out emb/ --crop-objects VOCdevkit/VOC2012/ImageSets/Main/train.txt\n"
+     "  mpirun -n 4 myriops embed --out emb/ --dtype f16 '/data/more-{000..099}.tar'\n"
+     "  myriops embed --out emb/ --label-from-folder --model my-card.conf pictures/\n",
      myr_cmd_embed},
     {"index", "EMBEDDINGS... | VECTORS.fbin", "vectors into a sharded HNSW index",
      "  mpirun -n 4 myriops index --out idx/ --shards 8 emb/\n"

@@ -113,12 +113,11 @@ myr_status myr_pictures_prepare(const char *const *operands, size_t n_operands, 
     return status;
 }
 
-myr_corpus_options myr_cli_corpus_options(const myr_config *config)
+void myr_cli_data_sets(const myr_config *config, myr_corpus_options *options)
 {
-    return (myr_corpus_options){.label_from_folder = myr_config_flag(config, "label-from-folder"),
-                                .crop_objects = myr_config_flag(config, "crop-objects"),
-                                .coarse_labels = myr_config_flag(config, "coarse-labels"),
-                                .synsets = myr_config_text(config, "synsets")};
+    options->crop_objects = myr_config_flag(config, "crop-objects");
+    options->coarse_labels = myr_config_flag(config, "coarse-labels");
+    options->synsets = myr_config_text(config, "synsets");
 }
 
 #define AUTO_COSINE 0.9995

@@ -3,9 +3,9 @@
  * the buffer is kept and only grows. Packed files are shared by all readers (gzip.c).
  */
 #include "base/alloc.h"
+#include "myriops/corpus.h"
 #include "corpus/gzip.h"
 #include "corpus/image_set.h"
-#include "myriops/corpus.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -156,9 +156,11 @@ myr_status myr_item_reader_read(myr_item_reader *reader, const myr_item *item, c
                         (unsigned long long)item->n_bytes, reader->max_bytes);
     if (item->problem != NULL)
         return myr_fail(MYR_ERR_FORMAT, "%s: %s: %s", item->source, item->key, item->problem);
-    size_t n = (size_t)item->n_bytes;
     myr_status status = open_source(reader, item);
-    if (status == MYR_OK && item->coding == MYR_CODING_PLAIN)
+    if (status != MYR_OK)
+        return status;
+    size_t n = (size_t)item->n_bytes;
+    if (item->coding == MYR_CODING_PLAIN)
         status = check_size(reader, item);
     if (status == MYR_OK)
         status = make_room(reader, item, n);

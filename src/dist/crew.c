@@ -20,6 +20,7 @@ typedef struct job {
     int64_t chunk, n_items;
     int64_t next_item;  /* first item no worker has begun */
     int64_t items_left; /* not yet encoded */
+    int32_t *boxes;     /* (n_items, 4) parts of pictures, NULL = all are whole; rows close up as the vectors' do */
     myr_item_list *items;
     float *vectors; /* (n_items, dim) */
     char **reasons; /* (n_items) */
@@ -52,6 +53,7 @@ static void free_job(job *done)
 {
     if (!done)
         return;
+    free(done->boxes);
     for (int64_t i = 0; done->reasons && i < done->n_items; i++)
         free(done->reasons[i]);
     free(done->reasons);
@@ -75,35 +77,13 @@ static void split_items(const job *done, size_t dim, myr_chunk *chunk)
         }
         if (chunk->n != i) /* rows close up over bad items */
             memmove(done->vectors + (size_t)chunk->n * dim, done->vectors + (size_t)i * dim, dim * sizeof(float));
+        if (chunk->box)
+            memcpy(chunk->box + 4 * chunk->n, &item.form.box, sizeof item.form.box);
         chunk->key[chunk->n] = (char *)item.key;
         chunk->source[chunk->n] = (char *)item.source;
         chunk->label[chunk->n] = item.label;
         chunk->ordinal[chunk->n++] = item.ordinal;
     }
-}
-
-/* Parts of pictures: (n, 4) for the rows of a chunk; where all are whole, none. NULL, and *fine false without memory.
- * [owned by caller] */
-static int32_t *gather_boxes(const job *done, bool *fine)
-{
-    int32_t *boxes = NULL;
-    size_t row = 0;
-    *fine = true;
-    for (int64_t i = 0; i < done->n_items; i++) {
-        myr_item item;
-        myr_item_list_item(done->items, i, &item);
-        const myr_box *box = &item.form.box;
-        if (done->reasons[i])
-            continue;
-        if (box->width != 0 && !boxes && !(boxes = myr_alloc((size_t)done->n_items, 4 * sizeof *boxes))) {
-            *fine = false;
-            return NULL;
-        }
-        if (boxes)
-            memcpy(boxes + 4 * row, (const int32_t[4]){box->x, box->y, box->width, box->height}, 4 * sizeof *boxes);
-        row++;
-    }
-    return boxes;
 }
 
 static myr_status write_job(const myr_crew *crew, job *done)
@@ -112,6 +92,7 @@ static myr_status write_job(const myr_crew *crew, job *done)
     size_t n = (size_t)done->n_items;
     myr_chunk chunk = {.dim = myr_encoder_dim(options->encoder),
                        .embedding = done->vectors,
+                       .box = done->boxes,
                        .key = myr_alloc(n, sizeof(char *)),
                        .source = myr_alloc(n, sizeof(char *)),
                        .label = myr_alloc(n, sizeof(int32_t)),
@@ -124,10 +105,8 @@ static myr_status write_job(const myr_crew *crew, job *done)
                        .model = (char *)options->model,
                        .metric = (char *)options->metric};
     char *path = myr_chunk_path(options->folder, done->chunk);
-    bool has_room;
     myr_status status;
-    chunk.box = gather_boxes(done, &has_room);
-    if (path && has_room && chunk.key && chunk.source && chunk.label && chunk.ordinal && chunk.bad_key && chunk.bad_source &&
+    if (path && chunk.key && chunk.source && chunk.label && chunk.ordinal && chunk.bad_key && chunk.bad_source &&
         chunk.bad_reason && chunk.bad_ordinal) {
         split_items(done, (size_t)chunk.dim, &chunk);
         done->n_good = chunk.n;
@@ -140,7 +119,6 @@ static myr_status write_job(const myr_crew *crew, job *done)
     free(chunk.key);
     free(chunk.source);
     free(chunk.label);
-    free(chunk.box);
     free(chunk.ordinal);
     free(chunk.bad_key);
     free(chunk.bad_source);
@@ -289,6 +267,22 @@ void myr_crew_free(myr_crew *crew, myr_phases *phases)
     free(crew);
 }
 
+_Static_assert(sizeof(myr_box) == 4 * sizeof(int32_t), "a box is a row of /box");
+
+/* Room for boxes, where an item is a part of a picture. false without memory. */
+static bool make_boxes(job *added)
+{
+    for (int64_t i = 0; i < added->n_items; i++) {
+        myr_item item;
+        myr_item_list_item(added->items, i, &item);
+        if (item.form.box.width != 0) {
+            added->boxes = myr_alloc((size_t)added->n_items, sizeof(myr_box));
+            return added->boxes != NULL;
+        }
+    }
+    return true;
+}
+
 myr_status myr_crew_add(myr_crew *crew, int64_t chunk, myr_item_list *items)
 {
     size_t n = (size_t)myr_item_list_n(items), n_values;
@@ -302,7 +296,7 @@ myr_status myr_crew_add(myr_crew *crew, int64_t chunk, myr_item_list *items)
         added->vectors = myr_alloc(n_values, sizeof(float));
         added->reasons = myr_alloc(n, sizeof(char *));
     }
-    if (!added->vectors || !added->reasons) {
+    if (!added->vectors || !added->reasons || !make_boxes(added)) {
         free_job(added);
         return myr_fail(MYR_ERR_NOMEM, "no memory for chunk %lld of %zu items; use a smaller --chunk", (long long)chunk,
                         n);
