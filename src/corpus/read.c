@@ -47,28 +47,6 @@ static void close_source(myr_item_reader *reader)
     reader->source = NULL;
 }
 
-void myr_item_reader_free(myr_item_reader *reader)
-{
-    if (reader == NULL)
-        return;
-    close_source(reader);
-    free(reader->bytes);
-    free(reader);
-}
-
-void myr_item_reader_limit(myr_item_reader *reader, size_t max_file_bytes)
-{
-    reader->max_bytes = max_file_bytes == 0 ? MYR_CORPUS_MAX_FILE_BYTES : max_file_bytes;
-}
-
-static bool is_open(const myr_item_reader *reader, const myr_item *item)
-{
-    bool fitting = item->coding == MYR_CODING_GZIP   ? reader->gzip != NULL
-                   : item->coding == MYR_CODING_HDF5 ? reader->rows.file >= 0
-                                                     : reader->fd >= 0;
-    return fitting && reader->source != NULL && strcmp(reader->source, item->source) == 0;
-}
-
 static myr_status open_plain(myr_item_reader *reader, const char *source)
 {
     /* O_NONBLOCK: a path that became a pipe must not hang a rank. */
@@ -76,22 +54,6 @@ static myr_status open_plain(myr_item_reader *reader, const char *source)
     if (reader->fd < 0)
         return myr_fail(errno == ENOENT ? MYR_ERR_NOT_FOUND : MYR_ERR_IO, "%s: %s", source, strerror(errno));
     return MYR_OK;
-}
-
-static myr_status open_source(myr_item_reader *reader, const myr_item *item)
-{
-    if (is_open(reader, item) && (item->in_tar || item->coding != MYR_CODING_PLAIN))
-        return MYR_OK;
-    close_source(reader);
-    reader->source = myr_strdup(item->source);
-    if (reader->source == NULL)
-        return myr_fail(MYR_ERR_NOMEM, "%s: not enough memory", item->source);
-    myr_status status = item->coding == MYR_CODING_GZIP   ? myr_gzip_open(item->source, &reader->gzip)
-                        : item->coding == MYR_CODING_HDF5 ? myr_image_set_open(item->source, &reader->rows)
-                                                          : open_plain(reader, item->source);
-    if (status != MYR_OK)
-        close_source(reader);
-    return status;
 }
 
 static myr_status changed(const myr_item *item)
@@ -145,6 +107,44 @@ static myr_status read_packed(myr_item_reader *reader, const myr_item *item, siz
     size_t n_read;
     myr_status status = myr_gzip_read(reader->gzip, item->offset, reader->bytes, n, &n_read);
     return status == MYR_OK && n_read < n ? changed(item) : status;
+}
+
+void myr_item_reader_free(myr_item_reader *reader)
+{
+    if (reader == NULL)
+        return;
+    close_source(reader);
+    free(reader->bytes);
+    free(reader);
+}
+
+void myr_item_reader_limit(myr_item_reader *reader, size_t max_file_bytes)
+{
+    reader->max_bytes = max_file_bytes == 0 ? MYR_CORPUS_MAX_FILE_BYTES : max_file_bytes;
+}
+
+static bool is_open(const myr_item_reader *reader, const myr_item *item)
+{
+    bool fitting = item->coding == MYR_CODING_GZIP   ? reader->gzip != NULL
+                   : item->coding == MYR_CODING_HDF5 ? reader->rows.file >= 0
+                                                     : reader->fd >= 0;
+    return fitting && reader->source != NULL && strcmp(reader->source, item->source) == 0;
+}
+
+static myr_status open_source(myr_item_reader *reader, const myr_item *item)
+{
+    if (is_open(reader, item) && (item->in_tar || item->coding != MYR_CODING_PLAIN))
+        return MYR_OK;
+    close_source(reader);
+    reader->source = myr_strdup(item->source);
+    if (reader->source == NULL)
+        return myr_fail(MYR_ERR_NOMEM, "%s: not enough memory", item->source);
+    myr_status status = item->coding == MYR_CODING_GZIP   ? myr_gzip_open(item->source, &reader->gzip)
+                        : item->coding == MYR_CODING_HDF5 ? myr_image_set_open(item->source, &reader->rows)
+                                                          : open_plain(reader, item->source);
+    if (status != MYR_OK)
+        close_source(reader);
+    return status;
 }
 
 myr_status myr_item_reader_read(myr_item_reader *reader, const myr_item *item, const void **bytes, size_t *n_bytes)

@@ -62,6 +62,22 @@ static void free_job(job *done)
     free(done);
 }
 
+_Static_assert(sizeof(myr_box) == 4 * sizeof(int32_t), "a box is a row of /box");
+
+/* Room for boxes, where an item is a part of a picture. false without memory. */
+static bool make_boxes(job *added)
+{
+    for (int64_t i = 0; i < added->n_items; i++) {
+        myr_item item;
+        myr_item_list_item(added->items, i, &item);
+        if (item.form.box.width != 0) {
+            added->boxes = myr_alloc((size_t)added->n_items, sizeof(myr_box));
+            return added->boxes != NULL;
+        }
+    }
+    return true;
+}
+
 /* Fill a chunk's row and bad-item arrays, pointing at texts owned by the item list. */
 static void split_items(const job *done, size_t dim, myr_chunk *chunk)
 {
@@ -265,22 +281,6 @@ void myr_crew_free(myr_crew *crew, myr_phases *phases)
     pthread_mutex_destroy(&crew->lock);
     free(crew->threads);
     free(crew);
-}
-
-_Static_assert(sizeof(myr_box) == 4 * sizeof(int32_t), "a box is a row of /box");
-
-/* Room for boxes, where an item is a part of a picture. false without memory. */
-static bool make_boxes(job *added)
-{
-    for (int64_t i = 0; i < added->n_items; i++) {
-        myr_item item;
-        myr_item_list_item(added->items, i, &item);
-        if (item.form.box.width != 0) {
-            added->boxes = myr_alloc((size_t)added->n_items, sizeof(myr_box));
-            return added->boxes != NULL;
-        }
-    }
-    return true;
 }
 
 myr_status myr_crew_add(myr_crew *crew, int64_t chunk, myr_item_list *items)
