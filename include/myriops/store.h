@@ -127,11 +127,11 @@ MYR_API myr_status myr_text_table_check(const myr_text_table *table);
  *
  * chunk-NNNNNN.h5, readable with h5py:
  *   /embedding [n, dim] f32 | f16     /key, /source [n] vlen string   /ordinal [n] i64   /label [n] i32, -1 none
- *   /box [n, 4] i32: x, y, width, height of the part of its picture that an item is, 0 of all of it; only where one is
  *   /bad/{key, source, reason} [n_bad] vlen string, /bad/ordinal [n_bad] i64
  *   attributes of /: schema_version i64 = 1, contract, model, metric (strings), dim i64
  * Behind the end of the HDF5 file, unseen by its readers, 16 bytes: "MYRIOPS1" and XXH3-64 of all bytes before.
  * The same contents give the same bytes.
+ * Where an item is a part of a picture there is /box [n, 4] i32 as well: x, y, width, height; zeros = the whole picture.
  */
 typedef struct myr_chunk {
     int64_t n;

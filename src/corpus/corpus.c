@@ -257,6 +257,16 @@ myr_status myr_corpus_add_operand(myr_corpus *corpus, const char *operand, const
     return status;
 }
 
+static void hash_form(myr_sha256 *hash, const myr_form *form)
+{
+    const int32_t numbers[8] = {form->width, form->height, form->n_channels, form->planar,
+                                form->box.x, form->box.y,  form->box.width,  form->box.height};
+    unsigned char bytes[32];
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (unsigned char)((uint32_t)numbers[i / 4] >> (8 * (i % 4)));
+    myr_sha256_update(hash, bytes, sizeof bytes);
+}
+
 /* The folder part of a key, as length; 0 = none. */
 static size_t folder_length(const char *key)
 {
@@ -321,16 +331,6 @@ done:
     return status;
 }
 
-static void hash_form(myr_sha256 *hash, const myr_form *form)
-{
-    const int32_t numbers[8] = {form->width, form->height, form->n_channels, form->planar,
-                                form->box.x, form->box.y,  form->box.width,  form->box.height};
-    unsigned char bytes[32];
-    for (size_t i = 0; i < sizeof bytes; i++)
-        bytes[i] = (unsigned char)((uint32_t)numbers[i / 4] >> (8 * (i % 4)));
-    myr_sha256_update(hash, bytes, sizeof bytes);
-}
-
 static myr_status finish(myr_corpus *corpus)
 {
     myr_corpus_facts *facts = &corpus->facts;
@@ -342,12 +342,12 @@ static myr_status finish(myr_corpus *corpus)
         const char *key = myr_corpus_at(corpus, record->key);
         uint64_t numbers[3] = {record->offset, record->n_bytes, (uint64_t)(int64_t)record->label};
         unsigned char bytes[24];
+        if (record->form != 0)
+            hash_form(hash, &corpus->forms[record->form - 1]);
         for (size_t j = 0; j < sizeof bytes; j++)
             bytes[j] = (unsigned char)(numbers[j / 8] >> (8 * (j % 8)));
         myr_sha256_update(hash, key, strlen(key) + 1);
         myr_sha256_update(hash, bytes, sizeof bytes);
-        if (record->form != 0)
-            hash_form(hash, &corpus->forms[record->form - 1]);
         facts->n_problems += record->problem != 0;
         facts->n_labelled += record->label >= 0;
         facts->n_bytes += record->n_bytes;
