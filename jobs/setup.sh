@@ -32,10 +32,10 @@ build=${MYRIOPS_BUILD_DIR:-$root/build}
 packages=(
     build-essential cmake ninja-build pkg-config libopenmpi-dev openmpi-bin openssh-client libopenblas-dev
     libhdf5-dev zlib1g-dev libdnnl-dev libjpeg62-turbo-dev libspng-dev libwebp-dev libprotobuf-c-dev
-    protobuf-c-compiler libonnx-dev libjansson-dev libinih-dev nettle-dev libxxhash-dev
+    protobuf-c-compiler libonnx-dev libjansson-dev libexpat1-dev libinih-dev nettle-dev libxxhash-dev
 )
 if [ "$tests" = 1 ]; then
-    packages+=(procps iproute2 libcmocka-dev libonnx-testdata python3-pil python3-h5py python3-numpy python3-onnx slurm-wlm munge)
+    packages+=(procps iproute2 strace libcmocka-dev libonnx-testdata python3-pil python3-h5py python3-numpy python3-onnx slurm-wlm munge)
 fi
 
 # A package counts when it, or one that provides it, is installed.

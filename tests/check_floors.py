@@ -14,7 +14,7 @@ import sys
 FLOOR = {"base": 0, "kernel": 1, "image": 2, "nn": 2, "corpus": 2, "store": 2, "exact": 2,
          "hnsw": 3, "partition": 3, "encoder": 3, "dist": 4, "eval": 5, "cli": 6}
 # Public headers named otherwise than the module they belong to.
-OWNER = {"status": "base", "hit": "base", "version": "base", "model": "nn", "calibration": "nn", "vectors": "store", "plan": "eval"}
+OWNER = {"status": "base", "hit": "base", "form": "base", "version": "base", "model": "nn", "calibration": "nn", "vectors": "store", "plan": "eval"}
 MAY_SEE_MPI = {"dist", "cli"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^">]+)[">]')
 

@@ -122,6 +122,9 @@ MYR_API void myr_encoder_worker_free(myr_encoder_worker *worker);
  * Returns:  MYR_OK | what myr_decoder_decode returns; then the slot is blank, the others unharmed
  */
 MYR_API myr_status myr_encoder_prepare(myr_encoder_worker *worker, int slot, const void *bytes, size_t n_bytes);
+/* The same of bytes that are not a file, or of a part of a picture; as myr_decoder_read. */
+MYR_API myr_status myr_encoder_prepare_form(myr_encoder_worker *worker, int slot, const myr_form *form,
+                                            const void *bytes, size_t n_bytes);
 
 /* myr_encoder_run - the network over all slots. A slot's result does not depend on the other slots. */
 MYR_API myr_status myr_encoder_run(myr_encoder_worker *worker);

@@ -7,6 +7,7 @@
 #ifndef MYRIOPS_IMAGE_H
 #define MYRIOPS_IMAGE_H
 
+#include "myriops/form.h"
 #include "myriops/status.h"
 
 #include <stdbool.h>
@@ -68,6 +69,32 @@ MYR_API void myr_decoder_free(myr_decoder *decoder); /* NULL is fine; its images
  *           sentence without the file's name, which the decoder does not know.
  */
 MYR_API myr_status myr_decoder_decode(myr_decoder *decoder, const void *bytes, size_t n_bytes, myr_image *image);
+
+/*
+ * myr_decoder_crop - a part of a picture.
+ *
+ * Local.
+ *
+ *  in   [in]             may be what this decoder decoded
+ *  box  [in]             what of it lies outside of the picture is left out
+ *  out  [out, borrowed]  until the next crop on this decoder
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_FORMAT (nothing is left) | MYR_ERR_NOMEM
+ */
+MYR_API myr_status myr_decoder_crop(myr_decoder *decoder, const myr_image *in, const myr_box *box, myr_image *out);
+
+/*
+ * myr_decoder_read - the picture that an item's bytes are: a file decoded or bare levels, then the part that is wanted.
+ *
+ * Local. Bare levels are taken as they are: R G B, or grey.
+ *
+ *  bytes  [in]             n_bytes; of bare levels exactly width x height x n_channels
+ *  image  [out, borrowed]  until the next decode, read or crop on this decoder
+ *
+ * Returns:  as myr_decoder_decode and myr_decoder_crop
+ */
+MYR_API myr_status myr_decoder_read(myr_decoder *decoder, const myr_form *form, const void *bytes, size_t n_bytes,
+                                    myr_image *image);
 
 /*
  * myr_decoder_resize - antialiased resize.

@@ -131,6 +131,7 @@ MYR_API myr_status myr_text_table_check(const myr_text_table *table);
  *   attributes of /: schema_version i64 = 1, contract, model, metric (strings), dim i64
  * Behind the end of the HDF5 file, unseen by its readers, 16 bytes: "MYRIOPS1" and XXH3-64 of all bytes before.
  * The same contents give the same bytes.
+ * Where an item is a part of a picture there is /box [n, 4] i32 as well: x, y, width, height; zeros = the whole picture.
  */
 typedef struct myr_chunk {
     int64_t n;
@@ -140,6 +141,7 @@ typedef struct myr_chunk {
     int64_t *ordinal; /* (n) ascending */
     int32_t *label;   /* (n) */
     char **source;    /* (n) path of the file or tar */
+    int32_t *box;     /* (n, 4) x, y, width, height in pixels, zeros = the whole picture; NULL = all are whole */
     int64_t n_bad;
     char **bad_key, **bad_source, **bad_reason; /* (n_bad) */
     int64_t *bad_ordinal;
@@ -149,7 +151,7 @@ typedef struct myr_chunk {
 typedef enum myr_storage { MYR_STORAGE_F32, MYR_STORAGE_F16 } myr_storage;
 
 /* Parts to read; attributes and counts always come along. */
-#define MYR_CHUNK_VECTORS 1u /* embedding, ordinal, label */
+#define MYR_CHUNK_VECTORS 1u /* embedding, ordinal, label, box */
 #define MYR_CHUNK_KEYS 2u    /* key, source */
 #define MYR_CHUNK_BAD 4u     /* bad_* */
 

@@ -129,6 +129,7 @@ static myr_status classify(const myr_cli *cli)
     classifier tool = {0};
     myr_pictures pictures = {0};
     myr_corpus_options options = {.label_from_folder = myr_config_flag(cli->config, "label-from-folder")};
+    myr_cli_data_sets(cli->config, &options);
     myr_status status = open_classifier(cli, &tool);
     if (status == MYR_OK)
         status = myr_pictures_encode(cli->operands + 1, cli->n_operands - 1, &options, tool.encoder, cli->n_threads,

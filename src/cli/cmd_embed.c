@@ -62,6 +62,7 @@ myr_status myr_cmd_embed(const myr_cli *cli)
         .max_bad = myr_config_real(config, "max-bad"),
         .progress = cli->progress,
     };
+    myr_cli_data_sets(config, &options.corpus);
     status = myr_embed(cli->comm, &options, &report);
     if (status == MYR_OK && cli->speaks)
         status = print_report(cli, folder, &report);

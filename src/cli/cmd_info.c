@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "cli/cli.h"
 #include "cli/info_model.h"
+#include "cli/pictures.h"
 #include "dist/index_manifest.h"
 #include "myriops/encoder.h"
 #include "myriops/store.h"
@@ -173,15 +174,17 @@ static myr_status corpus_info(const myr_cli *cli, json_t **facts)
     myr_corpus *corpus = NULL;
     myr_corpus_facts found;
     myr_corpus_options options = {.label_from_folder = myr_config_flag(cli->config, "label-from-folder")};
+    myr_cli_data_sets(cli->config, &options);
     myr_status status = myr_corpus_open(cli->operands, cli->n_operands, &options, &corpus);
     if (status != MYR_OK)
         return status;
     myr_corpus_describe(corpus, &found);
     *facts = json_pack(
-        "{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "kind", "corpus", "path",
+        "{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "kind", "corpus", "path",
         myr_json_text(cli->operands[0]), "items", (json_int_t)found.n_items, "bad", (json_int_t)found.n_problems,
         "labelled", (json_int_t)found.n_labelled, "folders", (json_int_t)found.n_folders, "tars",
-        (json_int_t)found.n_tars, "lists", (json_int_t)found.n_lists, "ignored", (json_int_t)found.n_ignored, "bytes",
+        (json_int_t)found.n_tars, "lists", (json_int_t)found.n_lists, "sets", (json_int_t)found.n_sets, "unfinished",
+        (json_int_t)found.n_unfinished, "ignored", (json_int_t)found.n_ignored, "bytes",
         (json_int_t)found.n_bytes, "classes", (json_int_t)found.n_classes, "corpus", myr_corpus_digest(corpus));
     myr_corpus_free(corpus);
     return MYR_OK;
@@ -209,7 +212,7 @@ static myr_status gather(const myr_cli *cli, json_t **facts)
         return embeddings_info(operand, facts);
     if (is_model(operand))
         return myr_info_of_model(cli, operand, facts);
-    if (is_vectors(operand) && !myr_path_is_folder(operand))
+    if (is_vectors(operand) && !myr_path_is_folder(operand) && !myr_corpus_holds_pictures(operand))
         return vectors_info(operand, facts);
     return corpus_info(cli, facts);
 }

@@ -24,6 +24,8 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STOPPED = 75 };
 static const myr_command commands[] = {
     {"embed", "PICTURE-FOLDER | LIST.txt | SHARD-{000..099}.tar ...", "pictures into vectors, resumable",
      "  mpirun -n 4 myriops embed --out emb/ /data/photos\n"
+     "  myriops embed --out emb/ cifar-10-batches-bin/ mnist/train-images-idx3-ubyte.gz images.h5:/train\n"
+     "  myriops embed --out emb/ --crop-objects VOCdevkit/VOC2012/ImageSets/Main/train.txt\n"
      "  mpirun -n 4 myriops embed --out emb/ --dtype f16 '/data/more-{000..099}.tar'\n"
      "  myriops embed --out emb/ --label-from-folder --model my-card.conf pictures/\n",
      myr_cmd_embed},
@@ -65,6 +67,7 @@ static const myr_command commands[] = {
     {"info", "EMBEDDINGS | INDEX | MODEL | CORPUS", "what is this, in words or --format json",
      "  myriops info emb/\n"
      "  myriops info idx/ --format json\n"
+     "  myriops info --crop-objects VOCdevkit/VOC2012\n"
      "  myriops info model.onnx\n"
      "  myriops info model.onnx --seconds 0 --format json\n",
      myr_cmd_info},

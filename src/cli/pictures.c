@@ -68,7 +68,7 @@ static myr_status prepare_one(myr_item_reader *reader, myr_decoder *decoder, con
         return myr_fail(MYR_ERR_FORMAT, "%s", item->problem);
     myr_status status = myr_item_reader_read(reader, item, &bytes, &n_bytes);
     if (status == MYR_OK)
-        status = myr_decoder_decode(decoder, bytes, n_bytes, &image);
+        status = myr_decoder_read(decoder, &item->form, bytes, n_bytes, &image);
     return status == MYR_OK ? myr_decoder_prepare(decoder, &image, &card->preprocess, target) : status;
 }
 
@@ -111,6 +111,13 @@ myr_status myr_pictures_prepare(const char *const *operands, size_t n_operands, 
     myr_item_reader_free(reader);
     myr_item_list_free(items);
     return status;
+}
+
+void myr_cli_data_sets(const myr_config *config, myr_corpus_options *options)
+{
+    options->crop_objects = myr_config_flag(config, "crop-objects");
+    options->coarse_labels = myr_config_flag(config, "coarse-labels");
+    options->synsets = myr_config_text(config, "synsets");
 }
 
 #define AUTO_COSINE 0.9995

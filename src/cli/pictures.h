@@ -32,6 +32,9 @@ myr_status myr_pictures_encode(const char *const *operands, size_t n_operands, c
 myr_status myr_pictures_prepare(const char *const *operands, size_t n_operands, const myr_card *card, size_t n_most,
                                 float **prepared, size_t *n);
 
+/* What --crop-objects, --coarse-labels and --synsets ask for. [borrowed] from config */
+void myr_cli_data_sets(const myr_config *config, myr_corpus_options *options);
+
 /* What --precision and --cosine ask for. least_cosine: 0 unless the precision is to be chosen by it. */
 myr_precision myr_cli_precision(const myr_config *config, double *least_cosine);
 

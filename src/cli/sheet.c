@@ -49,14 +49,26 @@ static const myr_corpus *find_source(album *pictures, const char *path)
     return corpus;
 }
 
+/* Whether a key is own, or own behind the name of the folder it was found in. */
+static bool is_key(const char *key, const char *own)
+{
+    size_t n = strlen(key), n_own = strlen(own);
+    return n >= n_own && strcmp(key + n - n_own, own) == 0 && (n == n_own || key[n - n_own - 1] == '/');
+}
+
 /* The item of a key in its source: a file of its own has one item only. */
 static bool find_item(const myr_corpus *corpus, const char *key, myr_item *item)
 {
-    int64_t n = myr_corpus_n_items(corpus);
-    for (int64_t i = 0; i < n; i++)
-        if (myr_corpus_item(corpus, i, item) == MYR_OK && (n == 1 || strcmp(item->key, key) == 0))
+    int64_t n = myr_corpus_n_items(corpus), found = -1;
+    for (int64_t i = 0; i < n; i++) {
+        if (myr_corpus_item(corpus, i, item) != MYR_OK)
+            continue;
+        if (n == 1 || strcmp(item->key, key) == 0)
             return true;
-    return false;
+        if (found < 0 && is_key(key, item->key))
+            found = i;
+    }
+    return found >= 0 && myr_corpus_item(corpus, found, item) == MYR_OK;
 }
 
 static void fit(const myr_image *image, int *width, int *height)
@@ -82,7 +94,7 @@ static void *make_thumbnail(album *pictures, const char *source, const char *key
     *n_bytes = 0;
     if (!corpus || !find_item(corpus, key, &item) ||
         myr_item_reader_read(pictures->reader, &item, &bytes, &size) != MYR_OK ||
-        myr_decoder_decode(pictures->decoder, bytes, size, &image) != MYR_OK)
+        myr_decoder_read(pictures->decoder, &item.form, bytes, size, &image) != MYR_OK)
         return NULL;
     fit(&image, &width, &height);
     if (myr_decoder_resize(pictures->decoder, &image, width, height, MYR_FILTER_BICUBIC, &small) != MYR_OK ||

@@ -111,6 +111,25 @@ myr_status myr_corpus_add(myr_corpus *corpus, const myr_record *record)
     return MYR_OK;
 }
 
+myr_status myr_corpus_add_form(myr_corpus *corpus, const myr_form *form, uint32_t *number)
+{
+    if (corpus->n_forms > 0 && memcmp(&corpus->forms[corpus->n_forms - 1], form, sizeof *form) == 0) {
+        *number = (uint32_t)corpus->n_forms;
+        return MYR_OK;
+    }
+    if (corpus->n_forms == ((size_t)1 << 28) - 1)
+        return myr_fail(MYR_ERR_LIMIT, "more than %zu parts of pictures; name fewer at once", corpus->n_forms);
+    if (corpus->n_forms == corpus->form_capacity) {
+        size_t capacity = corpus->n_forms == 0 ? 16 : corpus->n_forms * 2;
+        if (!myr_resize(&corpus->forms, corpus->n_forms, capacity, sizeof *corpus->forms))
+            return no_memory();
+        corpus->form_capacity = capacity;
+    }
+    corpus->forms[corpus->n_forms++] = *form;
+    *number = (uint32_t)corpus->n_forms;
+    return MYR_OK;
+}
+
 bool myr_corpus_has_extension(const char *name, const char *extension)
 {
     size_t n = strlen(name), n_extension = strlen(extension);
@@ -126,6 +145,12 @@ bool myr_corpus_is_picture(const char *name)
     return false;
 }
 
+bool myr_corpus_is_tar(const char *path)
+{
+    return myr_corpus_has_extension(path, ".tar") || myr_corpus_has_extension(path, ".tar.gz") ||
+           myr_corpus_has_extension(path, ".tgz");
+}
+
 static bool is_list(const char *path)
 {
     return strcmp(path, "-") == 0 || myr_corpus_has_extension(path, ".txt") ||
@@ -134,11 +159,38 @@ static bool is_list(const char *path)
 
 static bool is_packed_tar(const char *path)
 {
-    static const char *const extensions[] = {".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4"};
+    static const char *const extensions[] = {".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4"};
     for (size_t i = 0; i < sizeof extensions / sizeof *extensions; i++)
         if (myr_corpus_has_extension(path, extensions[i]))
             return true;
     return false;
+}
+
+/* "pipe:curl ...", "https://..." as WebDataset takes them: programs and servers are no files. */
+static bool is_remote(const char *path)
+{
+    size_t n = strspn(path, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-.");
+    return n > 0 && (strncmp(path + n, "://", 3) == 0 || strncmp(path, "pipe:", 5) == 0);
+}
+
+static myr_status refuse_remote(const char *path)
+{
+    bool pipe = strncmp(path, "pipe:", 5) == 0;
+    return myr_fail(MYR_ERR_UNSUPPORTED,
+                    "%s: %s is not read: what it gives can be neither counted nor read from the middle, by many ranks; "
+                    "copy it to a file that all hosts see, and name that",
+                    path, pipe ? "the output of a program" : "an address");
+}
+
+/* "file.h5:/dataset", where there is such a file. */
+static bool holds_set(const char *path)
+{
+    const char *colon = myr_corpus_is_hdf5(path) ? strstr(path, ":/") : NULL;
+    char *file = colon != NULL ? strndup(path, (size_t)(colon - path)) : NULL;
+    struct stat st;
+    bool holds = file != NULL && stat(file, &st) == 0;
+    free(file);
+    return holds;
 }
 
 static myr_status add_file(myr_corpus *corpus, const char *key, const char *path, uint64_t n_bytes, const char *problem)
@@ -169,12 +221,16 @@ myr_status myr_corpus_add_operand(myr_corpus *corpus, const char *operand, const
         memcpy(joined, list_base, strlen(list_base));
         joined[strlen(list_base)] = '/';
         memcpy(joined + strlen(list_base) + 1, operand, strlen(operand) + 1);
-        if (stat(joined, &st) == 0)
+        if (stat(joined, &st) == 0 || holds_set(joined))
             path = joined;
     }
     if (stat(path, &st) != 0) {
         const char *why = strerror(errno);
-        if (list_base != NULL)
+        if (is_remote(path))
+            status = refuse_remote(path);
+        else if (holds_set(path))
+            status = myr_corpus_add_hdf5(corpus, path);
+        else if (list_base != NULL)
             status = add_file(corpus, operand, path, 0, why); /* one bad line must not stop a long list */
         else
             status = myr_fail(errno == ENOENT || errno == ENOTDIR ? MYR_ERR_NOT_FOUND : MYR_ERR_IO,
@@ -185,14 +241,30 @@ myr_status myr_corpus_add_operand(myr_corpus *corpus, const char *operand, const
         status = myr_fail(MYR_ERR_ARG, "%s: neither a file nor a folder; for a list of paths write @%s", path, path);
     } else if (is_packed_tar(path)) {
         status = myr_fail(MYR_ERR_UNSUPPORTED,
-                          "%s: compressed tars cannot be read from the middle; unpack it to a plain .tar", path);
-    } else if (myr_corpus_has_extension(path, ".tar")) {
+                          "%s: of packed tars only .tar.gz is read; unpack it to a plain .tar", path);
+    } else if (myr_corpus_is_tar(path)) {
         status = myr_corpus_add_tar(corpus, path);
+    } else if (myr_corpus_is_idx(path)) {
+        status = myr_corpus_add_idx(corpus, path, "");
+    } else if (myr_corpus_has_extension(path, ".bin")) {
+        status = myr_corpus_add_cifar(corpus, path, "");
+    } else if (myr_corpus_is_hdf5(path)) {
+        status = myr_corpus_add_hdf5(corpus, path);
     } else {
         status = add_file(corpus, operand, path, (uint64_t)st.st_size, NULL);
     }
     free(joined);
     return status;
+}
+
+static void hash_form(myr_sha256 *hash, const myr_form *form)
+{
+    const int32_t numbers[8] = {form->width, form->height, form->n_channels, form->planar,
+                                form->box.x, form->box.y,  form->box.width,  form->box.height};
+    unsigned char bytes[32];
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (unsigned char)((uint32_t)numbers[i / 4] >> (8 * (i % 4)));
+    myr_sha256_update(hash, bytes, sizeof bytes);
 }
 
 /* The folder part of a key, as length; 0 = none. */
@@ -231,6 +303,8 @@ static myr_status label_by_folder(myr_corpus *corpus)
             corpus->texts.size = before; /* known: give the copy back */
         corpus->records[i].label = (int32_t)(found != NULL ? found->value : set.n - 1);
     }
+    free(corpus->classes); /* of CIFAR and the like: their pictures are labelled by folder as well */
+    corpus->n_classes = 0;
     corpus->classes = myr_alloc(set.n, sizeof *corpus->classes);
     rank = myr_alloc(set.n, sizeof *rank);
     if (status == MYR_OK && (corpus->classes == NULL || rank == NULL))
@@ -268,6 +342,8 @@ static myr_status finish(myr_corpus *corpus)
         const char *key = myr_corpus_at(corpus, record->key);
         uint64_t numbers[3] = {record->offset, record->n_bytes, (uint64_t)(int64_t)record->label};
         unsigned char bytes[24];
+        if (record->form != 0)
+            hash_form(hash, &corpus->forms[record->form - 1]);
         for (size_t j = 0; j < sizeof bytes; j++)
             bytes[j] = (unsigned char)(numbers[j / 8] >> (8 * (j % 8)));
         myr_sha256_update(hash, key, strlen(key) + 1);
@@ -295,6 +371,8 @@ myr_status myr_corpus_open(const char *const *operands, size_t n, const myr_corp
         return no_memory();
     if (options != NULL)
         corpus->options = *options;
+    if (corpus->options.synsets != NULL)
+        corpus->options.label_from_folder = true; /* it names folders */
     if (corpus->options.max_file_bytes == 0)
         corpus->options.max_file_bytes = MYR_CORPUS_MAX_FILE_BYTES;
     myr_buffer_append(&corpus->texts, "", 1); /* offset 0 means none */
@@ -325,6 +403,8 @@ myr_status myr_corpus_open(const char *const *operands, size_t n, const myr_corp
     if (status == MYR_OK && corpus->options.label_from_folder)
         status = label_by_folder(corpus);
     if (status == MYR_OK)
+        status = myr_corpus_name_synsets(corpus);
+    if (status == MYR_OK)
         status = finish(corpus);
 done:
     myr_corpus_expand_free(paths, n_paths);
@@ -342,6 +422,7 @@ void myr_corpus_free(myr_corpus *corpus)
     myr_key_set_free(&corpus->keys);
     myr_buffer_free(&corpus->texts);
     free(corpus->records);
+    free(corpus->forms);
     free(corpus->classes);
     free(corpus);
 }
@@ -383,6 +464,8 @@ myr_status myr_corpus_item(const myr_corpus *corpus, int64_t ordinal, myr_item *
         .offset = record->offset,
         .n_bytes = record->n_bytes,
         .in_tar = record->in_tar,
+        .coding = (myr_coding)record->coding,
+        .form = record->form == 0 ? (myr_form){0} : corpus->forms[record->form - 1],
         .label = record->label,
         .label_name = record->label < 0 ? NULL : myr_corpus_class_name(corpus, (size_t)record->label),
         .problem = myr_corpus_at(corpus, record->problem),

@@ -1,45 +1,75 @@
 /*
  * Folders: one readdir pass collects relative paths by d_type (a stat only where the type
  * is not told, or a link), then they are sorted bytewise and sized.
+ *
+ * A folder that has no pictures of its own may hold files of many, which the same pass notes in its first level: tars,
+ * of which img2dataset marks the finished ones with a file of counts beside ("00000.tar", "00000_stats.json"), CIFAR
+ * and IDX. PASCAL VOC is told by its two folders.
+ * Source: img2dataset's README, "Output format".
  */
 #include "base/alloc.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "corpus/internal.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define MAX_DEPTH 128
+#define STATS "_stats.json"
+
+/* Names in one piece of memory. */
+typedef struct name_list {
+    myr_buffer text; /* NUL-terminated names */
+    size_t *starts;
+    size_t n, capacity;
+} name_list;
 
 typedef struct walk {
     myr_corpus *corpus;
     const char *root;
-    myr_buffer names; /* NUL-terminated relative paths */
-    size_t *starts;
-    size_t n, capacity;
-    int64_t n_ignored, n_tars;
+    name_list pictures; /* relative paths */
+    name_list sets;     /* files of many pictures, and of counts, in the folder itself */
+    int64_t n_ignored;
     struct {
         dev_t device;
         ino_t inode;
     } above[MAX_DEPTH]; /* folders we are inside of: a link back to one is a loop */
 } walk;
 
-static myr_status keep(walk *w, const char *relative)
+static const char *name_at(const name_list *list, size_t i)
 {
-    if (w->n == w->capacity) {
-        size_t capacity = w->n == 0 ? 256 : w->n * 2;
-        if (!myr_resize(&w->starts, w->n, capacity, sizeof *w->starts))
+    return list->text.data + list->starts[i];
+}
+
+static void free_names(name_list *list)
+{
+    free(list->starts);
+    myr_buffer_free(&list->text);
+}
+
+static myr_status keep(const walk *w, name_list *list, const char *name)
+{
+    if (list->n == list->capacity) {
+        size_t capacity = list->n == 0 ? 256 : list->n * 2;
+        if (!myr_resize(&list->starts, list->n, capacity, sizeof *list->starts))
             return myr_fail(MYR_ERR_NOMEM, "%s: not enough memory for its file names", w->root);
-        w->capacity = capacity;
+        list->capacity = capacity;
     }
-    w->starts[w->n++] = w->names.size;
-    myr_buffer_append(&w->names, relative, strlen(relative) + 1);
-    return w->names.failed ? myr_fail(MYR_ERR_NOMEM, "%s: not enough memory for its file names", w->root) : MYR_OK;
+    list->starts[list->n++] = list->text.size;
+    myr_buffer_append(&list->text, name, strlen(name) + 1);
+    return list->text.failed ? myr_fail(MYR_ERR_NOMEM, "%s: not enough memory for its file names", w->root) : MYR_OK;
+}
+
+static bool is_set(const char *name)
+{
+    return myr_corpus_is_tar(name) || myr_corpus_is_idx(name) || myr_corpus_is_cifar(name);
 }
 
 static myr_status scan(walk *w, int fd, const char *relative, int depth)
@@ -80,7 +110,9 @@ static myr_status scan(walk *w, int fd, const char *relative, int depth)
         }
         if (name[0] == '.' || (type != DT_DIR && (type != DT_REG || !myr_corpus_is_picture(name)))) {
             w->n_ignored += type != DT_DIR;
-            w->n_tars += type == DT_REG && myr_corpus_has_extension(name, ".tar");
+            if (depth == 0 && name[0] != '.' && type == DT_REG &&
+                (is_set(name) || myr_corpus_has_extension(name, STATS)))
+                status = keep(w, &w->sets, name);
             continue;
         }
         myr_buffer_clear(&path);
@@ -92,7 +124,7 @@ static myr_status scan(walk *w, int fd, const char *relative, int depth)
         if (path.failed) {
             status = myr_fail(MYR_ERR_NOMEM, "%s: not enough memory for its file names", w->root);
         } else if (type == DT_REG) {
-            status = keep(w, path.data);
+            status = keep(w, &w->pictures, path.data);
         } else {
             int inner = openat(fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
             status = inner < 0 ? myr_fail(MYR_ERR_IO, "%s/%s: %s", w->root, path.data, strerror(errno))
@@ -131,68 +163,154 @@ static char *base_name(const char *path)
     return name;
 }
 
+/* Whether img2dataset counted what is in a tar, which it does when it has finished it. */
+static bool is_finished(const name_list *sorted, const char *tar)
+{
+    char stats[512];
+    size_t low = 0, high = sorted->n;
+    if (snprintf(stats, sizeof stats, "%.*s" STATS, (int)strcspn(tar, "."), tar) >= (int)sizeof stats)
+        return false;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (strcmp(name_at(sorted, middle), stats) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < sorted->n && strcmp(name_at(sorted, low), stats) == 0;
+}
+
+static myr_status add_set(walk *w, const char *name, const char *front)
+{
+    char *path = myr_path_join(w->root, name);
+    myr_status status;
+    if (path == NULL) {
+        status = myr_fail(MYR_ERR_NOMEM, "%s: not enough memory", w->root);
+    } else if (myr_corpus_is_tar(name)) {
+        w->corpus->tar_front = front;
+        status = myr_corpus_add_tar(w->corpus, path);
+        w->corpus->tar_front = NULL;
+    } else {
+        status = myr_corpus_is_idx(name) ? myr_corpus_add_idx(w->corpus, path, front)
+                                         : myr_corpus_add_cifar(w->corpus, path, front);
+    }
+    free(path);
+    return status;
+}
+
+/* A folder without pictures: the files of many that it holds. */
+static myr_status add_sets(walk *w, const char *front)
+{
+    name_list *sets = &w->sets;
+    int64_t n_stats = 0, n_taken = 0, n_unfinished = 0;
+    myr_status status = MYR_OK;
+    if (sets->n > 0)
+        qsort_r(sets->starts, sets->n, sizeof *sets->starts, compare, sets->text.data);
+    for (size_t i = 0; i < sets->n; i++)
+        n_stats += !is_set(name_at(sets, i));
+    for (size_t i = 0; i < sets->n && status == MYR_OK; i++) {
+        const char *name = name_at(sets, i);
+        if (!is_set(name))
+            continue;
+        if (n_stats > 0 && myr_corpus_is_tar(name) && !is_finished(sets, name)) {
+            n_unfinished++;
+            continue;
+        }
+        status = add_set(w, name, front);
+        n_taken++;
+    }
+    w->corpus->facts.n_ignored -= n_taken;
+    w->corpus->facts.n_unfinished += n_unfinished;
+    if (n_unfinished > 0)
+        myr_warn("%s: %lld tars have no " STATS " beside them, so img2dataset has not finished them; left out", w->root,
+                 (long long)n_unfinished);
+    if (status == MYR_OK && n_taken == 0)
+        status = myr_fail(MYR_ERR_NOT_FOUND, "no pictures in %s (%lld other files)", w->root, (long long)w->n_ignored);
+    return status;
+}
+
+/* "" or "<folder's own name>/", which keys begin with where several folders are given. [owned] NULL without memory. */
+static char *front_of_keys(const myr_corpus *corpus, const char *path)
+{
+    char *name = corpus->several_folders ? base_name(path) : NULL, *front = NULL;
+    if (!corpus->several_folders)
+        return myr_strdup("");
+    if (name != NULL && asprintf(&front, "%s%s", name, name[0] != '\0' ? "/" : "") < 0)
+        front = NULL;
+    free(name);
+    return front;
+}
+
+static myr_status add_picture(walk *w, int top, const char *relative, const char *front, myr_buffer *full,
+                              myr_buffer *key)
+{
+    struct stat st;
+    size_t n_root = strlen(w->root);
+    myr_record record = {.label = -1};
+    if (fstatat(top, relative, &st, 0) != 0)
+        record.problem = myr_corpus_text(w->corpus, strerror(errno));
+    else
+        record.n_bytes = (uint64_t)st.st_size;
+    myr_buffer_clear(full);
+    myr_buffer_puts(full, w->root);
+    if (n_root > 0 && w->root[n_root - 1] != '/')
+        myr_buffer_puts(full, "/");
+    myr_buffer_puts(full, relative);
+    myr_buffer_clear(key);
+    myr_buffer_puts(key, front);
+    myr_buffer_puts(key, relative);
+    if (full->failed || key->failed)
+        return myr_fail(MYR_ERR_NOMEM, "%s: not enough memory", w->root);
+    record.source = myr_corpus_text(w->corpus, full->data);
+    /* The key is mostly the end of the path: then it costs nothing. */
+    bool shared = record.source != 0 && full->size >= key->size &&
+                  strcmp(full->data + full->size - key->size, key->data) == 0;
+    record.key = shared ? record.source + full->size - key->size : myr_corpus_text(w->corpus, key->data);
+    return myr_corpus_add(w->corpus, &record);
+}
+
+static myr_status add_pictures(walk *w, int top, const char *front)
+{
+    name_list *pictures = &w->pictures;
+    myr_buffer full = {0}, key = {0};
+    myr_status status = MYR_OK;
+    qsort_r(pictures->starts, pictures->n, sizeof *pictures->starts, compare, pictures->text.data);
+    for (size_t i = 0; i < pictures->n && status == MYR_OK; i++)
+        status = add_picture(w, top, name_at(pictures, i), front, &full, &key);
+    myr_buffer_free(&full);
+    myr_buffer_free(&key);
+    return status;
+}
+
 myr_status myr_corpus_add_folder(myr_corpus *corpus, const char *path)
 {
     walk w = {.corpus = corpus, .root = path};
-    myr_buffer full = {0}, key = {0};
+    int fd = -1, top = -1;
     myr_status status = MYR_OK;
-    struct stat st;
-    char *front = corpus->several_folders ? base_name(path) : myr_strdup("");
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), top = -1;
+    char *front = front_of_keys(corpus, path);
+    if (front == NULL)
+        return myr_fail(MYR_ERR_NOMEM, "%s: not enough memory", path);
+    if (corpus->first_folder == 0)
+        corpus->first_folder = myr_corpus_text(corpus, path);
+    if (myr_corpus_is_voc(path)) {
+        status = myr_corpus_add_voc(corpus, path, front, NULL);
+        goto done;
+    }
+    fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) {
         status = myr_fail(MYR_ERR_IO, "%s: %s", path, strerror(errno));
         goto done;
     }
     top = dup(fd); /* the walk closes its own */
     status = scan(&w, fd, "", 0);
-    if (status != MYR_OK)
-        goto done;
     corpus->facts.n_ignored += w.n_ignored;
-    if (w.n == 0) {
-        status = w.n_tars > 0 ? myr_fail(MYR_ERR_NOT_FOUND, "no pictures in %s, but %lld tars: name them, as in %s/*.tar",
-                                         path, (long long)w.n_tars, path)
-                              : myr_fail(MYR_ERR_NOT_FOUND, "no pictures in %s (%lld other files)", path,
-                                         (long long)w.n_ignored);
-        goto done;
-    }
-    qsort_r(w.starts, w.n, sizeof *w.starts, compare, w.names.data);
-    size_t n_path = strlen(path);
-    for (size_t i = 0; i < w.n && status == MYR_OK; i++) {
-        const char *relative = w.names.data + w.starts[i];
-        myr_record record = {.label = -1};
-        if (fstatat(top, relative, &st, 0) != 0)
-            record.problem = myr_corpus_text(corpus, strerror(errno));
-        else
-            record.n_bytes = (uint64_t)st.st_size;
-        myr_buffer_clear(&full);
-        myr_buffer_puts(&full, path);
-        if (n_path > 0 && path[n_path - 1] != '/')
-            myr_buffer_puts(&full, "/");
-        myr_buffer_puts(&full, relative);
-        myr_buffer_clear(&key);
-        if (front != NULL && front[0] != '\0') {
-            myr_buffer_puts(&key, front);
-            myr_buffer_puts(&key, "/");
-        }
-        myr_buffer_puts(&key, relative);
-        if (full.failed || key.failed || front == NULL) {
-            status = myr_fail(MYR_ERR_NOMEM, "%s: not enough memory", path);
-            break;
-        }
-        record.source = myr_corpus_text(corpus, full.data);
-        /* The key is mostly the end of the path: then it costs nothing. */
-        bool shared = record.source != 0 && full.size >= key.size &&
-                      strcmp(full.data + full.size - key.size, key.data) == 0;
-        record.key = shared ? record.source + full.size - key.size : myr_corpus_text(corpus, key.data);
-        status = myr_corpus_add(corpus, &record);
-    }
+    if (status == MYR_OK)
+        status = w.pictures.n > 0 ? add_pictures(&w, top, front) : add_sets(&w, front);
 done:
     if (top >= 0)
         close(top);
     free(front);
-    free(w.starts);
-    myr_buffer_free(&w.names);
-    myr_buffer_free(&full);
-    myr_buffer_free(&key);
+    free_names(&w.pictures);
+    free_names(&w.sets);
     return status;
 }

@@ -125,6 +125,12 @@ myr_status myr_corpus_expand(const char *pattern, char ***texts, size_t *n)
 myr_status myr_corpus_add_list(myr_corpus *corpus, const char *path)
 {
     bool standard = strcmp(path, "-") == 0;
+    char *voc = standard ? NULL : myr_corpus_voc_root(path);
+    if (voc != NULL) {
+        myr_status status = myr_corpus_add_voc(corpus, voc, "", path);
+        free(voc);
+        return status;
+    }
     FILE *file = standard ? stdin : fopen(path, "re");
     if (file == NULL)
         return myr_fail(errno == ENOENT ? MYR_ERR_NOT_FOUND : MYR_ERR_IO, "%s: %s; check the path of the list", path,

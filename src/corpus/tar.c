@@ -2,26 +2,25 @@
  * WebDataset tars, enumerated by their headers: neighbours with one key are one sample,
  * its picture is the item, its .cls (or else .json) gives the label.
  *
- * Formats: ustar, GNU long names (L, K), pax (x, g: path, size), base-256 numbers. A window
+ * Packed with gzip or not. Formats: ustar, GNU long names (L, K), pax (x, g: path, size), base-256 numbers. A window
  * of one page serves a header, the small members behind it and often the next header.
  * Source: POSIX.1-2017 "pax Interchange Format"; GNU tar manual, "Basic Tar Format".
  */
 #include "base/alloc.h"
 #include "base/log.h"
+#include "corpus/input.h"
 #include "corpus/internal.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define BLOCK 512
 #define WINDOW 4096
 #define MAX_EXTRA ((uint64_t)1 << 20) /* a long name or pax record */
+#define MAX_PADDING ((uint64_t)16 << 20)
 #define MAX_CLS 64
 #define MAX_JSON 65536
 
@@ -35,9 +34,10 @@ typedef struct sample {
 typedef struct tar_walk {
     myr_corpus *corpus;
     const char *path;
-    int fd;
-    uint64_t size, source;
-    uint64_t window_at, window_bytes;
+    myr_input file;
+    uint64_t source;
+    uint64_t window_at;
+    size_t window_bytes;
     char window[WINDOW];
     myr_buffer name, global_name, key; /* long name or pax path of the next member, if any */
     bool name_set, global_name_set, size_set;
@@ -59,31 +59,30 @@ static myr_status damaged(const tar_walk *t, uint64_t at, const char *why)
 
 static myr_status read_at(tar_walk *t, uint64_t at, void *room, size_t n)
 {
-    for (size_t done = 0; done < n;) {
-        ssize_t got = pread(t->fd, (char *)room + done, n - done, (off_t)(at + done));
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return myr_fail(MYR_ERR_IO, "%s: %s", t->path, strerror(errno));
-        if (got == 0)
-            return damaged(t, at, "became shorter while it was read");
-        done += (size_t)got;
-    }
-    return MYR_OK;
+    size_t n_read;
+    myr_status status = myr_input_read(&t->file, at, room, n, &n_read);
+    return status == MYR_OK && n_read < n ? damaged(t, at, "became shorter while it was read") : status;
+}
+
+/* How many of the n bytes from here on there are. */
+static myr_status count_left(tar_walk *t, uint64_t at, uint64_t n, uint64_t *left)
+{
+    myr_status status = myr_input_reach(&t->file, n <= UINT64_MAX - at ? at + n : UINT64_MAX, left);
+    *left -= at;
+    return status;
 }
 
 /* n <= WINDOW bytes inside the file, through the window. */
 static myr_status look(tar_walk *t, uint64_t at, size_t n, const char **bytes)
 {
     if (at < t->window_at || at + n > t->window_at + t->window_bytes) {
-        uint64_t left = t->size - at;
-        size_t want = left < WINDOW ? (size_t)left : WINDOW;
+        t->window_at = at;
         t->window_bytes = 0;
-        myr_status status = read_at(t, at, t->window, want);
+        myr_status status = myr_input_read(&t->file, at, t->window, WINDOW, &t->window_bytes);
+        if (status == MYR_OK && t->window_bytes < n)
+            status = damaged(t, at, "became shorter while it was read");
         if (status != MYR_OK)
             return status;
-        t->window_at = at;
-        t->window_bytes = want;
     }
     *bytes = t->window + (at - t->window_at);
     return MYR_OK;
@@ -261,8 +260,13 @@ static myr_status follow_key(tar_walk *t, const char *path, const char *base, ui
     const char *front = strrchr(t->path, '/');
     front = front == NULL ? t->path : front + 1;
     myr_buffer_clear(&t->key);
+    if (t->corpus->tar_front != NULL)
+        myr_buffer_puts(&t->key, t->corpus->tar_front);
     if (t->corpus->options.key_prefix_tar) {
-        myr_buffer_append(&t->key, front, strlen(front) - strlen(".tar"));
+        size_t n_front = strlen(front);
+        if (myr_corpus_has_extension(front, ".gz"))
+            n_front -= strlen(".gz");
+        myr_buffer_append(&t->key, front, n_front - strlen(".tar")); /* or ".tgz" */
         myr_buffer_puts(&t->key, "/");
     }
     myr_buffer_append(&t->key, path, (size_t)(base - path) + strcspn(base, "."));
@@ -312,7 +316,8 @@ static myr_status take_member(tar_walk *t, const char *path, uint64_t header_at,
         now->record.source = t->source;
         now->record.offset = data_at;
         now->record.n_bytes = n_bytes;
-        now->record.in_tar = true;
+        now->record.in_tar = t->file.gzip == NULL;
+        now->record.coding = t->file.gzip == NULL ? MYR_CODING_PLAIN : MYR_CODING_GZIP;
         if (cut && (now->record.problem = myr_corpus_text(t->corpus, "the tar is cut inside this member")) == 0)
             return out_of_memory(t);
     } else if (!cut && myr_corpus_has_extension(base, ".cls") && !t->corpus->options.label_from_folder) {
@@ -324,21 +329,30 @@ static myr_status take_member(tar_walk *t, const char *path, uint64_t header_at,
     return MYR_OK;
 }
 
+/* Behind the end mark of a packed tar: its padding, then the checksum of all that was unpacked. */
+static myr_status drain(tar_walk *t, uint64_t at)
+{
+    uint64_t reached;
+    return t->file.gzip != NULL ? myr_input_reach(&t->file, at + MAX_PADDING, &reached) : MYR_OK;
+}
+
 static myr_status walk_tar(tar_walk *t)
 {
     uint64_t at = 0;
     const char *bytes;
     char header[BLOCK], path[257];
-    while (t->size - at >= BLOCK) {
-        uint64_t n_bytes, header_at = at;
-        myr_status status = look(t, at, BLOCK, &bytes);
+    for (;;) {
+        uint64_t n_bytes, n_left, header_at = at;
+        myr_status status = count_left(t, at, BLOCK, &n_left);
+        if (status == MYR_OK && n_left < BLOCK)
+            break;
+        if (status == MYR_OK)
+            status = look(t, at, BLOCK, &bytes);
         if (status != MYR_OK)
             return status;
         memcpy(header, bytes, BLOCK);
         if (is_zero(header))
-            return MYR_OK;
-        if (at == 0 && (unsigned char)header[0] == 0x1f && (unsigned char)header[1] == 0x8b)
-            return myr_fail(MYR_ERR_UNSUPPORTED, "%s: a gzip file; unpack it to a plain .tar", t->path);
+            return drain(t, at);
         if (!checksum_holds(header))
             return damaged(t, at, "a header whose checksum does not hold");
         if (!parse_number(header + 124, 12, &n_bytes))
@@ -353,7 +367,10 @@ static myr_status walk_tar(tar_walk *t)
             return myr_fail(MYR_ERR_UNSUPPORTED, "%s: at byte %llu: a sparse member; make the tar without --sparse",
                             t->path, (unsigned long long)at);
         at += BLOCK;
-        bool cut = n_bytes > t->size - at;
+        status = count_left(t, at, n_bytes, &n_left);
+        if (status != MYR_OK)
+            return status;
+        bool cut = n_left < n_bytes;
         if (extra && !cut) {
             status = read_extra(t, type, at, n_bytes);
         } else if (type == '0' || type == '\0' || type == '7') {
@@ -387,7 +404,10 @@ static myr_status walk_tar(tar_walk *t)
         if (!extra)
             t->name_set = t->size_set = false;
         uint64_t padded = n_bytes + (BLOCK - n_bytes % BLOCK) % BLOCK;
-        at += padded < t->size - at ? padded : t->size - at;
+        status = count_left(t, at, padded, &n_left);
+        if (status != MYR_OK)
+            return status;
+        at += n_left;
     }
     myr_warn("%s: no end-of-archive mark at byte %llu; it may be cut", t->path, (unsigned long long)at);
     return MYR_OK;
@@ -395,22 +415,18 @@ static myr_status walk_tar(tar_walk *t)
 
 myr_status myr_corpus_add_tar(myr_corpus *corpus, const char *path)
 {
-    struct stat st;
     size_t before = corpus->n;
-    myr_status status = MYR_OK;
+    myr_status status;
     tar_walk *t = myr_alloc(1, sizeof *t);
     if (t == NULL)
         return myr_fail(MYR_ERR_NOMEM, "%s: not enough memory", path);
     t->corpus = corpus;
     t->path = path;
     t->now.record.label = -1;
-    t->fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (t->fd < 0 || fstat(t->fd, &st) != 0) {
-        status = myr_fail(MYR_ERR_IO, "%s: %s", path, strerror(errno));
+    status = myr_input_open(path, &t->file);
+    if (status != MYR_OK)
         goto done;
-    }
-    (void)posix_fadvise(t->fd, 0, 0, POSIX_FADV_RANDOM);
-    t->size = st.st_size > 0 ? (uint64_t)st.st_size : 0;
+    (void)posix_fadvise(t->file.fd, 0, 0, t->file.gzip != NULL ? POSIX_FADV_SEQUENTIAL : POSIX_FADV_RANDOM);
     t->source = myr_corpus_text(corpus, path);
     status = t->source == 0 ? out_of_memory(t) : walk_tar(t);
     if (status == MYR_OK)
@@ -424,8 +440,7 @@ myr_status myr_corpus_add_tar(myr_corpus *corpus, const char *path)
         myr_warn("%s: %lld samples hold several pictures; the first of each is used", path, (long long)t->n_extra);
     corpus->facts.n_tars++;
 done:
-    if (t->fd >= 0)
-        close(t->fd);
+    myr_input_close(&t->file);
     myr_key_set_free(&t->keys);
     myr_buffer_free(&t->name);
     myr_buffer_free(&t->global_name);

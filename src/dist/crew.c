@@ -20,6 +20,7 @@ typedef struct job {
     int64_t chunk, n_items;
     int64_t next_item;  /* first item no worker has begun */
     int64_t items_left; /* not yet encoded */
+    int32_t *boxes;     /* (n_items, 4) parts of pictures, NULL = all are whole; rows close up as the vectors' do */
     myr_item_list *items;
     float *vectors; /* (n_items, dim) */
     char **reasons; /* (n_items) */
@@ -52,12 +53,29 @@ static void free_job(job *done)
 {
     if (!done)
         return;
+    free(done->boxes);
     for (int64_t i = 0; done->reasons && i < done->n_items; i++)
         free(done->reasons[i]);
     free(done->reasons);
     free(done->vectors);
     myr_item_list_free(done->items);
     free(done);
+}
+
+_Static_assert(sizeof(myr_box) == 4 * sizeof(int32_t), "a box is a row of /box");
+
+/* Room for boxes, where an item is a part of a picture. false without memory. */
+static bool make_boxes(job *added)
+{
+    for (int64_t i = 0; i < added->n_items; i++) {
+        myr_item item;
+        myr_item_list_item(added->items, i, &item);
+        if (item.form.box.width != 0) {
+            added->boxes = myr_alloc((size_t)added->n_items, sizeof(myr_box));
+            return added->boxes != NULL;
+        }
+    }
+    return true;
 }
 
 /* Fill a chunk's row and bad-item arrays, pointing at texts owned by the item list. */
@@ -75,6 +93,8 @@ static void split_items(const job *done, size_t dim, myr_chunk *chunk)
         }
         if (chunk->n != i) /* rows close up over bad items */
             memmove(done->vectors + (size_t)chunk->n * dim, done->vectors + (size_t)i * dim, dim * sizeof(float));
+        if (chunk->box)
+            memcpy(chunk->box + 4 * chunk->n, &item.form.box, sizeof item.form.box);
         chunk->key[chunk->n] = (char *)item.key;
         chunk->source[chunk->n] = (char *)item.source;
         chunk->label[chunk->n] = item.label;
@@ -88,6 +108,7 @@ static myr_status write_job(const myr_crew *crew, job *done)
     size_t n = (size_t)done->n_items;
     myr_chunk chunk = {.dim = myr_encoder_dim(options->encoder),
                        .embedding = done->vectors,
+                       .box = done->boxes,
                        .key = myr_alloc(n, sizeof(char *)),
                        .source = myr_alloc(n, sizeof(char *)),
                        .label = myr_alloc(n, sizeof(int32_t)),
@@ -275,7 +296,7 @@ myr_status myr_crew_add(myr_crew *crew, int64_t chunk, myr_item_list *items)
         added->vectors = myr_alloc(n_values, sizeof(float));
         added->reasons = myr_alloc(n, sizeof(char *));
     }
-    if (!added->vectors || !added->reasons) {
+    if (!added->vectors || !added->reasons || !make_boxes(added)) {
         free_job(added);
         return myr_fail(MYR_ERR_NOMEM, "no memory for chunk %lld of %zu items; use a smaller --chunk", (long long)chunk,
                         n);

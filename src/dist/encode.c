@@ -49,7 +49,7 @@ static myr_status prepare_item(myr_encode_tools *tools, const myr_item *item, in
     double read_s = myr_now_s();
     tools->phases.read_s += read_s - start_s;
     if (status == MYR_OK)
-        status = myr_encoder_prepare(tools->worker, slot, bytes, n_bytes);
+        status = myr_encoder_prepare_form(tools->worker, slot, &item->form, bytes, n_bytes);
     tools->phases.prepare_s += myr_now_s() - read_s;
     return status;
 }

@@ -331,10 +331,16 @@ static size_t values_per_picture(const myr_encoder *encoder)
 
 myr_status myr_encoder_prepare(myr_encoder_worker *worker, int slot, const void *bytes, size_t n_bytes)
 {
+    return myr_encoder_prepare_form(worker, slot, &(myr_form){0}, bytes, n_bytes);
+}
+
+myr_status myr_encoder_prepare_form(myr_encoder_worker *worker, int slot, const myr_form *form, const void *bytes,
+                                    size_t n_bytes)
+{
     const myr_encoder *encoder = worker->encoder;
     float *target = myr_session_input(worker->session) + (size_t)slot * values_per_picture(encoder);
     myr_image image;
-    myr_status status = myr_decoder_decode(worker->decoder, bytes, n_bytes, &image);
+    myr_status status = myr_decoder_read(worker->decoder, form, bytes, n_bytes, &image);
     if (status == MYR_OK)
         status = myr_decoder_prepare(worker->decoder, &image, &encoder->preprocess, target);
     if (status != MYR_OK)

@@ -45,6 +45,7 @@ void myr_decoder_free(myr_decoder *decoder)
     myr_room_free(&decoder->resized[0]);
     myr_room_free(&decoder->resized[1]);
     myr_room_free(&decoder->window);
+    myr_room_free(&decoder->cropped);
     myr_taps_free(&decoder->across);
     myr_taps_free(&decoder->down);
     free(decoder);

@@ -122,6 +122,8 @@ static bool write_vectors(hid_t file, const myr_chunk *chunk, const float *value
                                   H5T_NATIVE_FLOAT, 2, dims, values) &&
                 store_write_array(file, "ordinal", H5T_STD_I64LE, H5T_NATIVE_INT64, 1, dims, chunk->ordinal) &&
                 store_write_array(file, "label", H5T_STD_I32LE, H5T_NATIVE_INT32, 1, dims, chunk->label);
+    dims[1] = 4;
+    fine = fine && (!chunk->box || store_write_array(file, "box", H5T_STD_I32LE, H5T_NATIVE_INT32, 2, dims, chunk->box));
     H5Tclose(half);
     return fine;
 }
@@ -242,6 +244,23 @@ static const char *read_head(hid_t file, hid_t bad, myr_chunk *chunk)
     return chunk->contract && chunk->model && chunk->metric ? NULL : "attributes";
 }
 
+/* Absent where all items are whole pictures. */
+static const char *read_boxes(hid_t file, myr_chunk *chunk)
+{
+    hsize_t dims[4];
+    int rank;
+    H5T_class_t class;
+    if (H5Lexists(file, "box", H5P_DEFAULT) <= 0)
+        return NULL;
+    if (!store_array_shape(file, "box", &rank, dims, &class) || rank != 2 || class != H5T_INTEGER ||
+        dims[0] != (hsize_t)chunk->n || dims[1] != 4)
+        return "/box";
+    chunk->box = myr_alloc((size_t)chunk->n, 4 * sizeof *chunk->box);
+    if (!chunk->box)
+        return no_memory;
+    return chunk->n == 0 || store_read_array(file, "box", H5T_NATIVE_INT32, chunk->box) ? NULL : "/box";
+}
+
 static const char *read_vectors(hid_t file, myr_chunk *chunk)
 {
     size_t n = (size_t)chunk->n, n_values;
@@ -255,7 +274,7 @@ static const char *read_vectors(hid_t file, myr_chunk *chunk)
                   !store_read_array(file, "ordinal", H5T_NATIVE_INT64, chunk->ordinal) ||
                   !store_read_array(file, "label", H5T_NATIVE_INT32, chunk->label)))
         return "/embedding, /ordinal or /label";
-    return NULL;
+    return read_boxes(file, chunk);
 }
 
 static const char *read_bad(hid_t bad, myr_chunk *chunk)
@@ -339,6 +358,7 @@ void myr_chunk_clear(myr_chunk *chunk)
     free(chunk->embedding);
     free(chunk->ordinal);
     free(chunk->label);
+    free(chunk->box);
     free(chunk->bad_ordinal);
     free(chunk->contract);
     free(chunk->model);

@@ -7,6 +7,7 @@
  */
 #include "base/alloc.h"
 #include "base/checksum.h"
+#include "base/hdf5_lock.h"
 #include "store/blocks.h"
 #include "store/hdf5_file.h"
 #include "store/hdf5_lock.h"
@@ -14,7 +15,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -23,12 +23,10 @@
 
 size_t myr_sections_eager_bytes = (size_t)16 << 20;
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-
 void store_lock(void)
 {
     static bool is_open;
-    pthread_mutex_lock(&lock);
+    myr_hdf5_lock();
     if (!is_open) {
         /* After a failed write HDF5's own clean-up at exit trips over the half-closed file. We close what we open. */
         H5dont_atexit();
@@ -39,7 +37,7 @@ void store_lock(void)
 
 void store_unlock(void)
 {
-    pthread_mutex_unlock(&lock);
+    myr_hdf5_unlock();
 }
 
 struct myr_sections {

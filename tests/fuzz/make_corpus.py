@@ -7,6 +7,7 @@ Status 77 without Debian's python3-onnx and python3-pil.
 """
 import contextlib
 import glob
+import gzip
 import io
 import json
 import os
@@ -97,13 +98,27 @@ def tars(files):
         yield dialect, out.getvalue()
 
 
+def sets():
+    """(name, bytes) of data sets, the first byte being the kind that fuzz_set.c takes the others for."""
+    with tempfile.TemporaryDirectory() as top:
+        for kind in ("cifar", "idx", "hdf5", "voc"):
+            subprocess.run([sys.executable, "-B", f"{ROOT}/tests/unit/corpus/make_sets.py", kind], cwd=top, check=True)
+        for kind, ending in enumerate((".bin", "-ubyte", "-ubyte.gz", None, ".h5", ".xml")):
+            for path in sorted(glob.glob(f"{top}/**/*{ending}", recursive=True) if ending else []):
+                if os.path.getsize(path) < MOST_BYTES:
+                    with open(path, "rb") as file:
+                        yield f"{kind}-{os.path.relpath(path, top).replace('/', '-')}", bytes([kind]) + file.read()
+    for name, data in tars(list(pictures())[:4]):
+        yield f"3-{name}.gz", b"\3" + gzip.compress(data)
+
+
 def main():
     folder = sys.argv[1]
     shutil.rmtree(folder, ignore_errors=True)
-    for kind in ("onnx", "safetensors", "hnsw", "image", "tar"):
+    for kind in ("onnx", "safetensors", "hnsw", "image", "tar", "set"):
         os.makedirs(f"{folder}/{kind}")
     files = list(pictures())
-    for kind, made in (("image", files), ("tar", tars(files))):
+    for kind, made in (("image", files), ("tar", tars(files)), ("set", sets())):
         for name, data in made:
             with open(f"{folder}/{kind}/{name}", "wb") as file:
                 file.write(data)

@@ -103,8 +103,13 @@ static void bad_places_are_named(void **state)
     run("mkdir empty && echo x > a.tar.gz");
     refuse("missing", MYR_ERR_NOT_FOUND, "missing");
     refuse("empty", MYR_ERR_NOT_FOUND, "picture");
-    refuse("a.tar.gz", MYR_ERR_UNSUPPORTED, "a.tar.gz");
-    refuse("pipe:cat x", MYR_ERR_NOT_FOUND, "pipe:cat x");
+    refuse("a.tar.gz", MYR_ERR_NOT_FOUND, "a.tar.gz");
+    run("echo x > a.tar.xz");
+    refuse("a.tar.xz", MYR_ERR_UNSUPPORTED, "a.tar.xz");
+    refuse("pipe:cat x", MYR_ERR_UNSUPPORTED, "pipe:cat x: the output of a program");
+    refuse("https://host/x.tar", MYR_ERR_UNSUPPORTED, "copy it to a file");
+    run("echo pipe:cat > pipes.txt");
+    refuse("pipes.txt", MYR_ERR_UNSUPPORTED, "pipe:cat");
 }
 
 static void lists_keep_their_order(void **state)
@@ -174,6 +179,49 @@ static void a_cut_tar_keeps_what_is_whole(void **state)
     myr_corpus_item(corpus, 1, &item);
     assert_non_null(strstr(item.problem, "cut inside"));
     myr_corpus_free(corpus);
+}
+
+static void packed_tars_are_the_same_corpus(void **state)
+{
+    (void)state;
+    make_samples();
+    run("head -c 300000 /dev/urandom > s/y.jpg && printf 3 > s/y.cls && tar --format=gnu --sort=name -cf t.tar -C s . && "
+        "gzip -k t.tar && cp t.tar.gz u.tgz && cp t.tar.gz hidden.tar");
+    static const char *const names[] = {"t.tar", "t.tar.gz", "u.tgz", "hidden.tar"};
+    char digest[65] = "";
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        myr_corpus *corpus = open_fine(names[i], false);
+        myr_item item;
+        myr_item_reader *reader = NULL;
+        const void *bytes;
+        size_t n_bytes;
+        assert_int_equal(myr_corpus_n_items(corpus), 4);
+        if (i == 0)
+            strcpy(digest, myr_corpus_digest(corpus));
+        assert_string_equal(myr_corpus_digest(corpus), digest);
+        assert_int_equal(myr_item_reader_create(&reader), MYR_OK);
+        for (int64_t j = 3; j >= 0; j--) { /* backwards */
+            myr_corpus_item(corpus, j, &item);
+            assert_int_equal(item.coding, i == 0 ? MYR_CODING_PLAIN : MYR_CODING_GZIP);
+            assert_int_equal(item.in_tar, i == 0); /* only then are its bytes a range of the source's */
+            assert_int_equal(myr_item_reader_read(reader, &item, &bytes, &n_bytes), MYR_OK);
+            assert_int_equal(n_bytes, j == 3 ? 300000 : 8);
+            assert_true(j == 3 || memcmp(bytes, "picture", 7) == 0);
+        }
+        myr_item_reader_free(reader);
+        myr_corpus_free(corpus);
+    }
+    run("head -c 200000 t.tar.gz > cut.tar.gz && (head -c 100000 t.tar.gz; head -c 100 /dev/zero; tail -c +100101 t.tar.gz) "
+        "> bad.tar.gz && echo text | gzip > text.tar.gz && : | gzip > empty.tar.gz");
+    myr_corpus *corpus = open_fine("cut.tar.gz", false);
+    myr_item item;
+    assert_int_equal(myr_corpus_n_items(corpus), 4);
+    myr_corpus_item(corpus, 3, &item);
+    assert_non_null(strstr(item.problem, "cut inside"));
+    myr_corpus_free(corpus);
+    refuse("bad.tar.gz", MYR_ERR_FORMAT, "damaged");
+    refuse("text.tar.gz", MYR_ERR_NOT_FOUND, "no pictures");
+    refuse("empty.tar.gz", MYR_ERR_NOT_FOUND, "no pictures");
 }
 
 static void damaged_tars_are_refused(void **state)
@@ -256,6 +304,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(lists_keep_their_order, set_up, tear_down),
         cmocka_unit_test_setup_teardown(tars_are_enumerated, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_cut_tar_keeps_what_is_whole, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(packed_tars_are_the_same_corpus, set_up, tear_down),
         cmocka_unit_test_setup_teardown(damaged_tars_are_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(braces_are_expanded, set_up, tear_down),
         cmocka_unit_test_setup_teardown(packed_items_come_back, set_up, tear_down),

@@ -117,6 +117,29 @@ static void what_is_written_is_read(void **state)
     assert_int_equal(myr_chunk_read(path_of("nowhere.h5"), ALL, &(myr_chunk){0}), MYR_ERR_NOT_FOUND);
 }
 
+static void boxes_come_back(void **state)
+{
+    (void)state;
+    myr_chunk chunk = make_chunk(3, 2, 1), read;
+    myr_buffer bytes = {0};
+    assert_int_equal(myr_chunk_write(path_of("no-box.h5"), &chunk, MYR_STORAGE_F32), MYR_OK);
+    assert_int_equal(myr_file_read(path_of("no-box.h5"), 1 << 20, &bytes), MYR_OK);
+    assert_null(memmem(bytes.data, bytes.size, "box", 4)); /* files of whole pictures are what they were */
+    chunk.box = myr_alloc(3, 4 * sizeof(int32_t));
+    for (int i = 0; i < 12; i++)
+        chunk.box[i] = 100 * i - 5;
+    assert_int_equal(myr_chunk_write(path_of("box.h5"), &chunk, MYR_STORAGE_F32), MYR_OK);
+    assert_int_equal(myr_chunk_read(path_of("box.h5"), ALL, &read), MYR_OK);
+    assert_true(same_chunk(&chunk, &read));
+    assert_memory_equal(chunk.box, read.box, 12 * sizeof(int32_t));
+    myr_chunk_clear(&read);
+    assert_int_equal(myr_chunk_read(path_of("no-box.h5"), ALL, &read), MYR_OK);
+    assert_null(read.box);
+    myr_chunk_clear(&read);
+    myr_chunk_clear(&chunk);
+    myr_buffer_free(&bytes);
+}
+
 static void halves_are_rounded_to_the_nearest_even(void **state)
 {
     (void)state;
@@ -560,7 +583,7 @@ int main(int argc, char **argv)
     if (argc == 2)
         return write_only(argv[1]);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_written_is_read),
+        cmocka_unit_test(what_is_written_is_read), cmocka_unit_test(boxes_come_back),
         cmocka_unit_test(halves_are_rounded_to_the_nearest_even),
         cmocka_unit_test(the_same_contents_give_the_same_bytes),
         cmocka_unit_test(texts_of_any_length_come_back),
