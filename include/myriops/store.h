@@ -174,6 +174,7 @@ typedef struct myr_manifest {
     char *precision; /* the network computed in: "f32" | "bf16" | "int8" */
     int dim;
     int64_t n_items, chunk_items, n_chunks;
+    bool guided; /* chunks become smaller towards the end: myr_manifest_chunk; files without "schedule" are not */
     char **classes; /* (n_classes) label names */
     size_t n_classes;
     char **operands; /* (n_operands) as typed */
@@ -187,6 +188,21 @@ MYR_API myr_status myr_manifest_write(const char *path, const myr_manifest *mani
 /* Every field is checked; MYR_ERR_FORMAT names the one that is wrong. */
 MYR_API myr_status myr_manifest_read(const char *path, myr_manifest *manifest);
 MYR_API void myr_manifest_clear(myr_manifest *manifest);
+
+/*
+ * myr_manifest_chunk - the ordinals of a chunk, by n_items, chunk_items and guided alone.
+ *
+ * Chunks have chunk_items. Guided, those of about the last eighth of the items have a half, those of the last half of that a
+ * quarter, of the last half of that an eighth, but none is planned for less than 8: so all ranks end at about one time.
+ *
+ *  place  0 <= place < n_chunks
+ *  first  [out] its first ordinal
+ *
+ * Returns:  how many items it has, good or bad
+ */
+MYR_API int64_t myr_manifest_chunk(const myr_manifest *manifest, int64_t place, int64_t *first);
+/* How many chunks that makes: what n_chunks must be. */
+MYR_API int64_t myr_manifest_count_chunks(const myr_manifest *manifest);
 
 /* myr_file_checksum - XXH3-64 of a whole file. */
 MYR_API myr_status myr_file_checksum(const char *path, uint64_t *checksum);
