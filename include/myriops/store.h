@@ -155,6 +155,9 @@ typedef enum myr_storage { MYR_STORAGE_F32, MYR_STORAGE_F16 } myr_storage;
 
 /* myr_chunk_write - whole or not at all; the chunk's arrays stay the caller's. Any number of threads may call it. */
 MYR_API myr_status myr_chunk_write(const char *path, const myr_chunk *chunk, myr_storage storage);
+/* The same by way of a temporary file of that name: where several processes may write one chunk, each needs its own. */
+MYR_API myr_status myr_chunk_write_by(const char *path, const char *partial, const myr_chunk *chunk,
+                                      myr_storage storage);
 /*
  * myr_chunk_read - parts of a chunk; arrays not asked for stay NULL.
  *

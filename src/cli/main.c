@@ -331,7 +331,7 @@ done:
     return status;
 }
 
-static int exit_status(myr_status status)
+int myr_exit_status(myr_status status)
 {
     return status == MYR_OK            ? EXIT_DONE
            : status == MYR_ERR_ARG     ? EXIT_USAGE
@@ -381,7 +381,7 @@ int main(int argc, char **argv)
         myr_status status = run_command(command, argc - 2, argv + 2, &comm);
         if (status != MYR_OK && comm.rank == 0)
             fprintf(stderr, "myriops %s: %s\n", command->name, myr_error_detail());
-        code = exit_status(status);
+        code = myr_exit_status(status);
     }
     myr_comm_free(&comm);
     MPI_Finalize();

@@ -99,7 +99,7 @@ myr_status myr_corpus_add(myr_corpus *corpus, const myr_record *record)
         return myr_fail(MYR_ERR_FORMAT, "key %s: met twice: in %s and in %s; keys must be unique: %s",
                         myr_corpus_at(corpus, record->key), myr_corpus_at(corpus, corpus->records[found->value].source),
                         myr_corpus_at(corpus, record->source),
-                        record->in_tar ? "put the tar's name in front of its keys" : "name each picture once");
+                        record->in_tar ? "--key-prefix-tar puts the tar's name in front of them" : "name each picture once");
     myr_record *own = &corpus->records[corpus->n];
     *own = *record;
     if (own->problem == 0 && own->n_bytes > corpus->options.max_file_bytes) {

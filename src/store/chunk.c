@@ -164,12 +164,11 @@ static bool write_file(const char *path, const myr_chunk *chunk, const float *va
     return H5Fclose(file) >= 0 && fine;
 }
 
-myr_status myr_chunk_write(const char *path, const myr_chunk *chunk, myr_storage storage)
+myr_status myr_chunk_write_by(const char *path, const char *partial, const myr_chunk *chunk, myr_storage storage)
 {
-    char *partial = myr_file_partial_name(path);
     float *values = round_values(chunk, storage);
     myr_status status = MYR_OK;
-    if (!partial || !values) {
+    if (!values) {
         status = myr_fail(MYR_ERR_NOMEM, "%s: no memory to write it", path);
         goto done;
     }
@@ -190,8 +189,16 @@ myr_status myr_chunk_write(const char *path, const myr_chunk *chunk, myr_storage
     else
         unlink(partial);
 done:
-    free(partial);
     free(values);
+    return status;
+}
+
+myr_status myr_chunk_write(const char *path, const myr_chunk *chunk, myr_storage storage)
+{
+    char *partial = myr_file_partial_name(path);
+    myr_status status = partial ? myr_chunk_write_by(path, partial, chunk, storage)
+                                : myr_fail(MYR_ERR_NOMEM, "%s: no memory to write it", path);
+    free(partial);
     return status;
 }
 
