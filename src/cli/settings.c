@@ -18,6 +18,8 @@ const myr_key myr_settings_table[] = {
     {"max-bad", MYR_KEY_REAL, "0.05", 0, 1, NULL, "SHARE", "share of unusable items above which the run fails", "embed", 0},
     {"retry-bad", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "try again what earlier runs could not use, and only that; chunks that hold such items are written anew", "embed", 0},
     {"key-prefix-tar", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "keys of pictures in tars begin with the tar's name, for tars that use the same keys", "embed", 0},
+    {"stage", MYR_KEY_TEXT, NULL, 0, 0, NULL, "FOLDER", "copy tars to this folder on a disk of each host, once a host, and read them there as they arrive", "embed", 0},
+    {"keep-stage", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "leave those copies there, for the next run over the same tars", "embed", 0},
     {"add", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "add to the index in --out, in place of building one; items whose keys it holds are replaced", "index", 0},
     {"delete", MYR_KEY_TEXT, NULL, 0, 0, NULL, "FILE", "take items out of the index in --out: their keys, one a line", "index", 0},
     {"shards", MYR_KEY_INT, "0", 0, 1048576, NULL, "S", "shards of the index; 0 = one for each rank", "index plan", 's'},

@@ -22,6 +22,7 @@ typedef struct job {
     int64_t next_item;  /* first item no worker has begun */
     int64_t items_left; /* not yet encoded */
     myr_item_list *items;
+    myr_ahead_range *range; /* bytes that are read ahead, NULL = none */
     float *vectors; /* (n_items, dim) */
     char **reasons; /* (n_items) */
     bool *done;     /* (n_items) vectors taken from the file that is there; NULL = none */
@@ -32,6 +33,7 @@ typedef struct job {
 
 struct myr_crew {
     myr_crew_options options;
+    myr_ahead *ahead;
     pthread_mutex_t lock;
     pthread_cond_t work;
     pthread_t *threads;
@@ -64,6 +66,7 @@ static void free_job(job *done)
     free(done->vectors);
     free(done->done);
     myr_buffer_free(&done->bad);
+    myr_ahead_end(done->range);
     myr_item_list_free(done->items);
     free(done);
 }
@@ -191,11 +194,26 @@ static int64_t count_tries(const job *mine, int64_t first, int n)
     return n_tries;
 }
 
+/* Encode a batch, with its bytes where they were read ahead. */
+static myr_status encode(const myr_crew *crew, myr_encode_tools *tools, const job *mine, int64_t first, int n)
+{
+    size_t dim = (size_t)myr_encoder_dim(crew->options.encoder);
+    double start_s = myr_now_s();
+    if (mine->range)
+        myr_ahead_lend(mine->range, first, tools->reader);
+    tools->phases.read_s += myr_now_s() - start_s;
+    myr_status status =
+        myr_encode_batch(tools, crew->options.encoder, mine->items, first, n, mine->done ? mine->done + first : NULL,
+                         mine->vectors + (size_t)first * dim, mine->reasons + first);
+    if (mine->range)
+        myr_ahead_return(mine->range, first, tools->reader);
+    return status;
+}
+
 static void *work(void *context)
 {
     myr_crew *crew = context;
     myr_encode_tools tools;
-    size_t dim = (size_t)myr_encoder_dim(crew->options.encoder);
     myr_status status = myr_encode_tools_create(crew->options.encoder, &tools);
     pthread_mutex_lock(&crew->lock);
     if (status != MYR_OK)
@@ -212,8 +230,7 @@ static void *work(void *context)
         int n;
         job *mine = take_batch(crew, &first, &n);
         pthread_mutex_unlock(&crew->lock);
-        status = myr_encode_batch(&tools, crew->options.encoder, mine->items, first, n,
-                                  mine->done ? mine->done + first : NULL, mine->vectors + (size_t)first * dim, mine->reasons + first);
+        status = encode(crew, &tools, mine, first, n);
         pthread_mutex_lock(&crew->lock);
         crew->n_done += count_tries(mine, first, n);
         mine->items_left -= n;
@@ -256,6 +273,10 @@ myr_status myr_crew_create(const myr_crew_options *options, myr_crew **out)
         if (pthread_create(&crew->threads[i], NULL, work, crew) != 0)
             break;
         crew->n_started++;
+    }
+    if (crew->n_started == options->n_threads && myr_ahead_create(options->stage, &crew->ahead) != MYR_OK) {
+        myr_crew_free(crew, NULL);
+        return MYR_ERR_NOMEM;
     }
     if (crew->n_started < options->n_threads) {
         int n_started = crew->n_started;
@@ -304,6 +325,7 @@ void myr_crew_free(myr_crew *crew, myr_phases *phases)
     free_jobs(crew->waiting);
     free_jobs(crew->running);
     free_jobs(crew->finished);
+    myr_ahead_free(crew->ahead);
     pthread_cond_destroy(&crew->work);
     pthread_mutex_destroy(&crew->lock);
     free(crew->threads);
@@ -349,8 +371,12 @@ myr_status myr_crew_add(myr_crew *crew, int64_t chunk, myr_item_list *items, boo
         return myr_fail(MYR_ERR_NOMEM, "no memory for chunk %lld of %zu items; use a smaller --chunk", (long long)chunk,
                         n);
     }
-    if (retry)
+    if (retry) {
         take_old_vectors(crew, added);
+    } else if (myr_ahead_add(crew->ahead, items, myr_encoder_batch(crew->options.encoder), &added->range) != MYR_OK) {
+        free_job(added);
+        return MYR_ERR_NOMEM;
+    }
     pthread_mutex_lock(&crew->lock);
     crew->idle_since_s = 0;
     if (crew->waiting_end)

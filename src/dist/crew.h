@@ -8,6 +8,7 @@
 #ifndef MYR_DIST_CREW_H
 #define MYR_DIST_CREW_H
 
+#include "corpus/ahead.h"
 #include "dist/encode.h"
 #include "myriops/store.h"
 
@@ -19,6 +20,7 @@ typedef struct myr_crew_options {
     const char *model, *metric; /* [borrowed] attributes of each chunk */
     const char *tag;            /* [borrowed] in the names of temporary files: no two ranks have the same */
     myr_storage storage;
+    const myr_stage *stage; /* [borrowed] copies of tars on this host, NULL = none */
     int n_threads;
 } myr_crew_options;
 

@@ -207,14 +207,17 @@ static myr_status conclude(job *work, double start_s)
     myr_phases phases = {0}, summed;
     double idle_s;
     int64_t peak = peak_bytes(), other_peak = comm->rank == 0 ? 0 : peak, most;
+    int64_t n_staged = myr_stage_n_copied(work->stage), all_staged;
     myr_status status = MYR_OK;
     myr_crew_free(work->crew, &phases);
     work->crew = NULL;
     MPI_Allreduce(&phases, &summed, sizeof phases / sizeof(double), MPI_DOUBLE, MPI_SUM, comm->mpi);
     MPI_Allreduce(&work->idle_at_end_s, &idle_s, 1, MPI_DOUBLE, MPI_MAX, comm->mpi);
     MPI_Allreduce(&other_peak, &most, 1, MPI_INT64_T, MPI_MAX, comm->mpi);
+    MPI_Allreduce(&n_staged, &all_staged, 1, MPI_INT64_T, MPI_SUM, comm->mpi);
     if (comm->rank == 0) {
         status = sum_up(work, start_s);
+        report->n_staged = all_staged;
         report->phases = summed;
         report->idle_at_end_s = idle_s;
         report->root_peak_bytes = peak;
@@ -234,6 +237,31 @@ static myr_status conclude_alone(job *work, double start_s)
     myr_status swept = myr_folder_sweep(work->options->folder); /* of what the others had begun to write */
     myr_status status = sum_up(work, start_s);
     return swept != MYR_OK ? swept : status;
+}
+
+/* All learn of the tars from rank 0, and one rank of each host begins to copy them. Collective. */
+static myr_status open_stage(job *work)
+{
+    const myr_comm *comm = work->comm;
+    const myr_embed_options *options = work->options;
+    myr_buffer list = {0};
+    MPI_Comm host = MPI_COMM_NULL;
+    int place = 0;
+    if (!options->stage)
+        return MYR_OK;
+    myr_status status = comm->rank == 0 ? myr_stage_list(work->root.corpus, &list) : MYR_OK;
+    status = myr_comm_agree(comm, status);
+    if (status == MYR_OK)
+        status = myr_comm_share(comm, &list);
+    if (status == MYR_OK) {
+        MPI_Comm_split_type(comm->mpi, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &host);
+        MPI_Comm_rank(host, &place);
+        MPI_Comm_free(&host);
+        status = myr_comm_agree(comm, myr_stage_open(options->stage, list.data, list.size, place == 0,
+                                                     options->keep_stage, &work->stage));
+    }
+    myr_buffer_free(&list);
+    return status;
 }
 
 /* What rank 0's network computes in, which every rank's must: vectors of one folder are of one precision. Collective.
@@ -331,11 +359,15 @@ myr_status myr_embed(const myr_comm *comm, const myr_embed_options *options, myr
     status = myr_comm_agree(comm, status);
     if (status != MYR_OK)
         goto done;
+    status = open_stage(&work);
+    if (status != MYR_OK)
+        goto done;
     status = myr_crew_create(&(myr_crew_options){.encoder = work.encoder,
                                                  .folder = options->folder,
                                                  .model = options->card->name,
                                                  .metric = options->card->metric,
                                                  .tag = work.tag,
+                                                 .stage = work.stage,
                                                  .storage = options->storage,
                                                  .n_threads = options->n_threads},
                              &work.crew);
@@ -358,6 +390,7 @@ myr_status myr_embed(const myr_comm *comm, const myr_embed_options *options, myr
         status = myr_comm_agree(comm, conclude(&work, start_s));
 done:
     myr_crew_free(work.crew, NULL);
+    myr_stage_close(work.stage);
     myr_folder_unlock(work.lock);
     myr_encoder_free(work.encoder);
     myr_corpus_free(work.root.corpus);

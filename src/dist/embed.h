@@ -21,6 +21,8 @@ typedef struct myr_embed_options {
     int64_t chunk_items; /* 0 = chosen from the size of the corpus, fewer towards its end */
     double max_bad;      /* fraction of bad items above which the job fails */
     bool retry_bad;      /* items that could not be used by earlier runs are tried again */
+    const char *stage; /* folder on a disk of each host to which tars are copied, NULL = none */
+    bool keep_stage;   /* the copies stay */
     bool progress;
 } myr_embed_options;
 
@@ -28,6 +30,7 @@ typedef struct myr_embed_report {
     int64_t n_items, n_embedded, n_bad;
     int64_t n_before; /* done by earlier runs */
     int64_t n_chunks;
+    int64_t n_staged;   /* tars copied, on all hosts */
     int64_t n_repeated; /* chunks handed out once more, to a second rank */
     int n_lost;         /* root: ranks that did not answer in the end */
     int dim;
