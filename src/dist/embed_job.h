@@ -37,7 +37,7 @@ typedef struct myr_embed_job {
     bool asked;          /* a request is on its way */
     bool ended;          /* told to end */
     bool gave_up;
-    double reported_s;
+    double begun_s, reported_s;
     double idle_at_end_s; /* since the first worker had nothing to do */
     char tag[40];         /* in the names of this rank's temporary files: no other rank and no other run has it */
     int lock;             /* rank 0: the output folder is this job's; -1 = not held */

@@ -19,7 +19,8 @@
 enum { TAG_TO_ROOT = 1, TAG_CHUNK = 2, TAG_END = 3, TAG_DROP = 4 };
 enum { SAYS_NEED, SAYS_PROGRESS, SAYS_FINISHED, SAYS_GIVING_UP, SAYS_GOODBYE };
 
-#define POLL_NS 500000L
+#define POLL_NS 2000000L
+#define LEAD_S 0.05 /* work that a rank has in hand when it asks for more: messages take some polls */
 #define REPORT_S 0.5
 #define SERVE_S 0.05   /* how often ranks that wait for a chunk are thought of */
 #define GAP_S 1.0      /* a turn that took longer: the root was stopped itself, and heard nobody */
@@ -308,6 +309,15 @@ static void report_progress(myr_embed_job *job)
         tell_root(job, SAYS_PROGRESS, myr_crew_done(job->crew));
 }
 
+/* Whether the crew will soon have nothing to do, at the rate it has gone so far. */
+static bool runs_low(const myr_embed_job *job)
+{
+    double passed_s = myr_now_s() - job->begun_s;
+    double per_s = passed_s > 0 ? (double)myr_crew_done(job->crew) / myr_encoder_batch(job->encoder) / passed_s : 0;
+    double least = 2.0 * job->options->n_threads, wanted = LEAD_S * per_s;
+    return (double)myr_crew_waiting(job->crew) < (wanted > least ? wanted : least);
+}
+
 /* Report finished chunks, and ask for more when the crew runs low. */
 static myr_status tend_crew(myr_embed_job *job)
 {
@@ -315,7 +325,7 @@ static myr_status tend_crew(myr_embed_job *job)
     myr_status status = MYR_OK;
     while (status == MYR_OK && myr_crew_take_finished(job->crew, &finished))
         status = report_finished(job, &finished);
-    if (status == MYR_OK && !job->asked && myr_crew_waiting(job->crew) < 2 * job->options->n_threads) {
+    if (status == MYR_OK && !job->asked && runs_low(job)) {
         job->asked = true;
         if (job->comm->rank != 0) {
             tell_root(job, SAYS_NEED, 0);
@@ -343,6 +353,7 @@ myr_status myr_embed_talk(myr_embed_job *job)
 {
     bool is_root = job->comm->rank == 0;
     myr_status status = MYR_OK;
+    job->begun_s = myr_now_s();
     if (is_root)
         myr_handout_forgive(job->root.output.handout, job->root.looped_s = myr_now_s());
     while (is_root ? !is_over(job) : !job->ended) {
