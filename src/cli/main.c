@@ -25,7 +25,9 @@ static const myr_command commands[] = {
     {"embed", "PICTURE-FOLDER | LIST.txt | SHARD-{000..099}.tar ...", "pictures into vectors, resumable",
      "  mpirun -n 4 myriops embed --out emb/ /data/photos\n"
      "  mpirun -n 4 myriops embed --out emb/ --dtype f16 '/data/more-{000..099}.tar'\n"
-     "  myriops embed --out emb/ --label-from-folder --model my-card.conf pictures/\n",
+     "  myriops embed --out emb/ --label-from-folder --model my-card.conf pictures/\n"
+     "  myriops embed --out emb/ --retry-bad /data/photos\n"
+     "  mpirun -n 64 myriops embed --out emb/ --stage /scratch/tars --key-prefix-tar '/data/more-{000..099}.tar'\n",
      myr_cmd_embed},
     {"index", "EMBEDDINGS... | VECTORS.fbin", "vectors into a sharded HNSW index",
      "  mpirun -n 4 myriops index --out idx/ --shards 8 emb/\n"
