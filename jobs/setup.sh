@@ -35,7 +35,7 @@ packages=(
     protobuf-c-compiler libonnx-dev libjansson-dev libinih-dev nettle-dev libxxhash-dev
 )
 if [ "$tests" = 1 ]; then
-    packages+=(procps iproute2 libcmocka-dev libonnx-testdata python3-pil python3-h5py python3-numpy python3-onnx slurm-wlm munge)
+    packages+=(procps iproute2 strace libcmocka-dev libonnx-testdata python3-pil python3-h5py python3-numpy python3-onnx slurm-wlm munge)
 fi
 
 # A package counts when it, or one that provides it, is installed.
