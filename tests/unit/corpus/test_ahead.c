@@ -307,7 +307,7 @@ static void tars_are_copied_once(void **state)
     run("[ $(ls near/by) = left.partial ]");
     char *half = NULL;
     assert_int_equal(myr_stage_open("near/by", list.data, list.size, true, true, &copier), MYR_OK);
-    wait_for(copier, "one.tar");
+    wait_for(copier, "two.tar");
     half = myr_strdup(myr_stage_find(copier, "one.tar"));
     myr_stage_close(copier);
     run("truncate -s 5000 %s && touch %s.partial", half, half);
