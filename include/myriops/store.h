@@ -127,7 +127,7 @@ MYR_API myr_status myr_text_table_check(const myr_text_table *table);
  *
  * chunk-NNNNNN.h5, readable with h5py:
  *   /embedding [n, dim] f32 | f16     /key, /source [n] vlen string   /ordinal [n] i64   /label [n] i32, -1 none
- *   /bad/{key, source, reason} [n_bad] vlen string, /bad/ordinal [n_bad] i64
+ *   /bad/{key, source, reason} [n_bad] vlen string, /bad/{ordinal, n_bytes} [n_bad] i64 (n_bytes: not in older files)
  *   attributes of /: schema_version i64 = 1, contract, model, metric (strings), dim i64
  * Behind the end of the HDF5 file, unseen by its readers, 16 bytes: "MYRIOPS1" and XXH3-64 of all bytes before.
  * The same contents give the same bytes.
@@ -143,6 +143,7 @@ typedef struct myr_chunk {
     int64_t n_bad;
     char **bad_key, **bad_source, **bad_reason; /* (n_bad) */
     int64_t *bad_ordinal;
+    int64_t *bad_n_bytes; /* (n_bad) its size when it was listed; NULL = not known */
     char *contract, *model, *metric;
 } myr_chunk;
 

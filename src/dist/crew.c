@@ -81,6 +81,7 @@ static void split_items(const job *done, size_t dim, myr_chunk *chunk)
             chunk->bad_key[chunk->n_bad] = (char *)item.key;
             chunk->bad_source[chunk->n_bad] = (char *)item.source;
             chunk->bad_reason[chunk->n_bad] = done->reasons[i];
+            chunk->bad_n_bytes[chunk->n_bad] = (int64_t)item.n_bytes;
             chunk->bad_ordinal[chunk->n_bad++] = item.ordinal;
             continue;
         }
@@ -107,6 +108,7 @@ static myr_status write_job(const myr_crew *crew, job *done)
                        .bad_source = myr_alloc(n, sizeof(char *)),
                        .bad_reason = myr_alloc(n, sizeof(char *)),
                        .bad_ordinal = myr_alloc(n, sizeof(int64_t)),
+                       .bad_n_bytes = myr_alloc(n, sizeof(int64_t)),
                        .contract = (char *)myr_encoder_contract(options->encoder),
                        .model = (char *)options->model,
                        .metric = (char *)options->metric};
@@ -115,7 +117,7 @@ static myr_status write_job(const myr_crew *crew, job *done)
     if (path && asprintf(&own_path, "%s.%s", path, options->tag) >= 0)
         partial = myr_file_partial_name(own_path);
     if (partial && chunk.key && chunk.source && chunk.label && chunk.ordinal && chunk.bad_key && chunk.bad_source &&
-        chunk.bad_reason && chunk.bad_ordinal) {
+        chunk.bad_reason && chunk.bad_ordinal && chunk.bad_n_bytes) {
         split_items(done, (size_t)chunk.dim, &chunk);
         done->n_good = chunk.n;
         done->n_bad = chunk.n_bad;
@@ -136,6 +138,7 @@ static myr_status write_job(const myr_crew *crew, job *done)
     free(chunk.bad_source);
     free(chunk.bad_reason);
     free(chunk.bad_ordinal);
+    free(chunk.bad_n_bytes);
     return status;
 }
 

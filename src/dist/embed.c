@@ -153,6 +153,8 @@ static myr_status begin(job *work)
     if (status == MYR_OK && myr_path_exists(path)) {
         myr_manifest old = {0};
         status = myr_manifest_read(path, &old);
+        if (status == MYR_OK && options->retry_bad)
+            status = myr_output_accept_repairs(options->folder, root->corpus, &old);
         if (status == MYR_OK)
             status = compare(path, &old, &output->manifest);
         output->was_complete = status == MYR_OK && old.complete;

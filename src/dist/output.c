@@ -28,6 +28,50 @@ myr_status myr_output_refuse_strays(const char *folder)
                  : MYR_OK;
 }
 
+/* Append what is bad in a chunk, where its sizes are known; false without memory. */
+static bool add_sizes(const myr_chunk *chunk, int64_t **ordinals, int64_t **n_bytes, size_t *n)
+{
+    size_t n_bad = chunk->bad_n_bytes ? (size_t)chunk->n_bad : 0;
+    if (!myr_resize(ordinals, *n, *n + n_bad, sizeof **ordinals) || !myr_resize(n_bytes, *n, *n + n_bad, sizeof **n_bytes))
+        return false;
+    for (size_t i = 0; i < n_bad; i++) {
+        (*ordinals)[*n] = chunk->bad_ordinal[i];
+        (*n_bytes)[(*n)++] = chunk->bad_n_bytes[i];
+    }
+    return true;
+}
+
+myr_status myr_output_accept_repairs(const char *folder, const myr_corpus *corpus, myr_manifest *manifest)
+{
+    int64_t *ordinals = NULL, *n_bytes = NULL;
+    size_t n = 0;
+    char digest[65];
+    bool fine = true;
+    if (manifest->n_items != myr_corpus_n_items(corpus) ||
+        strcmp(manifest->corpus_digest, myr_corpus_digest(corpus)) == 0)
+        return MYR_OK;
+    for (int64_t i = 0; i < manifest->n_chunks && fine; i++) {
+        char *path = myr_chunk_path(folder, i);
+        myr_chunk chunk = {0};
+        if (path && myr_chunk_read(path, MYR_CHUNK_BAD, &chunk) == MYR_OK)
+            fine = add_sizes(&chunk, &ordinals, &n_bytes, &n);
+        fine = fine && path;
+        myr_chunk_clear(&chunk);
+        free(path);
+    }
+    /* Ordinals that make no sense are those of another corpus. */
+    bool is_same = fine && myr_corpus_digest_with(corpus, ordinals, n_bytes, n, digest) == MYR_OK &&
+                   strcmp(digest, manifest->corpus_digest) == 0;
+    if (is_same) {
+        free(manifest->corpus_digest);
+        manifest->corpus_digest = myr_strdup(myr_corpus_digest(corpus));
+        fine = manifest->corpus_digest != NULL;
+    }
+    free(ordinals);
+    free(n_bytes);
+    return fine ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for the sizes of %zu bad items", n);
+}
+
 static bool is_chunk_of(const myr_chunk *chunk, const myr_manifest *manifest, int64_t place)
 {
     int64_t first, n_items = myr_manifest_chunk(manifest, place, &first);

@@ -5,6 +5,7 @@
 #define MYR_DIST_OUTPUT_H
 
 #include "dist/handout.h"
+#include "myriops/corpus.h"
 
 #define MYR_MANIFEST_NAME "manifest.json"
 
@@ -19,6 +20,13 @@ typedef struct myr_output {
 
 /* Chunks without the manifest that says what they were made from must not be taken for this run's. */
 myr_status myr_output_refuse_strays(const char *folder);
+/*
+ * myr_output_accept_repairs - whether a corpus is that of a folder but for the sizes of what is bad there: pictures that
+ * were mended, or that came later. Then the folder's manifest gets the digest of the corpus as it is now.
+ *
+ * Local. What cannot be read is not bad.
+ */
+myr_status myr_output_accept_repairs(const char *folder, const myr_corpus *corpus, myr_manifest *manifest);
 /*
  * myr_output_look - which chunks are there already; a file that cannot be read is made anew.
  *

@@ -136,7 +136,9 @@ static bool write_bad(hid_t file, const myr_chunk *chunk)
         group >= 0 && store_write_texts(group, "key", chunk->bad_key, n) &&
         store_write_texts(group, "source", chunk->bad_source, n) &&
         store_write_texts(group, "reason", chunk->bad_reason, n) &&
-        store_write_array(group, "ordinal", H5T_STD_I64LE, H5T_NATIVE_INT64, 1, &(hsize_t){n}, chunk->bad_ordinal);
+        store_write_array(group, "ordinal", H5T_STD_I64LE, H5T_NATIVE_INT64, 1, &(hsize_t){n}, chunk->bad_ordinal) &&
+        (!chunk->bad_n_bytes ||
+         store_write_array(group, "n_bytes", H5T_STD_I64LE, H5T_NATIVE_INT64, 1, &(hsize_t){n}, chunk->bad_n_bytes));
     if (group >= 0)
         H5Gclose(group);
     H5Pclose(create);
@@ -275,7 +277,14 @@ static const char *read_bad(hid_t bad, myr_chunk *chunk)
     if (!chunk->bad_key || !chunk->bad_source || !chunk->bad_reason || !chunk->bad_ordinal ||
         (n > 0 && !store_read_array(bad, "ordinal", H5T_NATIVE_INT64, chunk->bad_ordinal)))
         return "/bad";
-    return NULL;
+    if (H5Lexists(bad, "n_bytes", H5P_DEFAULT) <= 0) /* of an earlier version */
+        return NULL;
+    if (length_of(bad, "n_bytes", H5T_INTEGER) != chunk->n_bad)
+        return "/bad";
+    chunk->bad_n_bytes = myr_alloc(n, sizeof *chunk->bad_n_bytes);
+    if (!chunk->bad_n_bytes)
+        return no_memory;
+    return n == 0 || store_read_array(bad, "n_bytes", H5T_NATIVE_INT64, chunk->bad_n_bytes) ? NULL : "/bad";
 }
 
 static const char *read_parts(hid_t file, hid_t bad, unsigned parts, myr_chunk *chunk)
@@ -347,6 +356,7 @@ void myr_chunk_clear(myr_chunk *chunk)
     free(chunk->ordinal);
     free(chunk->label);
     free(chunk->bad_ordinal);
+    free(chunk->bad_n_bytes);
     free(chunk->contract);
     free(chunk->model);
     free(chunk->metric);

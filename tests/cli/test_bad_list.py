@@ -85,6 +85,25 @@ class BadList(Case):
             self.assertEqual(same, {f"chunk-{i:06d}.h5" for i in range(8)} - {f"chunk-{i // CHUNK:06d}.h5" for i in bad})
             self.assertEqual([row[1] for row in rows(out)], ["00009.jpg", "00015.jpg", "00033.jpg"])
 
+    def test_mended_pictures_have_other_sizes(self):
+        some, whole = self.make("mended", (2, 11, 30))
+        (some / "00030.jpg").write_bytes(b"")
+        (some / "00002.jpg").write_bytes(whole[2][:100])
+        out, anew = scratch / "mended-out", scratch / "mended-anew"
+        self.run_embed(out, some, ranks=2)
+        (some / "00002.jpg").write_bytes(whole[2])
+        (some / "00030.jpg").write_bytes(whole[30])
+        (some / "00011.jpg").write_bytes(b"as bad as before, and shorter")
+        self.check(myriops("embed", "--threads", 1, "--chunk", CHUNK, "--out", out, some), FAILED, "another corpus")
+        good = (some / "00001.jpg").read_bytes()
+        (some / "00001.jpg").write_bytes(encode(picture(99, 80, 60)))  # what was good must be what it was
+        self.check(myriops("embed", "--threads", 1, "--chunk", CHUNK, "--retry-bad", "--out", out, some), FAILED, "another corpus")
+        (some / "00001.jpg").write_bytes(good)
+        again = self.run_embed(out, some, "--retry-bad", ranks=3).json()
+        self.assertEqual((again["before"], again["bad"]), (57, 1))
+        self.run_embed(anew, some)
+        self.assertEqual(contents(out), contents(anew))
+
     def test_in_a_folder_that_is_not_finished(self):
         some, whole = self.make("half", (2, 50))
         out, anew = scratch / "half-out", scratch / "half-anew"
