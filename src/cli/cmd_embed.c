@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 static myr_status print_report(const myr_cli *cli, const char *folder, const myr_embed_report *report)
 {
@@ -42,6 +43,7 @@ static void end_without_lost_ranks(const myr_cli *cli, myr_status status)
     if (status != MYR_OK)
         fprintf(stderr, "myriops embed: %s\n", myr_error_detail());
     fflush(NULL);
+    nanosleep(&(struct timespec){.tv_sec = 1}, NULL); /* for the launcher to pass it on, before it speaks itself */
     MPI_Abort(cli->comm->mpi, myr_exit_status(status));
 }
 
