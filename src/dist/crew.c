@@ -94,6 +94,25 @@ static void split_items(const job *done, size_t dim, myr_chunk *chunk)
     }
 }
 
+/* Whether another rank has put the chunk's file in place meanwhile: then that is what is reported, since it is what counts.
+ */
+static bool is_made(const myr_crew *crew, const char *path, job *done)
+{
+    myr_chunk made = {0};
+    bool fits = !done->done && myr_path_exists(path) && myr_chunk_read(path, MYR_CHUNK_BAD, &made) == MYR_OK &&
+                strcmp(made.contract, myr_encoder_contract(crew->options.encoder)) == 0 &&
+                strcmp(made.metric, crew->options.metric) == 0 && made.dim == myr_encoder_dim(crew->options.encoder) &&
+                made.n + made.n_bad == done->n_items;
+    if (fits)
+        myr_bad_list_put(&done->bad, done->chunk, &made);
+    if (fits && !done->bad.failed) {
+        done->n_good = made.n;
+        done->n_bad = made.n_bad;
+    }
+    myr_chunk_clear(&made);
+    return fits && !done->bad.failed;
+}
+
 static myr_status write_job(const myr_crew *crew, job *done)
 {
     const myr_crew_options *options = &crew->options;
@@ -114,6 +133,10 @@ static myr_status write_job(const myr_crew *crew, job *done)
                        .metric = (char *)options->metric};
     char *path = myr_chunk_path(options->folder, done->chunk), *own_path = NULL, *partial = NULL;
     myr_status status;
+    if (path && is_made(crew, path, done)) {
+        status = MYR_OK;
+        goto released;
+    }
     if (path && asprintf(&own_path, "%s.%s", path, options->tag) >= 0)
         partial = myr_file_partial_name(own_path);
     if (partial && chunk.key && chunk.source && chunk.label && chunk.ordinal && chunk.bad_key && chunk.bad_source &&
@@ -127,6 +150,7 @@ static myr_status write_job(const myr_crew *crew, job *done)
     } else {
         status = myr_fail(MYR_ERR_NOMEM, "no memory to write a chunk of %zu items; use a smaller --chunk", n);
     }
+released:
     free(path);
     free(own_path);
     free(partial);

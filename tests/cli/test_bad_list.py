@@ -1,4 +1,6 @@
 """What cannot be used: the list of it, and trying it again."""
+import time
+
 from harness import *
 
 CHUNK = 8
@@ -103,6 +105,24 @@ class BadList(Case):
         self.assertEqual((again["before"], again["bad"]), (57, 1))
         self.run_embed(anew, some)
         self.assertEqual(contents(out), contents(anew))
+
+    def test_what_another_rank_has_made_is_what_counts(self):
+        """A chunk that comes while it is made here too, with one item fewer: a moment's failure of the other's disk."""
+        some, whole = self.make("twice", (59,))
+        out, other = folder("twice-out"), scratch / "twice-other"
+        self.run_embed(other, some)
+        (some / "00059.jpg").write_bytes(whole[59])
+        process = start("embed", "--threads", 1, "--chunk", CHUNK, "--backend", "openblas", "--out", out, some)
+        while process.poll() is None and not (out / "chunk-000000.h5").exists():
+            time.sleep(0.002)
+        shutil.copy(other / "chunk-000007.h5", out / "coming")
+        (out / "coming").rename(out / "chunk-000007.h5")
+        said = process.stdout.read().decode()
+        process.stdout.close()
+        self.assertEqual(process.wait(), DONE, said)
+        self.assertEqual((out / "chunk-000007.h5").read_bytes(), (other / "chunk-000007.h5").read_bytes())
+        self.assertEqual((out / "bad.tsv").read_bytes(), (other / "bad.tsv").read_bytes())
+        self.assertEqual(json.loads((out / "manifest.json").read_text())["bad"], 1)
 
     def test_in_a_folder_that_is_not_finished(self):
         some, whole = self.make("half", (2, 50))
