@@ -103,8 +103,9 @@ static bool add_batch(myr_ahead_range *range, int64_t batch, const myr_item *hea
     const char *source = own_source(range, head->source);
     if (!source)
         return false;
-    if (last && last->source == source && last->first_batch + last->n_left == batch && last->n_bytes < MYR_AHEAD_PIECE_BYTES &&
-        head->offset >= last->offset + last->n_bytes && end - last->offset <= MYR_AHEAD_BATCH_BYTES) {
+    if (last && last->source == source && last->first_batch + last->n_left == batch &&
+        last->n_bytes < MYR_AHEAD_PIECE_BYTES && head->offset >= last->offset + last->n_bytes &&
+        end - last->offset <= MYR_AHEAD_BATCH_BYTES) {
         last->n_bytes = (size_t)(end - last->offset);
         last->n_left++;
     } else {

@@ -1,10 +1,10 @@
 /*
  * Reading ahead: the bytes of tars in large pieces, before they are asked for.
  *
- * Items of a list that are neighbours in a tar are one range of its bytes. A thread of its own reads such ranges in order, in
- * pieces of some MiB, as far ahead as a bound of memory allows; whoever works on a batch of items borrows the piece that
- * holds it. On a parallel file system a few large reads cost what a few small ones do. Files of their own, and batches that
- * lie far apart or across two tars, are left to the item reader.
+ * Items of a list that are neighbours in a tar are one range of its bytes. A thread of its own reads such ranges in
+ * order, in pieces of some MiB, as far ahead as a bound of memory allows; whoever works on a batch of items borrows the
+ * piece that holds it. On a parallel file system a few large reads cost what a few small ones do. Files of their own,
+ * and batches that lie far apart or across two tars, are left to the item reader.
  */
 #ifndef MYR_CORPUS_AHEAD_H
 #define MYR_CORPUS_AHEAD_H

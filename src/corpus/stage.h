@@ -1,9 +1,9 @@
 /*
  * Tars copied to a disk of this host, so that they are read over the network once.
  *
- * One process of a host copies, in the order of the corpus, while all read; who wants a tar that is not there yet reads it
- * where it came from. A copy has the tar's size and time of change in its name, is written under another name and renamed
- * when it is whole: what is there under its name is whole, also when it was left by an earlier run.
+ * One process of a host copies, in the order of the corpus, while all read; who wants a tar that is not there yet reads
+ * it where it came from. A copy has the tar's size and time of change in its name, is written under another name and
+ * renamed when it is whole: what is there under its name is whole, also when it was left by an earlier run.
  */
 #ifndef MYR_CORPUS_STAGE_H
 #define MYR_CORPUS_STAGE_H

@@ -1,8 +1,9 @@
 /*
  * bad.tsv: the items of an embedding folder that could not be used, for people.
  *
- * One line an item, in the order of the corpus: chunk, key, source, reason, after a line that names these columns. A tab, a
- * line break, any other control character and a backslash are written as \xNN. It is made from /bad of the chunks.
+ * One line an item, in the order of the corpus: chunk, key, source, reason, after a line that names these columns. A
+ * tab, a line break, any other control character and a backslash are written as \xNN. It is made from /bad of the
+ * chunks.
  */
 #ifndef MYR_DIST_BAD_LIST_H
 #define MYR_DIST_BAD_LIST_H

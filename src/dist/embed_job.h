@@ -46,8 +46,8 @@ typedef struct myr_embed_job {
 /*
  * myr_embed_talk - hand out and take chunks until the job ends.
  *
- * Collective. On return no message is left over, and no worker has anything in hand, except where report->n_lost is set on
- * rank 0: then some ranks do not answer.
+ * Collective. On return no message is left over, and no worker has anything in hand, except where report->n_lost is set
+ * on rank 0: then some ranks do not answer.
  *
  * Returns:  this rank's own outcome, to be agreed on
  */

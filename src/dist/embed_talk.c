@@ -2,12 +2,12 @@
  * What the ranks of an embedding job say to each other.
  *
  * Messages to the root are {kind, a, b, c}, and text behind them; from the root a chunk's packed items, the number of a
- * chunk that another rank has made, or the end. Every rank says goodbye once it was told to end and its workers have, so
- * that no message is left over.
+ * chunk that another rank has made, or the end. Every rank says goodbye once it was told to end and its workers have,
+ * so that no message is left over.
  *
- * A rank that does not answer holds nobody up. What it was given is handed out again (handout.h), and the root waits for no
- * message to arrive (outbox.h). When all chunks are in place the output is made complete at once; then the root waits for
- * goodbyes, but not for long from a rank that says nothing.
+ * A rank that does not answer holds nobody up. What it was given is handed out again (handout.h), and the root waits
+ * for no message to arrive (outbox.h). When all chunks are in place the output is made complete at once; then the root
+ * waits for goodbyes, but not for long from a rank that says nothing.
  */
 #include "base/log.h"
 #include "dist/embed_job.h"

@@ -1,10 +1,11 @@
 /*
  * What is handed out: which chunks are done, who works on which, and what a rank gets next.
  *
- * Kept by rank 0 of the embedding job. Chunks are handed out in their order; when all are, one that takes long is handed
- * out once more to a rank that has nothing to do, and the first to finish it wins: both write the same bytes under names of
- * their own, and a rename replaces a file as a whole. A chunk takes long when its holders have not been heard of for
- * MYR_HANDOUT_SILENCE_S, or when it is out for twice the time that chunks of its size took so far, and a second. No MPI here.
+ * Kept by rank 0 of the embedding job. Chunks are handed out in their order; when all are, one that takes long is
+ * handed out once more to a rank that has nothing to do, and the first to finish it wins: both write the same bytes
+ * under names of their own, and a rename replaces a file as a whole. A chunk takes long when its holders have not been
+ * heard of for MYR_HANDOUT_SILENCE_S, or when it is out for twice the time that chunks of its size took so far, and a
+ * second. No MPI here.
  */
 #ifndef MYR_DIST_HANDOUT_H
 #define MYR_DIST_HANDOUT_H

@@ -89,7 +89,8 @@ static myr_status open_folder(myr_source *source, myr_source_input *input, myr_b
             status = no_memory(input->path);
     }
     source->n_ids += manifest.n_items;
-    input->sizes = (myr_manifest){.n_items = manifest.n_items, .chunk_items = manifest.chunk_items, .guided = manifest.guided};
+    input->sizes = (myr_manifest){
+        .n_items = manifest.n_items, .chunk_items = manifest.chunk_items, .guided = manifest.guided};
     if (status == MYR_OK)
         status = take_classes(source, input, &manifest);
     myr_buffer_printf(digests, "%s %s %s %lld%s\n", manifest.contract, manifest.corpus_digest, manifest.storage,
