@@ -107,6 +107,16 @@ MYR_API int64_t myr_corpus_n_items(const myr_corpus *corpus);
  * whole file; not over source, so that the
  * same data under another mount point is the same corpus. [borrowed] */
 MYR_API const char *myr_corpus_digest(const myr_corpus *corpus);
+/*
+ * myr_corpus_digest_with - the digest there would be if some items had other sizes.
+ *
+ *  ordinals, n_bytes  (n) ascending ordinals, and the size of each
+ *  digest             [out] 64 hex digits
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG (ordinals) | MYR_ERR_NOMEM
+ */
+MYR_API myr_status myr_corpus_digest_with(const myr_corpus *corpus, const int64_t *ordinals, const int64_t *n_bytes,
+                                          size_t n, char digest[65]);
 MYR_API size_t myr_corpus_n_classes(const myr_corpus *corpus);
 /* Name of label i, NULL out of range. [borrowed] */
 MYR_API const char *myr_corpus_class_name(const myr_corpus *corpus, size_t i);

@@ -127,7 +127,7 @@ MYR_API myr_status myr_text_table_check(const myr_text_table *table);
  *
  * chunk-NNNNNN.h5, readable with h5py:
  *   /embedding [n, dim] f32 | f16     /key, /source [n] vlen string   /ordinal [n] i64   /label [n] i32, -1 none
- *   /bad/{key, source, reason} [n_bad] vlen string, /bad/ordinal [n_bad] i64
+ *   /bad/{key, source, reason} [n_bad] vlen string, /bad/{ordinal, n_bytes} [n_bad] i64 (n_bytes: not in older files)
  *   attributes of /: schema_version i64 = 1, contract, model, metric (strings), dim i64
  * Behind the end of the HDF5 file, unseen by its readers, 16 bytes: "MYRIOPS1" and XXH3-64 of all bytes before.
  * The same contents give the same bytes.
@@ -145,6 +145,7 @@ typedef struct myr_chunk {
     int64_t n_bad;
     char **bad_key, **bad_source, **bad_reason; /* (n_bad) */
     int64_t *bad_ordinal;
+    int64_t *bad_n_bytes; /* (n_bad) its size when it was listed; NULL = not known */
     char *contract, *model, *metric;
 } myr_chunk;
 
@@ -157,6 +158,9 @@ typedef enum myr_storage { MYR_STORAGE_F32, MYR_STORAGE_F16 } myr_storage;
 
 /* myr_chunk_write - whole or not at all; the chunk's arrays stay the caller's. Any number of threads may call it. */
 MYR_API myr_status myr_chunk_write(const char *path, const myr_chunk *chunk, myr_storage storage);
+/* The same by way of a temporary file of that name: where several processes may write one chunk, each needs its own. */
+MYR_API myr_status myr_chunk_write_by(const char *path, const char *partial, const myr_chunk *chunk,
+                                      myr_storage storage);
 /*
  * myr_chunk_read - parts of a chunk; arrays not asked for stay NULL.
  *
@@ -176,6 +180,7 @@ typedef struct myr_manifest {
     char *precision; /* the network computed in: "f32" | "bf16" | "int8" */
     int dim;
     int64_t n_items, chunk_items, n_chunks;
+    bool guided; /* chunks become smaller towards the end: myr_manifest_chunk; files without "schedule" are not */
     char **classes; /* (n_classes) label names */
     size_t n_classes;
     char **operands; /* (n_operands) as typed */
@@ -189,6 +194,21 @@ MYR_API myr_status myr_manifest_write(const char *path, const myr_manifest *mani
 /* Every field is checked; MYR_ERR_FORMAT names the one that is wrong. */
 MYR_API myr_status myr_manifest_read(const char *path, myr_manifest *manifest);
 MYR_API void myr_manifest_clear(myr_manifest *manifest);
+
+/*
+ * myr_manifest_chunk - the ordinals of a chunk, by n_items, chunk_items and guided alone.
+ *
+ * Chunks have chunk_items. Guided, those of about the last eighth of the items have a half, those of the last half of that a
+ * quarter, of the last half of that an eighth, but none is planned for less than 8: so all ranks end at about one time.
+ *
+ *  place  0 <= place < n_chunks
+ *  first  [out] its first ordinal
+ *
+ * Returns:  how many items it has, good or bad
+ */
+MYR_API int64_t myr_manifest_chunk(const myr_manifest *manifest, int64_t place, int64_t *first);
+/* How many chunks that makes: what n_chunks must be. */
+MYR_API int64_t myr_manifest_count_chunks(const myr_manifest *manifest);
 
 /* myr_file_checksum - XXH3-64 of a whole file. */
 MYR_API myr_status myr_file_checksum(const char *path, uint64_t *checksum);

@@ -56,6 +56,8 @@ myr_status myr_choose_search(const myr_cli *cli, const myr_index_manifest *index
                              myr_search_options *options);
 /* Print a JSON document on standard output and release it. NULL = there was no memory to make it. */
 myr_status myr_print_json(json_t *document);
+/* What the program ends with. */
+int myr_exit_status(myr_status status);
 /* Flush standard output; a full disk or closed pipe there is an error like any other. */
 myr_status myr_flush_output(void);
 

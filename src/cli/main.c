@@ -27,7 +27,9 @@ static const myr_command commands[] = {
      "  myriops embed --out emb/ cifar-10-batches-bin/ mnist/train-images-idx3-ubyte.gz images.h5:/train\n"
      "  myriops embed --out emb/ --crop-objects VOCdevkit/VOC2012/ImageSets/Main/train.txt\n"
      "  mpirun -n 4 myriops embed --out emb/ --dtype f16 '/data/more-{000..099}.tar'\n"
-     "  myriops embed --out emb/ --label-from-folder --model my-card.conf pictures/\n",
+     "  myriops embed --out emb/ --label-from-folder --model my-card.conf pictures/\n"
+     "  myriops embed --out emb/ --retry-bad /data/photos\n"
+     "  mpirun -n 64 myriops embed --out emb/ --stage /scratch/tars --key-prefix-tar '/data/more-{000..099}.tar'\n",
      myr_cmd_embed},
     {"index", "EMBEDDINGS... | VECTORS.fbin", "vectors into a sharded HNSW index",
      "  mpirun -n 4 myriops index --out idx/ --shards 8 emb/\n"
@@ -335,7 +337,7 @@ done:
     return status;
 }
 
-static int exit_status(myr_status status)
+int myr_exit_status(myr_status status)
 {
     return status == MYR_OK            ? EXIT_DONE
            : status == MYR_ERR_ARG     ? EXIT_USAGE
@@ -385,7 +387,7 @@ int main(int argc, char **argv)
         myr_status status = run_command(command, argc - 2, argv + 2, &comm);
         if (status != MYR_OK && comm.rank == 0)
             fprintf(stderr, "myriops %s: %s\n", command->name, myr_error_detail());
-        code = exit_status(status);
+        code = myr_exit_status(status);
     }
     myr_comm_free(&comm);
     MPI_Finalize();

@@ -99,7 +99,7 @@ myr_status myr_corpus_add(myr_corpus *corpus, const myr_record *record)
         return myr_fail(MYR_ERR_FORMAT, "key %s: met twice: in %s and in %s; keys must be unique: %s",
                         myr_corpus_at(corpus, record->key), myr_corpus_at(corpus, corpus->records[found->value].source),
                         myr_corpus_at(corpus, record->source),
-                        record->in_tar ? "put the tar's name in front of its keys" : "name each picture once");
+                        record->in_tar ? "--key-prefix-tar puts the tar's name in front of them" : "name each picture once");
     myr_record *own = &corpus->records[corpus->n];
     *own = *record;
     if (own->problem == 0 && own->n_bytes > corpus->options.max_file_bytes) {
@@ -331,16 +331,21 @@ done:
     return status;
 }
 
-static myr_status finish(myr_corpus *corpus)
+myr_status myr_corpus_digest_with(const myr_corpus *corpus, const int64_t *ordinals, const int64_t *n_bytes, size_t n,
+                                  char digest[65])
 {
-    myr_corpus_facts *facts = &corpus->facts;
+    for (size_t i = 0; i < n; i++)
+        if (ordinals[i] < (i > 0 ? ordinals[i - 1] + 1 : 0) || ordinals[i] >= (int64_t)corpus->n)
+            return myr_fail(MYR_ERR_ARG, "item %lld: out of order, or not of the corpus", (long long)ordinals[i]);
     myr_sha256 *hash = myr_sha256_create();
     if (hash == NULL)
         return no_memory();
-    for (size_t i = 0; i < corpus->n; i++) {
+    for (size_t i = 0, other = 0; i < corpus->n; i++) {
         const myr_record *record = &corpus->records[i];
         const char *key = myr_corpus_at(corpus, record->key);
         uint64_t numbers[3] = {record->offset, record->n_bytes, (uint64_t)(int64_t)record->label};
+        if (other < n && ordinals[other] == (int64_t)i)
+            numbers[1] = (uint64_t)n_bytes[other++];
         unsigned char bytes[24];
         if (record->form != 0)
             hash_form(hash, &corpus->forms[record->form - 1]);
@@ -348,14 +353,23 @@ static myr_status finish(myr_corpus *corpus)
             bytes[j] = (unsigned char)(numbers[j / 8] >> (8 * (j % 8)));
         myr_sha256_update(hash, key, strlen(key) + 1);
         myr_sha256_update(hash, bytes, sizeof bytes);
+    }
+    myr_sha256_finish(hash, digest);
+    return MYR_OK;
+}
+
+static myr_status finish(myr_corpus *corpus)
+{
+    myr_corpus_facts *facts = &corpus->facts;
+    for (size_t i = 0; i < corpus->n; i++) {
+        const myr_record *record = &corpus->records[i];
         facts->n_problems += record->problem != 0;
         facts->n_labelled += record->label >= 0;
         facts->n_bytes += record->n_bytes;
     }
-    myr_sha256_finish(hash, corpus->digest);
     facts->n_items = (int64_t)corpus->n;
     facts->n_classes = corpus->n_classes;
-    return MYR_OK;
+    return myr_corpus_digest_with(corpus, NULL, NULL, 0, corpus->digest);
 }
 
 myr_status myr_corpus_open(const char *const *operands, size_t n, const myr_corpus_options *options, myr_corpus **out)

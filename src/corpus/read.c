@@ -3,6 +3,7 @@
  * the buffer is kept and only grows. Packed files are shared by all readers (gzip.c).
  */
 #include "base/alloc.h"
+#include "corpus/ahead.h"
 #include "myriops/corpus.h"
 #include "corpus/gzip.h"
 #include "corpus/image_set.h"
@@ -21,6 +22,9 @@ struct myr_item_reader {
     myr_image_set rows;
     char *bytes;
     size_t capacity, max_bytes;
+    const char *lent_source, *lent; /* [borrowed] bytes of a source from lent_offset, NULL = none */
+    uint64_t lent_offset;
+    size_t n_lent;
 };
 
 myr_status myr_item_reader_create(myr_item_reader **out)
@@ -123,6 +127,25 @@ void myr_item_reader_limit(myr_item_reader *reader, size_t max_file_bytes)
     reader->max_bytes = max_file_bytes == 0 ? MYR_CORPUS_MAX_FILE_BYTES : max_file_bytes;
 }
 
+void myr_item_reader_borrow(myr_item_reader *reader, const char *source, uint64_t offset, const char *bytes,
+                            size_t n_bytes)
+{
+    reader->lent_source = source;
+    reader->lent_offset = offset;
+    reader->lent = bytes;
+    reader->n_lent = n_bytes;
+}
+
+/* The item's bytes among those lent, or NULL. */
+static const char *find_lent(const myr_item_reader *reader, const myr_item *item)
+{
+    if (!reader->lent || !item->in_tar || item->offset < reader->lent_offset ||
+        strcmp(item->source, reader->lent_source) != 0)
+        return NULL;
+    uint64_t at = item->offset - reader->lent_offset;
+    return at <= reader->n_lent && item->n_bytes <= reader->n_lent - at ? reader->lent + at : NULL;
+}
+
 static bool is_open(const myr_item_reader *reader, const myr_item *item)
 {
     bool fitting = item->coding == MYR_CODING_GZIP   ? reader->gzip != NULL
@@ -156,6 +179,11 @@ myr_status myr_item_reader_read(myr_item_reader *reader, const myr_item *item, c
                         (unsigned long long)item->n_bytes, reader->max_bytes);
     if (item->problem != NULL)
         return myr_fail(MYR_ERR_FORMAT, "%s: %s: %s", item->source, item->key, item->problem);
+    *bytes = find_lent(reader, item);
+    *n_bytes = (size_t)item->n_bytes;
+    if (*bytes)
+        return MYR_OK;
+    *n_bytes = 0;
     myr_status status = open_source(reader, item);
     if (status != MYR_OK)
         return status;

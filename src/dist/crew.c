@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/file.h"
 #include "base/progress.h"
+#include "dist/bad_list.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -22,13 +23,18 @@ typedef struct job {
     int64_t items_left; /* not yet encoded */
     int32_t *boxes;     /* (n_items, 4) parts of pictures, NULL = all are whole; rows close up as the vectors' do */
     myr_item_list *items;
+    myr_ahead_range *range; /* bytes that are read ahead, NULL = none */
     float *vectors; /* (n_items, dim) */
     char **reasons; /* (n_items) */
+    bool *done;     /* (n_items) vectors taken from the file that is there; NULL = none */
+    bool dropped;   /* another rank has made it */
     int64_t n_good, n_bad;
+    myr_buffer bad; /* lines of bad.tsv */
 } job;
 
 struct myr_crew {
     myr_crew_options options;
+    myr_ahead *ahead;
     pthread_mutex_t lock;
     pthread_cond_t work;
     pthread_t *threads;
@@ -37,6 +43,8 @@ struct myr_crew {
     job *finished;
     int64_t n_waiting_items, n_done;
     job *running; /* all of those, to be released at the end */
+    int n_ended; /* workers */
+    double idle_since_s;
     bool stopping;
     myr_status status;
     char detail[1024];
@@ -58,6 +66,9 @@ static void free_job(job *done)
         free(done->reasons[i]);
     free(done->reasons);
     free(done->vectors);
+    free(done->done);
+    myr_buffer_free(&done->bad);
+    myr_ahead_end(done->range);
     myr_item_list_free(done->items);
     free(done);
 }
@@ -88,6 +99,7 @@ static void split_items(const job *done, size_t dim, myr_chunk *chunk)
             chunk->bad_key[chunk->n_bad] = (char *)item.key;
             chunk->bad_source[chunk->n_bad] = (char *)item.source;
             chunk->bad_reason[chunk->n_bad] = done->reasons[i];
+            chunk->bad_n_bytes[chunk->n_bad] = (int64_t)item.n_bytes;
             chunk->bad_ordinal[chunk->n_bad++] = item.ordinal;
             continue;
         }
@@ -100,6 +112,25 @@ static void split_items(const job *done, size_t dim, myr_chunk *chunk)
         chunk->label[chunk->n] = item.label;
         chunk->ordinal[chunk->n++] = item.ordinal;
     }
+}
+
+/* Whether another rank has put the chunk's file in place meanwhile: then that is what is reported, since it is what counts.
+ */
+static bool is_made(const myr_crew *crew, const char *path, job *done)
+{
+    myr_chunk made = {0};
+    bool fits = !done->done && myr_path_exists(path) && myr_chunk_read(path, MYR_CHUNK_BAD, &made) == MYR_OK &&
+                strcmp(made.contract, myr_encoder_contract(crew->options.encoder)) == 0 &&
+                strcmp(made.metric, crew->options.metric) == 0 && made.dim == myr_encoder_dim(crew->options.encoder) &&
+                made.n + made.n_bad == done->n_items;
+    if (fits)
+        myr_bad_list_put(&done->bad, done->chunk, &made);
+    if (fits && !done->bad.failed) {
+        done->n_good = made.n;
+        done->n_bad = made.n_bad;
+    }
+    myr_chunk_clear(&made);
+    return fits && !done->bad.failed;
 }
 
 static myr_status write_job(const myr_crew *crew, job *done)
@@ -117,21 +148,33 @@ static myr_status write_job(const myr_crew *crew, job *done)
                        .bad_source = myr_alloc(n, sizeof(char *)),
                        .bad_reason = myr_alloc(n, sizeof(char *)),
                        .bad_ordinal = myr_alloc(n, sizeof(int64_t)),
+                       .bad_n_bytes = myr_alloc(n, sizeof(int64_t)),
                        .contract = (char *)myr_encoder_contract(options->encoder),
                        .model = (char *)options->model,
                        .metric = (char *)options->metric};
-    char *path = myr_chunk_path(options->folder, done->chunk);
+    char *path = myr_chunk_path(options->folder, done->chunk), *own_path = NULL, *partial = NULL;
     myr_status status;
-    if (path && chunk.key && chunk.source && chunk.label && chunk.ordinal && chunk.bad_key && chunk.bad_source &&
-        chunk.bad_reason && chunk.bad_ordinal) {
+    if (path && is_made(crew, path, done)) {
+        status = MYR_OK;
+        goto released;
+    }
+    if (path && asprintf(&own_path, "%s.%s", path, options->tag) >= 0)
+        partial = myr_file_partial_name(own_path);
+    if (partial && chunk.key && chunk.source && chunk.label && chunk.ordinal && chunk.bad_key && chunk.bad_source &&
+        chunk.bad_reason && chunk.bad_ordinal && chunk.bad_n_bytes) {
         split_items(done, (size_t)chunk.dim, &chunk);
         done->n_good = chunk.n;
         done->n_bad = chunk.n_bad;
-        status = myr_chunk_write(path, &chunk, options->storage);
+        myr_bad_list_put(&done->bad, done->chunk, &chunk);
+        status = done->bad.failed ? myr_fail(MYR_ERR_NOMEM, "no memory to list %lld bad items", (long long)chunk.n_bad)
+                                  : myr_chunk_write_by(path, partial, &chunk, options->storage);
     } else {
         status = myr_fail(MYR_ERR_NOMEM, "no memory to write a chunk of %zu items; use a smaller --chunk", n);
     }
+released:
     free(path);
+    free(own_path);
+    free(partial);
     free(chunk.key);
     free(chunk.source);
     free(chunk.label);
@@ -140,6 +183,7 @@ static myr_status write_job(const myr_crew *crew, job *done)
     free(chunk.bad_source);
     free(chunk.bad_reason);
     free(chunk.bad_ordinal);
+    free(chunk.bad_n_bytes);
     return status;
 }
 
@@ -173,41 +217,75 @@ static job *take_batch(myr_crew *crew, int64_t *first, int *n)
     return oldest;
 }
 
-/* Move a job from running to finished. Called with the lock held. */
-static void finish_job(myr_crew *crew, job *done)
+/* Called with the lock held, as the next. */
+static void leave_running(myr_crew *crew, job *done)
 {
     job **link = &crew->running;
     while (*link != done)
         link = &(*link)->next;
     *link = done->next;
+}
+
+static void finish_job(myr_crew *crew, job *done)
+{
+    leave_running(crew, done);
     done->next = crew->finished;
     crew->finished = done;
+}
+
+/* Items of a batch that are to be tried. */
+static int64_t count_tries(const job *mine, int64_t first, int n)
+{
+    int64_t n_tries = 0;
+    for (int i = 0; i < n; i++)
+        n_tries += !mine->done || !mine->done[first + i];
+    return n_tries;
+}
+
+/* Encode a batch, with its bytes where they were read ahead. */
+static myr_status encode(const myr_crew *crew, myr_encode_tools *tools, const job *mine, int64_t first, int n)
+{
+    size_t dim = (size_t)myr_encoder_dim(crew->options.encoder);
+    double start_s = myr_now_s();
+    if (mine->range)
+        myr_ahead_lend(mine->range, first, tools->reader);
+    tools->phases.read_s += myr_now_s() - start_s;
+    myr_status status =
+        myr_encode_batch(tools, crew->options.encoder, mine->items, first, n, mine->done ? mine->done + first : NULL,
+                         mine->vectors + (size_t)first * dim, mine->reasons + first);
+    if (mine->range)
+        myr_ahead_return(mine->range, first, tools->reader);
+    return status;
 }
 
 static void *work(void *context)
 {
     myr_crew *crew = context;
     myr_encode_tools tools;
-    size_t dim = (size_t)myr_encoder_dim(crew->options.encoder);
     myr_status status = myr_encode_tools_create(crew->options.encoder, &tools);
     pthread_mutex_lock(&crew->lock);
     if (status != MYR_OK)
         keep_failure(crew, status);
     for (;;) {
-        while (!crew->stopping && !crew->waiting)
+        while (!crew->stopping && !crew->waiting) {
+            if (crew->idle_since_s == 0)
+                crew->idle_since_s = myr_now_s();
             pthread_cond_wait(&crew->work, &crew->lock);
+        }
         if (crew->stopping)
             break;
         int64_t first;
         int n;
         job *mine = take_batch(crew, &first, &n);
         pthread_mutex_unlock(&crew->lock);
-        status = myr_encode_batch(&tools, crew->options.encoder, mine->items, first, n,
-                                  mine->vectors + (size_t)first * dim, mine->reasons + first);
+        status = encode(crew, &tools, mine, first, n);
         pthread_mutex_lock(&crew->lock);
-        crew->n_done += n;
+        crew->n_done += count_tries(mine, first, n);
         mine->items_left -= n;
-        if (status == MYR_OK && mine->items_left == 0 && !crew->stopping) {
+        if (status == MYR_OK && mine->items_left == 0 && mine->dropped) {
+            leave_running(crew, mine);
+            free_job(mine);
+        } else if (status == MYR_OK && mine->items_left == 0 && !crew->stopping) {
             pthread_mutex_unlock(&crew->lock);
             double start_s = myr_now_s();
             status = write_job(crew, mine);
@@ -223,6 +301,7 @@ static void *work(void *context)
     crew->phases.prepare_s += tools.phases.prepare_s;
     crew->phases.infer_s += tools.phases.infer_s;
     crew->phases.write_s += tools.phases.write_s;
+    crew->n_ended++;
     pthread_mutex_unlock(&crew->lock);
     myr_encode_tools_free(&tools);
     return NULL;
@@ -243,6 +322,10 @@ myr_status myr_crew_create(const myr_crew_options *options, myr_crew **out)
             break;
         crew->n_started++;
     }
+    if (crew->n_started == options->n_threads && myr_ahead_create(options->stage, &crew->ahead) != MYR_OK) {
+        myr_crew_free(crew, NULL);
+        return MYR_ERR_NOMEM;
+    }
     if (crew->n_started < options->n_threads) {
         int n_started = crew->n_started;
         myr_crew_free(crew, NULL);
@@ -262,14 +345,27 @@ static void free_jobs(job *list)
     }
 }
 
-void myr_crew_free(myr_crew *crew, myr_phases *phases)
+void myr_crew_stop(myr_crew *crew)
 {
-    if (!crew)
-        return;
     pthread_mutex_lock(&crew->lock);
     crew->stopping = true;
     pthread_cond_broadcast(&crew->work);
     pthread_mutex_unlock(&crew->lock);
+}
+
+bool myr_crew_is_over(myr_crew *crew)
+{
+    pthread_mutex_lock(&crew->lock);
+    bool over = crew->n_ended == crew->n_started;
+    pthread_mutex_unlock(&crew->lock);
+    return over;
+}
+
+void myr_crew_free(myr_crew *crew, myr_phases *phases)
+{
+    if (!crew)
+        return;
+    myr_crew_stop(crew);
     for (int i = 0; i < crew->n_started; i++)
         pthread_join(crew->threads[i], NULL);
     if (phases)
@@ -277,13 +373,35 @@ void myr_crew_free(myr_crew *crew, myr_phases *phases)
     free_jobs(crew->waiting);
     free_jobs(crew->running);
     free_jobs(crew->finished);
+    myr_ahead_free(crew->ahead);
     pthread_cond_destroy(&crew->work);
     pthread_mutex_destroy(&crew->lock);
     free(crew->threads);
     free(crew);
 }
 
-myr_status myr_crew_add(myr_crew *crew, int64_t chunk, myr_item_list *items)
+/* Take the vectors of the chunk's file; what is not in it is tried. Without a file that fits, everything is. */
+static void take_old_vectors(const myr_crew *crew, job *added)
+{
+    char *path = myr_chunk_path(crew->options.folder, added->chunk);
+    size_t dim = (size_t)myr_encoder_dim(crew->options.encoder);
+    myr_chunk old = {0};
+    myr_item item;
+    if (path && myr_chunk_read(path, MYR_CHUNK_VECTORS, &old) == MYR_OK && (size_t)old.dim == dim &&
+        strcmp(old.contract, myr_encoder_contract(crew->options.encoder)) == 0)
+        added->done = myr_alloc((size_t)added->n_items, sizeof *added->done);
+    for (int64_t i = 0, row = 0; added->done && i < added->n_items && row < old.n; i++) {
+        myr_item_list_item(added->items, i, &item);
+        if (old.ordinal[row] != item.ordinal)
+            continue;
+        memcpy(added->vectors + (size_t)i * dim, old.embedding + (size_t)row++ * dim, dim * sizeof(float));
+        added->done[i] = true;
+    }
+    myr_chunk_clear(&old);
+    free(path);
+}
+
+myr_status myr_crew_add(myr_crew *crew, int64_t chunk, myr_item_list *items, bool retry)
 {
     size_t n = (size_t)myr_item_list_n(items), n_values;
     job *added = myr_alloc(1, sizeof *added);
@@ -301,7 +419,14 @@ myr_status myr_crew_add(myr_crew *crew, int64_t chunk, myr_item_list *items)
         return myr_fail(MYR_ERR_NOMEM, "no memory for chunk %lld of %zu items; use a smaller --chunk", (long long)chunk,
                         n);
     }
+    if (retry) {
+        take_old_vectors(crew, added);
+    } else if (myr_ahead_add(crew->ahead, items, myr_encoder_batch(crew->options.encoder), &added->range) != MYR_OK) {
+        free_job(added);
+        return MYR_ERR_NOMEM;
+    }
     pthread_mutex_lock(&crew->lock);
+    crew->idle_since_s = 0;
     if (crew->waiting_end)
         crew->waiting_end->next = added;
     else
@@ -311,6 +436,53 @@ myr_status myr_crew_add(myr_crew *crew, int64_t chunk, myr_item_list *items)
     pthread_cond_broadcast(&crew->work);
     pthread_mutex_unlock(&crew->lock);
     return MYR_OK;
+}
+
+/* Take a chunk with items that no worker has begun out of the line; it runs on for those in hand. */
+static void stop_waiting(myr_crew *crew, job *unwanted)
+{
+    job *before = NULL;
+    for (job *each = crew->waiting; each != unwanted; each = each->next)
+        before = each;
+    *(before ? &before->next : &crew->waiting) = unwanted->next;
+    if (crew->waiting_end == unwanted)
+        crew->waiting_end = before;
+    int64_t n_unbegun = unwanted->n_items - unwanted->next_item;
+    crew->n_waiting_items -= n_unbegun;
+    unwanted->items_left -= n_unbegun;
+    unwanted->next = crew->running;
+    crew->running = unwanted;
+}
+
+void myr_crew_drop(myr_crew *crew, int64_t chunk)
+{
+    pthread_mutex_lock(&crew->lock);
+    job *found = crew->waiting;
+    while (found && found->chunk != chunk)
+        found = found->next;
+    if (found) {
+        stop_waiting(crew, found);
+        if (found->items_left == 0) { /* nobody has a batch of it in hand */
+            leave_running(crew, found);
+            free_job(found);
+            found = NULL;
+        }
+    } else {
+        found = crew->running;
+        while (found && found->chunk != chunk)
+            found = found->next;
+    }
+    if (found && found->items_left > 0) /* else its file is being written */
+        found->dropped = true;
+    pthread_mutex_unlock(&crew->lock);
+}
+
+double myr_crew_idle_since(myr_crew *crew)
+{
+    pthread_mutex_lock(&crew->lock);
+    double since_s = crew->idle_since_s;
+    pthread_mutex_unlock(&crew->lock);
+    return since_s;
 }
 
 int64_t myr_crew_waiting(myr_crew *crew)
@@ -339,7 +511,9 @@ bool myr_crew_take_finished(myr_crew *crew, myr_crew_finished *finished)
     pthread_mutex_unlock(&crew->lock);
     if (!done)
         return false;
-    *finished = (myr_crew_finished){.chunk = done->chunk, .n_good = done->n_good, .n_bad = done->n_bad};
+    *finished =
+        (myr_crew_finished){.chunk = done->chunk, .n_good = done->n_good, .n_bad = done->n_bad, .bad = done->bad};
+    done->bad = (myr_buffer){0};
     free_job(done);
     return true;
 }

@@ -2,59 +2,27 @@
  * The embedding job.
  *
  * Rank 0 enumerates the corpus and hands out chunks, point to point, to ranks that
- * run low; it works too. A rank's main thread only passes messages: its crew
- * computes and writes. Messages to the root are {kind, a, b, c}; from the root a
- * chunk's packed items or the end. Every rank says goodbye once it was told to
- * end, so that no message is left over, and then all agree on the outcome.
+ * run low; it works too. A rank's main thread only passes messages (embed_talk.c):
+ * its crew computes and writes. In the end all agree on the outcome, unless a rank
+ * does not answer: then rank 0 concludes alone, and whoever called ends the job,
+ * since no collective call can be made any more.
  */
-#include "dist/embed.h"
+#include "dist/embed_job.h"
 
 #include "base/alloc.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "base/progress.h"
 
-#include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
-enum { TAG_TO_ROOT = 1, TAG_CHUNK = 2, TAG_END = 3 };
-enum { SAYS_NEED, SAYS_PROGRESS, SAYS_FINISHED, SAYS_GIVING_UP, SAYS_GOODBYE };
-
-#define POLL_NS 500000L
-#define REPORT_S 0.5
 #define LOCK_PATIENCE_S 15 /* ranks of a killed job may live on for seconds */
-#define MANIFEST_NAME "manifest.json"
 
-/* Rank 0's view of the job. */
-typedef struct root_state {
-    myr_corpus *corpus;
-    myr_manifest manifest;
-    bool *done;          /* (n_chunks) file in place */
-    int64_t next;        /* first chunk never handed out */
-    int64_t n_left;      /* chunks without a file */
-    bool was_complete;   /* an earlier run has finished it: the manifest stays as it is */
-    int64_t *rank_items; /* (size) pictures done by each rank in this run */
-    int n_goodbyes;
-    bool ended;
-    myr_progress progress;
-} root_state;
-
-typedef struct job {
-    const myr_comm *comm;
-    const myr_embed_options *options;
-    myr_embed_report *report;
-    myr_encoder *encoder;
-    myr_crew *crew;
-    root_state root;
-    bool asked;   /* a request is on its way */
-    bool drained; /* the root has no more chunks */
-    bool ended;   /* told to end */
-    bool gave_up;
-    double reported_s;
-    int lock; /* rank 0: the output folder is this job's; -1 = not held */
-} job;
+typedef myr_embed_job job;
 
 /* A power of two near n / 256: enough chunks to balance, few enough files. Depends on the corpus only. */
 static int64_t choose_chunk_items(int64_t n_items)
@@ -76,11 +44,12 @@ static char *dup_or_fail(const char *text, myr_status *status)
 static myr_status describe(job *work, myr_manifest *manifest)
 {
     const myr_embed_options *options = work->options;
-    myr_corpus *corpus = work->root.corpus;
+    const myr_corpus *corpus = work->root.corpus;
     myr_status status = MYR_OK;
     *manifest = (myr_manifest){.dim = myr_encoder_dim(work->encoder), .n_items = myr_corpus_n_items(corpus)};
     manifest->chunk_items = options->chunk_items > 0 ? options->chunk_items : choose_chunk_items(manifest->n_items);
-    manifest->n_chunks = (manifest->n_items + manifest->chunk_items - 1) / manifest->chunk_items;
+    manifest->guided = options->chunk_items == 0;
+    manifest->n_chunks = myr_manifest_count_chunks(manifest);
     manifest->corpus_digest = dup_or_fail(myr_corpus_digest(corpus), &status);
     manifest->contract = dup_or_fail(myr_encoder_contract(work->encoder), &status);
     manifest->model = dup_or_fail(options->card->name, &status);
@@ -101,8 +70,12 @@ static myr_status describe(job *work, myr_manifest *manifest)
 }
 
 /* An output folder goes on only with the corpus, contract and chunking it was begun with. */
-static myr_status compare(const char *path, const myr_manifest *old, const myr_manifest *new)
+static myr_status compare(const char *path, const myr_manifest *old, myr_manifest *new)
 {
+    if (new->guided && !old->guided) { /* as earlier versions began it */
+        new->guided = false;
+        new->n_chunks = myr_manifest_count_chunks(new);
+    }
     if (strcmp(old->contract, new->contract) != 0)
         return myr_fail(MYR_ERR_CONTRACT,
                         "%s: begun with model '%s' under contract %.12s..., this run has '%s', %.12s...; use another "
@@ -113,10 +86,10 @@ static myr_status compare(const char *path, const myr_manifest *old, const myr_m
                         "%s: begun with another corpus (%lld items, now %lld; names, order or sizes changed); use "
                         "another --out, or remove the folder",
                         path, (long long)old->n_items, (long long)new->n_items);
-    if (old->chunk_items != new->chunk_items || strcmp(old->storage, new->storage) != 0)
+    if (old->chunk_items != new->chunk_items || old->guided != new->guided || strcmp(old->storage, new->storage) != 0)
         return myr_fail(MYR_ERR_CONTRACT,
                         "%s: begun with --chunk %lld --dtype %s; go on with the same, or remove the folder", path,
-                        (long long)old->chunk_items, old->storage);
+                        (long long)(old->guided ? 0 : old->chunk_items), old->storage);
     if (strcmp(old->precision, new->precision) != 0)
         return myr_fail(MYR_ERR_CONTRACT,
                         "%s: begun in %s, this run computes in %s; go on with --precision %s on processors that have "
@@ -125,71 +98,37 @@ static myr_status compare(const char *path, const myr_manifest *old, const myr_m
     return MYR_OK;
 }
 
-static bool is_chunk_of(const myr_chunk *chunk, const myr_manifest *manifest, int64_t place)
+/* Room for what rank 0 knows of the ranks. */
+static myr_status make_root(myr_embed_root *root, const char *folder, size_t n_ranks)
 {
-    int64_t left = manifest->n_items - place * manifest->chunk_items;
-    int64_t n_items = left < manifest->chunk_items ? left : manifest->chunk_items;
-    return strcmp(chunk->contract, manifest->contract) == 0 && strcmp(chunk->metric, manifest->metric) == 0 &&
-           chunk->dim == manifest->dim && chunk->n + chunk->n_bad == n_items;
-}
-
-/* Chunks without the manifest that says what they were made from must not be taken for this run's. */
-static myr_status refuse_strays(const char *folder)
-{
-    DIR *entries = opendir(folder);
-    bool found = false;
-    for (struct dirent *entry; entries && !found && (entry = readdir(entries));)
-        found = strncmp(entry->d_name, "chunk-", 6) == 0;
-    if (entries)
-        closedir(entries);
-    return found ? myr_fail(
-                       MYR_ERR_CONTRACT,
-                       "%s: it has chunks but no %s, so nobody knows of what; use another --out, or remove the folder",
-                       folder, MANIFEST_NAME)
-                 : MYR_OK;
-}
-
-/* Which chunks are there already. A file that cannot be read is made anew. */
-static myr_status look_for_chunks(job *work)
-{
-    root_state *root = &work->root;
-    myr_manifest *manifest = &root->manifest;
-    root->done = myr_alloc((size_t)manifest->n_chunks, sizeof *root->done);
-    root->rank_items = myr_alloc((size_t)work->comm->size, sizeof *root->rank_items);
-    if (!root->done || !root->rank_items)
-        return myr_fail(MYR_ERR_NOMEM, "no memory for %lld chunks", (long long)manifest->n_chunks);
-    manifest->n_embedded = manifest->n_bad = 0;
-    root->n_left = manifest->n_chunks;
-    for (int64_t i = 0; i < manifest->n_chunks; i++) {
-        char *path = myr_chunk_path(work->options->folder, i);
-        if (!path)
-            return myr_fail(MYR_ERR_NOMEM, "no memory for a path");
-        myr_chunk chunk = {0};
-        if (myr_path_exists(path)) {
-            myr_status status = myr_chunk_read(path, MYR_CHUNK_BAD, &chunk);
-            if (status == MYR_OK && is_chunk_of(&chunk, manifest, i)) {
-                root->done[i] = true;
-                root->n_left--;
-                manifest->n_embedded += chunk.n;
-                manifest->n_bad += chunk.n_bad;
-                work->report->n_before += chunk.n + chunk.n_bad;
-            } else {
-                myr_warn("%s: %s; it is made again", path,
-                         status != MYR_OK ? myr_error_detail() : "it is not of this run");
-            }
-            myr_chunk_clear(&chunk);
-        }
-        free(path);
-    }
+    root->hosts = myr_alloc(n_ranks, MYR_HOST_BYTES);
+    root->rank_items = myr_alloc(n_ranks, sizeof *root->rank_items);
+    root->wants = myr_alloc(n_ranks, sizeof *root->wants);
+    root->gone = myr_alloc(n_ranks, sizeof *root->gone);
+    if (!root->hosts || !root->rank_items || !root->wants || !root->gone)
+        return myr_fail(MYR_ERR_NOMEM, "no memory for %zu ranks", n_ranks);
+    root->output.folder = folder;
+    root->gone[0] = true;
+    root->n_gone = 1;
     return MYR_OK;
 }
 
-static myr_status write_manifest(job *work)
+/* Names for temporary files that no other rank and no other run has; where each rank is, for rank 0. Collective. */
+static myr_status introduce(job *work)
 {
-    char *path = myr_path_join(work->options->folder, MANIFEST_NAME);
-    myr_status status =
-        path ? myr_manifest_write(path, &work->root.manifest) : myr_fail(MYR_ERR_NOMEM, "no memory for a path");
-    free(path);
+    const myr_comm *comm = work->comm;
+    char host[MYR_HOST_BYTES] = "";
+    int length;
+    int64_t run = (int64_t)time(NULL) << 22 | (getpid() & 0x3fffff);
+    MPI_Get_processor_name(host, &length);
+    MPI_Bcast(&run, 1, MPI_INT64_T, 0, comm->mpi);
+    snprintf(work->tag, sizeof work->tag, "%llx-%d", (unsigned long long)run, comm->rank);
+    myr_status status = MYR_OK;
+    if (comm->rank == 0)
+        status = make_root(&work->root, work->options->folder, (size_t)comm->size);
+    status = myr_comm_agree(comm, status);
+    if (status == MYR_OK)
+        MPI_Gather(host, MYR_HOST_BYTES, MPI_CHAR, work->root.hosts, MYR_HOST_BYTES, MPI_CHAR, 0, comm->mpi);
     return status;
 }
 
@@ -197,13 +136,14 @@ static myr_status write_manifest(job *work)
 static myr_status begin(job *work)
 {
     const myr_embed_options *options = work->options;
-    root_state *root = &work->root;
-    char *path = myr_path_join(options->folder, MANIFEST_NAME);
+    myr_embed_root *root = &work->root;
+    myr_output *output = &root->output;
+    char *path = myr_path_join(options->folder, MYR_MANIFEST_NAME);
     if (!path)
         return myr_fail(MYR_ERR_NOMEM, "no memory for a path");
     myr_status status = myr_corpus_open(options->operands, options->n_operands, &options->corpus, &root->corpus);
     if (status == MYR_OK)
-        status = describe(work, &root->manifest);
+        status = describe(work, &output->manifest);
     if (status == MYR_OK)
         status = myr_folder_create(options->folder);
     if (status == MYR_OK)
@@ -213,252 +153,116 @@ static myr_status begin(job *work)
     if (status == MYR_OK && myr_path_exists(path)) {
         myr_manifest old = {0};
         status = myr_manifest_read(path, &old);
+        if (status == MYR_OK && options->retry_bad)
+            status = myr_output_accept_repairs(options->folder, root->corpus, &old);
         if (status == MYR_OK)
-            status = compare(path, &old, &root->manifest);
-        root->was_complete = status == MYR_OK && old.complete;
+            status = compare(path, &old, &output->manifest);
+        output->was_complete = status == MYR_OK && old.complete;
         myr_manifest_clear(&old);
     } else if (status == MYR_OK) {
-        status = refuse_strays(options->folder);
+        status = myr_output_refuse_strays(options->folder);
     }
     if (status == MYR_OK)
-        status = look_for_chunks(work);
-    root->was_complete = root->was_complete && root->n_left == 0;
-    if (status == MYR_OK && root->n_left > 0)
-        status = write_manifest(work);
+        status = myr_output_look(output, work->comm->size, options->retry_bad, &work->report->n_before);
+    bool is_whole = status == MYR_OK && myr_handout_left(output->handout) == 0;
+    output->was_complete = output->was_complete && is_whole;
+    if (status == MYR_OK && !is_whole)
+        status = myr_output_write_manifest(output);
     free(path);
     return status;
 }
 
-static void tell_root(job *work, int64_t kind, int64_t a, int64_t b, int64_t c)
+/* Rank 0: what there is to tell, and whether too much is bad. */
+static myr_status sum_up(job *work, double start_s)
 {
-    int64_t message[4] = {kind, a, b, c};
-    MPI_Send(message, 4, MPI_INT64_T, 0, TAG_TO_ROOT, work->comm->mpi);
-}
-
-/* The next chunk without a file, packed: its number, then its items. Empty when none is left. */
-static myr_status pack_next(job *work, myr_buffer *message)
-{
-    root_state *root = &work->root;
-    const myr_manifest *manifest = &root->manifest;
-    while (root->next < manifest->n_chunks && root->done[root->next])
-        root->next++;
-    if (root->next == manifest->n_chunks)
+    myr_embed_report *report = work->report;
+    const myr_output *output = &work->root.output;
+    const myr_manifest *manifest = &output->manifest;
+    report->n_items = manifest->n_items;
+    report->n_embedded = manifest->n_embedded;
+    report->n_bad = manifest->n_bad;
+    report->n_chunks = manifest->n_chunks;
+    report->n_repeated = myr_handout_repeated(output->handout);
+    report->dim = manifest->dim;
+    report->wall_s = myr_now_s() - start_s;
+    double share = report->n_items > 0 ? (double)report->n_bad / (double)report->n_items : 0;
+    if (share <= work->options->max_bad)
         return MYR_OK;
-    int64_t chunk = root->next++, first = chunk * manifest->chunk_items, left = manifest->n_items - first;
-    myr_buffer_put_i64(message, chunk);
-    return myr_corpus_pack(root->corpus, first, left < manifest->chunk_items ? left : manifest->chunk_items, message);
+    return myr_fail(MYR_ERR_LIMIT,
+                    "%lld of %lld items (%.1f %%) could not be used, more than --max-bad allows (%.1f %%); which, and "
+                    "why, is in %s/bad.tsv",
+                    (long long)report->n_bad, (long long)report->n_items, 100 * share, 100 * work->options->max_bad,
+                    work->options->folder);
 }
 
-/* Take a packed chunk to this rank's crew. */
-static myr_status take_chunk(job *work, const myr_buffer *message)
+static int64_t peak_bytes(void)
 {
-    work->asked = false;
-    if (message->size == 0) {
-        work->drained = true;
-        return MYR_OK;
-    }
-    myr_cursor cursor = {.data = message->data, .size = message->size};
-    int64_t chunk = myr_cursor_i64(&cursor);
-    myr_item_list *items = NULL;
-    myr_status status = myr_item_list_unpack(message->data + cursor.at, message->size - cursor.at, &items);
-    return status == MYR_OK ? myr_crew_add(work->crew, chunk, items) : status;
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (int64_t)usage.ru_maxrss * 1024 : 0;
 }
 
-static myr_status hand_out(job *work, int rank)
-{
-    myr_buffer message = {0};
-    myr_status status = pack_next(work, &message);
-    if (status == MYR_OK && message.failed)
-        status = myr_fail(MYR_ERR_NOMEM, "no memory for a chunk's message; use a smaller --chunk");
-    if (status == MYR_OK && message.size > INT32_MAX)
-        status = myr_fail(MYR_ERR_LIMIT, "a chunk's item list is over 2 GiB; use a smaller --chunk");
-    if (status == MYR_OK) {
-        if (rank == 0)
-            status = take_chunk(work, &message);
-        else
-            MPI_Send(message.data, (int)message.size, MPI_BYTE, rank, TAG_CHUNK, work->comm->mpi);
-    }
-    myr_buffer_free(&message);
-    return status;
-}
-
-static void end_all(job *work)
-{
-    if (work->root.ended)
-        return;
-    work->root.ended = true;
-    for (int rank = 1; rank < work->comm->size; rank++)
-        MPI_Send(NULL, 0, MPI_BYTE, rank, TAG_END, work->comm->mpi);
-}
-
-static void count_finished(root_state *root, int64_t chunk, int64_t n_good, int64_t n_bad)
-{
-    if (chunk < 0 || chunk >= root->manifest.n_chunks || root->done[chunk])
-        return;
-    root->done[chunk] = true;
-    root->n_left--;
-    root->manifest.n_embedded += n_good;
-    root->manifest.n_bad += n_bad;
-}
-
-/* Rank 0: one message from another rank, if there is one. */
-static myr_status hear_one(job *work, bool *heard)
-{
-    int there;
-    MPI_Status from;
-    *heard = false;
-    MPI_Iprobe(MPI_ANY_SOURCE, TAG_TO_ROOT, work->comm->mpi, &there, &from);
-    if (!there)
-        return MYR_OK;
-    *heard = true;
-    int64_t message[4];
-    MPI_Recv(message, 4, MPI_INT64_T, from.MPI_SOURCE, TAG_TO_ROOT, work->comm->mpi, MPI_STATUS_IGNORE);
-    switch (message[0]) {
-    case SAYS_NEED:
-        return work->root.ended ? MYR_OK : hand_out(work, from.MPI_SOURCE);
-    case SAYS_PROGRESS:
-        work->root.rank_items[from.MPI_SOURCE] = message[1];
-        return MYR_OK;
-    case SAYS_FINISHED:
-        count_finished(&work->root, message[1], message[2], message[3]);
-        return MYR_OK;
-    case SAYS_GIVING_UP:
-        end_all(work);
-        return MYR_OK;
-    default:
-        work->root.n_goodbyes++;
-        return MYR_OK;
-    }
-}
-
-/* Other ranks: one message from the root, if there is one. */
-static myr_status obey_one(job *work, bool *heard)
-{
-    int there, n_bytes;
-    MPI_Status from;
-    *heard = false;
-    MPI_Iprobe(0, MPI_ANY_TAG, work->comm->mpi, &there, &from);
-    if (!there)
-        return MYR_OK;
-    *heard = true;
-    MPI_Get_count(&from, MPI_BYTE, &n_bytes);
-    myr_buffer message = {.data = malloc((size_t)n_bytes + 1), .size = (size_t)n_bytes};
-    if (!message.data) { /* the message cannot be left there: what comes behind it would never be heard */
-        myr_error("rank %d: no memory for a message of %d bytes; use a smaller --chunk", work->comm->rank, n_bytes);
-        MPI_Abort(work->comm->mpi, 1);
-    }
-    MPI_Recv(message.data, n_bytes, MPI_BYTE, 0, from.MPI_TAG, work->comm->mpi, MPI_STATUS_IGNORE);
-    myr_status status = MYR_OK;
-    if (from.MPI_TAG == TAG_END)
-        work->ended = true;
-    else if (!work->gave_up)
-        status = take_chunk(work, &message);
-    free(message.data);
-    return status;
-}
-
-/* Report finished chunks and counts to the root, and ask for more when the crew runs low. */
-static myr_status tend_crew(job *work)
-{
-    bool is_root = work->comm->rank == 0;
-    myr_crew_finished finished;
-    while (myr_crew_take_finished(work->crew, &finished)) {
-        if (is_root)
-            count_finished(&work->root, finished.chunk, finished.n_good, finished.n_bad);
-        else
-            tell_root(work, SAYS_FINISHED, finished.chunk, finished.n_good, finished.n_bad);
-    }
-    double now_s = myr_now_s();
-    if (now_s - work->reported_s > REPORT_S) {
-        work->reported_s = now_s;
-        if (is_root)
-            work->root.rank_items[0] = myr_crew_done(work->crew);
-        else
-            tell_root(work, SAYS_PROGRESS, myr_crew_done(work->crew), 0, 0);
-    }
-    if (!work->asked && !work->drained && myr_crew_waiting(work->crew) < 2 * work->options->n_threads) {
-        work->asked = true;
-        if (is_root)
-            return hand_out(work, 0);
-        tell_root(work, SAYS_NEED, 0, 0, 0);
-    }
-    return myr_crew_status(work->crew);
-}
-
-static void show_progress(job *work)
-{
-    root_state *root = &work->root;
-    int64_t done = work->report->n_before;
-    for (int rank = 0; rank < work->comm->size; rank++)
-        done += root->rank_items[rank];
-    myr_progress_update(&root->progress, done);
-}
-
-/* The main thread's loop: pass messages until the job ends; the crew works meanwhile. */
-static myr_status pass_messages(job *work)
-{
-    bool is_root = work->comm->rank == 0;
-    myr_status status = MYR_OK;
-    while (is_root ? !(work->root.ended && work->root.n_goodbyes == work->comm->size - 1) : !work->ended) {
-        bool heard = false;
-        myr_status now = is_root ? hear_one(work, &heard) : obey_one(work, &heard);
-        if (now == MYR_OK && !work->gave_up)
-            now = tend_crew(work);
-        if (now == MYR_OK && !work->gave_up && myr_stop_requested)
-            now = myr_fail(MYR_ERR_STOPPED,
-                           "stopped by a signal; finished chunks are kept, run the same command again to go on");
-        if (now != MYR_OK && status == MYR_OK) {
-            status = now;
-            work->gave_up = true;
-            if (is_root)
-                end_all(work);
-            else
-                tell_root(work, SAYS_GIVING_UP, 0, 0, 0);
-        }
-        if (is_root && work->root.n_left == 0)
-            end_all(work);
-        if (is_root)
-            show_progress(work);
-        if (!heard)
-            nanosleep(&(struct timespec){.tv_nsec = POLL_NS}, NULL);
-    }
-    if (!is_root)
-        tell_root(work, SAYS_GOODBYE, 0, 0, 0);
-    return status;
-}
-
-/* Rank 0 writes the final manifest; all ranks get the same report. */
+/* All ranks get the same report. */
 static myr_status conclude(job *work, double start_s)
 {
     const myr_comm *comm = work->comm;
     myr_embed_report *report = work->report;
-    root_state *root = &work->root;
-    myr_phases phases = {0};
+    myr_phases phases = {0}, summed;
+    double idle_s;
+    int64_t peak = peak_bytes(), other_peak = comm->rank == 0 ? 0 : peak, most;
+    int64_t n_staged = myr_stage_n_copied(work->stage), all_staged;
     myr_status status = MYR_OK;
     myr_crew_free(work->crew, &phases);
     work->crew = NULL;
-    MPI_Allreduce(&phases, &report->phases, sizeof phases / sizeof(double), MPI_DOUBLE, MPI_SUM, comm->mpi);
+    MPI_Allreduce(&phases, &summed, sizeof phases / sizeof(double), MPI_DOUBLE, MPI_SUM, comm->mpi);
+    MPI_Allreduce(&work->idle_at_end_s, &idle_s, 1, MPI_DOUBLE, MPI_MAX, comm->mpi);
+    MPI_Allreduce(&other_peak, &most, 1, MPI_INT64_T, MPI_MAX, comm->mpi);
+    MPI_Allreduce(&n_staged, &all_staged, 1, MPI_INT64_T, MPI_SUM, comm->mpi);
     if (comm->rank == 0) {
-        root->manifest.complete = true;
-        status = root->was_complete ? MYR_OK : write_manifest(work);
-        report->n_items = root->manifest.n_items;
-        report->n_embedded = root->manifest.n_embedded;
-        report->n_bad = root->manifest.n_bad;
-        report->n_chunks = root->manifest.n_chunks;
-        report->dim = root->manifest.dim;
-        report->wall_s = myr_now_s() - start_s;
-        double share = report->n_items > 0 ? (double)report->n_bad / (double)report->n_items : 0;
-        if (status == MYR_OK && share > work->options->max_bad)
-            status =
-                myr_fail(MYR_ERR_LIMIT,
-                         "%lld of %lld items (%.1f %%) could not be used, more than --max-bad allows (%.1f %%); the "
-                         "reasons are in %s/chunk-*.h5 under /bad",
-                         (long long)report->n_bad, (long long)report->n_items, 100 * share,
-                         100 * work->options->max_bad, work->options->folder);
+        status = sum_up(work, start_s);
+        report->n_staged = all_staged;
+        report->phases = summed;
+        report->idle_at_end_s = idle_s;
+        report->root_peak_bytes = peak;
+        report->other_peak_bytes = most;
     }
-    myr_phases summed = report->phases;
     MPI_Bcast(report, sizeof *report, MPI_BYTE, 0, comm->mpi);
-    report->phases = summed;
+    return status;
+}
+
+/* Rank 0, without ranks that do not answer: no collective call any more. */
+static myr_status conclude_alone(job *work, double start_s)
+{
+    myr_crew_free(work->crew, &work->report->phases);
+    work->crew = NULL;
+    work->report->idle_at_end_s = work->idle_at_end_s;
+    work->report->root_peak_bytes = peak_bytes();
+    myr_status swept = myr_folder_sweep(work->options->folder); /* of what the others had begun to write */
+    myr_status status = sum_up(work, start_s);
+    return swept != MYR_OK ? swept : status;
+}
+
+/* All learn of the tars from rank 0, and one rank of each host begins to copy them. Collective. */
+static myr_status open_stage(job *work)
+{
+    const myr_comm *comm = work->comm;
+    const myr_embed_options *options = work->options;
+    myr_buffer list = {0};
+    MPI_Comm host = MPI_COMM_NULL;
+    int place = 0;
+    if (!options->stage)
+        return MYR_OK;
+    myr_status status = comm->rank == 0 ? myr_stage_list(work->root.corpus, &list) : MYR_OK;
+    status = myr_comm_agree(comm, status);
+    if (status == MYR_OK)
+        status = myr_comm_share(comm, &list);
+    if (status == MYR_OK) {
+        MPI_Comm_split_type(comm->mpi, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &host);
+        MPI_Comm_rank(host, &place);
+        MPI_Comm_free(&host);
+        status = myr_comm_agree(comm, myr_stage_open(options->stage, list.data, list.size, place == 0,
+                                                     options->keep_stage, &work->stage));
+    }
+    myr_buffer_free(&list);
     return status;
 }
 
@@ -482,7 +286,7 @@ static myr_status share_precision(const myr_comm *comm, myr_precision *precision
 /* Rank 0: a folder that was begun goes on in its precision, whichever would be the fastest now. */
 static void keep_begun_precision(const char *folder, myr_encoder_options *wanted)
 {
-    char *path = myr_path_join(folder, MANIFEST_NAME);
+    char *path = myr_path_join(folder, MYR_MANIFEST_NAME);
     myr_manifest begun;
     if (path && myr_path_exists(path) && myr_manifest_read(path, &begun) == MYR_OK) {
         for (myr_precision each = MYR_PRECISION_F32; each <= MYR_PRECISION_INT8; each++)
@@ -543,9 +347,13 @@ static myr_status open_encoders(job *work)
 myr_status myr_embed(const myr_comm *comm, const myr_embed_options *options, myr_embed_report *report)
 {
     job work = {.comm = comm, .options = options, .report = report, .lock = -1};
+    const myr_manifest *manifest = &work.root.output.manifest;
     double start_s = myr_now_s();
     *report = (myr_embed_report){0};
     myr_status status = open_encoders(&work);
+    if (status != MYR_OK)
+        goto done;
+    status = introduce(&work);
     if (status != MYR_OK)
         goto done;
     if (comm->rank == 0)
@@ -553,10 +361,15 @@ myr_status myr_embed(const myr_comm *comm, const myr_embed_options *options, myr
     status = myr_comm_agree(comm, status);
     if (status != MYR_OK)
         goto done;
+    status = open_stage(&work);
+    if (status != MYR_OK)
+        goto done;
     status = myr_crew_create(&(myr_crew_options){.encoder = work.encoder,
                                                  .folder = options->folder,
                                                  .model = options->card->name,
                                                  .metric = options->card->metric,
+                                                 .tag = work.tag,
+                                                 .stage = work.stage,
                                                  .storage = options->storage,
                                                  .n_threads = options->n_threads},
                              &work.crew);
@@ -564,21 +377,29 @@ myr_status myr_embed(const myr_comm *comm, const myr_embed_options *options, myr
     if (status != MYR_OK)
         goto done;
     if (comm->rank == 0)
-        myr_progress_start(&work.root.progress, "embedding", "images", work.root.manifest.n_items, report->n_before,
+        myr_progress_start(&work.root.progress, "embedding", "images", manifest->n_items, report->n_before,
                            options->progress);
-    status = pass_messages(&work);
+    status = myr_embed_talk(&work);
     if (comm->rank == 0)
-        myr_progress_finish(&work.root.progress, work.root.manifest.n_embedded + work.root.manifest.n_bad);
+        myr_progress_finish(&work.root.progress, manifest->n_embedded + manifest->n_bad);
+    if (report->n_lost > 0) {
+        if (status == MYR_OK)
+            status = conclude_alone(&work, start_s);
+        goto done;
+    }
     status = myr_comm_agree(comm, status);
     if (status == MYR_OK)
         status = myr_comm_agree(comm, conclude(&work, start_s));
 done:
     myr_crew_free(work.crew, NULL);
+    myr_stage_close(work.stage);
     myr_folder_unlock(work.lock);
     myr_encoder_free(work.encoder);
     myr_corpus_free(work.root.corpus);
-    myr_manifest_clear(&work.root.manifest);
-    free(work.root.done);
+    myr_output_clear(&work.root.output);
+    free(work.root.hosts);
     free(work.root.rank_items);
+    free(work.root.wants);
+    free(work.root.gone);
     return status;
 }

@@ -66,15 +66,17 @@ static myr_status note_reason(myr_status status, char **reason)
 }
 
 myr_status myr_encode_batch(myr_encode_tools *tools, const myr_encoder *encoder, const myr_item_list *items,
-                            int64_t first, int n, float *vectors, char **reasons)
+                            int64_t first, int n, const bool *done, float *vectors, char **reasons)
 {
     size_t dim = (size_t)myr_encoder_dim(encoder);
     int n_good = 0;
-    memset(vectors, 0, (size_t)n * dim * sizeof *vectors);
     for (int slot = 0; slot < n; slot++)
         reasons[slot] = NULL;
     for (int slot = 0; slot < n; slot++) {
         myr_item item;
+        if (done && done[slot])
+            continue;
+        memset(vectors + (size_t)slot * dim, 0, dim * sizeof *vectors);
         myr_item_list_item(items, first + slot, &item);
         myr_status status = note_reason(prepare_item(tools, &item, slot), &reasons[slot]);
         if (status != MYR_OK)
@@ -87,7 +89,7 @@ myr_status myr_encode_batch(myr_encode_tools *tools, const myr_encoder *encoder,
     myr_status status = myr_encoder_run(tools->worker);
     tools->phases.infer_s += myr_now_s() - start_s;
     for (int slot = 0; slot < n && status == MYR_OK; slot++) {
-        if (reasons[slot])
+        if (reasons[slot] || (done && done[slot]))
             continue;
         status = note_reason(myr_encoder_vector(tools->worker, slot, vectors + (size_t)slot * dim), &reasons[slot]);
     }
@@ -113,7 +115,7 @@ static myr_status encode_piece(void *context, size_t first, size_t last, int thr
         if (status != MYR_OK)
             return status;
     }
-    return myr_encode_batch(tools, job->encoder, job->items, (int64_t)first, (int)(last - first),
+    return myr_encode_batch(tools, job->encoder, job->items, (int64_t)first, (int)(last - first), NULL,
                             job->vectors + first * (size_t)myr_encoder_dim(job->encoder), job->reasons + first);
 }
 

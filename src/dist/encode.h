@@ -28,13 +28,14 @@ void myr_encode_tools_free(myr_encode_tools *tools);
  *
  * Local.
  *
+ *  done     (n) items whose vectors are there already, or NULL = none: their rows are left as they are
  *  vectors  [out] (n, dim) f32; rows of bad items are zeros
  *  reasons  [out] (n) NULL where fine, else why the item could not be used; [owned by caller]
  *
  * Returns:  MYR_OK even when items are bad; else a failure of the machine
  */
 myr_status myr_encode_batch(myr_encode_tools *tools, const myr_encoder *encoder, const myr_item_list *items,
-                            int64_t first, int n, float *vectors, char **reasons);
+                            int64_t first, int n, const bool *done, float *vectors, char **reasons);
 
 /*
  * myr_encode_list - a whole list on n_threads threads.

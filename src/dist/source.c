@@ -24,7 +24,7 @@ typedef struct myr_source_input {
     int64_t first_block, n_blocks;
     int64_t block_rows; /* of a vector file */
     int64_t first_id;
-    int64_t n_items, chunk_items; /* of a folder */
+    myr_manifest sizes; /* of a folder: its items and chunks, no texts */
     size_t n_classes;
     int32_t *class_of; /* (n_classes) label of the source for a label of this folder */
     myr_vectors file;  /* bare vectors */
@@ -92,12 +92,12 @@ static myr_status open_folder(myr_source *source, myr_source_input *input, myr_b
             status = no_memory(input->path);
     }
     source->n_ids += manifest.n_items;
-    input->n_items = manifest.n_items;
-    input->chunk_items = manifest.chunk_items;
+    input->sizes = (myr_manifest){
+        .n_items = manifest.n_items, .chunk_items = manifest.chunk_items, .guided = manifest.guided};
     if (status == MYR_OK)
         status = take_classes(source, input, &manifest);
-    myr_buffer_printf(digests, "%s %s %s %lld\n", manifest.contract, manifest.corpus_digest, manifest.storage,
-                      (long long)manifest.chunk_items);
+    myr_buffer_printf(digests, "%s %s %s %lld%s\n", manifest.contract, manifest.corpus_digest, manifest.storage,
+                      (long long)manifest.chunk_items, manifest.guided ? " guided" : "");
 done:
     myr_manifest_clear(&manifest);
     return status;
@@ -219,8 +219,7 @@ void myr_rows_clear(myr_rows *rows)
 /* Ordinals ascend inside the chunk's range, labels are known: a chunk may be damaged, or of another folder. */
 static bool chunk_fits(const myr_source_input *input, int64_t place, const myr_chunk *chunk)
 {
-    int64_t first = place * input->chunk_items, last = first + input->chunk_items;
-    last = last < input->n_items ? last : input->n_items;
+    int64_t first, n = myr_manifest_chunk(&input->sizes, place, &first), last = first + n;
     for (int64_t i = 0; i < chunk->n; i++)
         if (chunk->ordinal[i] < first || chunk->ordinal[i] >= last ||
             (i > 0 && chunk->ordinal[i] <= chunk->ordinal[i - 1]) || chunk->label[i] < -1)

@@ -138,7 +138,9 @@ static bool write_bad(hid_t file, const myr_chunk *chunk)
         group >= 0 && store_write_texts(group, "key", chunk->bad_key, n) &&
         store_write_texts(group, "source", chunk->bad_source, n) &&
         store_write_texts(group, "reason", chunk->bad_reason, n) &&
-        store_write_array(group, "ordinal", H5T_STD_I64LE, H5T_NATIVE_INT64, 1, &(hsize_t){n}, chunk->bad_ordinal);
+        store_write_array(group, "ordinal", H5T_STD_I64LE, H5T_NATIVE_INT64, 1, &(hsize_t){n}, chunk->bad_ordinal) &&
+        (!chunk->bad_n_bytes ||
+         store_write_array(group, "n_bytes", H5T_STD_I64LE, H5T_NATIVE_INT64, 1, &(hsize_t){n}, chunk->bad_n_bytes));
     if (group >= 0)
         H5Gclose(group);
     H5Pclose(create);
@@ -166,12 +168,11 @@ static bool write_file(const char *path, const myr_chunk *chunk, const float *va
     return H5Fclose(file) >= 0 && fine;
 }
 
-myr_status myr_chunk_write(const char *path, const myr_chunk *chunk, myr_storage storage)
+myr_status myr_chunk_write_by(const char *path, const char *partial, const myr_chunk *chunk, myr_storage storage)
 {
-    char *partial = myr_file_partial_name(path);
     float *values = round_values(chunk, storage);
     myr_status status = MYR_OK;
-    if (!partial || !values) {
+    if (!values) {
         status = myr_fail(MYR_ERR_NOMEM, "%s: no memory to write it", path);
         goto done;
     }
@@ -192,8 +193,16 @@ myr_status myr_chunk_write(const char *path, const myr_chunk *chunk, myr_storage
     else
         unlink(partial);
 done:
-    free(partial);
     free(values);
+    return status;
+}
+
+myr_status myr_chunk_write(const char *path, const myr_chunk *chunk, myr_storage storage)
+{
+    char *partial = myr_file_partial_name(path);
+    myr_status status = partial ? myr_chunk_write_by(path, partial, chunk, storage)
+                                : myr_fail(MYR_ERR_NOMEM, "%s: no memory to write it", path);
+    free(partial);
     return status;
 }
 
@@ -287,7 +296,14 @@ static const char *read_bad(hid_t bad, myr_chunk *chunk)
     if (!chunk->bad_key || !chunk->bad_source || !chunk->bad_reason || !chunk->bad_ordinal ||
         (n > 0 && !store_read_array(bad, "ordinal", H5T_NATIVE_INT64, chunk->bad_ordinal)))
         return "/bad";
-    return NULL;
+    if (H5Lexists(bad, "n_bytes", H5P_DEFAULT) <= 0) /* of an earlier version */
+        return NULL;
+    if (length_of(bad, "n_bytes", H5T_INTEGER) != chunk->n_bad)
+        return "/bad";
+    chunk->bad_n_bytes = myr_alloc(n, sizeof *chunk->bad_n_bytes);
+    if (!chunk->bad_n_bytes)
+        return no_memory;
+    return n == 0 || store_read_array(bad, "n_bytes", H5T_NATIVE_INT64, chunk->bad_n_bytes) ? NULL : "/bad";
 }
 
 static const char *read_parts(hid_t file, hid_t bad, unsigned parts, myr_chunk *chunk)
@@ -360,6 +376,7 @@ void myr_chunk_clear(myr_chunk *chunk)
     free(chunk->label);
     free(chunk->box);
     free(chunk->bad_ordinal);
+    free(chunk->bad_n_bytes);
     free(chunk->contract);
     free(chunk->model);
     free(chunk->metric);

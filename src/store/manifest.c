@@ -15,6 +15,58 @@
 
 #define SCHEMA 1
 #define MAX_BYTES ((size_t)256 << 20)
+#define LEAST_GUIDED 8 /* items of a chunk: a run of the network is not split */
+#define N_SIZES 4      /* chunk_items, and its half, quarter and eighth */
+
+/* The chunks of each size, in the order they come in; the last one of all may be cut by the end of the items. */
+typedef struct schedule {
+    int64_t items[N_SIZES], n[N_SIZES];
+} schedule;
+
+static int64_t chunks_for(int64_t n_items, int64_t size)
+{
+    return n_items / size + (n_items % size > 0);
+}
+
+static schedule plan(const myr_manifest *manifest)
+{
+    schedule sizes = {.items = {manifest->chunk_items}};
+    int64_t left = manifest->n_items;
+    if (!manifest->guided) {
+        sizes.n[0] = chunks_for(left, manifest->chunk_items);
+        return sizes;
+    }
+    for (int i = 0; i < N_SIZES; i++) {
+        int64_t size = manifest->chunk_items >> i, planned = i == 0 ? left - left / 8 : left / 2;
+        sizes.items[i] = size > LEAST_GUIDED ? size : LEAST_GUIDED;
+        sizes.n[i] = i == N_SIZES - 1 ? chunks_for(left, sizes.items[i]) : planned / sizes.items[i];
+        left -= sizes.n[i] * sizes.items[i];
+    }
+    return sizes;
+}
+
+int64_t myr_manifest_count_chunks(const myr_manifest *manifest)
+{
+    schedule sizes = plan(manifest);
+    int64_t n = 0;
+    for (int i = 0; i < N_SIZES; i++)
+        n += sizes.n[i];
+    return n;
+}
+
+int64_t myr_manifest_chunk(const myr_manifest *manifest, int64_t place, int64_t *first)
+{
+    schedule sizes = plan(manifest);
+    int i = 0;
+    *first = 0;
+    for (; i < N_SIZES - 1 && place >= sizes.n[i]; i++) {
+        place -= sizes.n[i];
+        *first += sizes.n[i] * sizes.items[i];
+    }
+    *first += place * sizes.items[i];
+    int64_t left = manifest->n_items - *first;
+    return left < sizes.items[i] ? left : sizes.items[i];
+}
 
 static json_t *encode_text(const char *text)
 {
@@ -39,12 +91,13 @@ static json_t *encode_list(char *const *texts, size_t n)
 myr_status myr_manifest_write(const char *path, const myr_manifest *manifest)
 {
     json_t *root =
-        json_pack("{s:i, s:o, s:s, s:s, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:b, s:I, s:I, s:o, s:o}", "schema_version",
-                  SCHEMA, "model", encode_text(manifest->model), "contract", manifest->contract, "corpus",
+        json_pack("{s:i, s:o, s:s, s:s, s:s, s:i, s:s, s:s, s:I, s:I, s:s*, s:I, s:b, s:I, s:I, s:o, s:o}",
+                  "schema_version", SCHEMA, "model", encode_text(manifest->model), "contract", manifest->contract, "corpus",
                   manifest->corpus_digest, "metric", manifest->metric, "dim", manifest->dim, "storage",
                   manifest->storage, "precision", manifest->precision, "items", (json_int_t)manifest->n_items,
-                  "chunk_items", (json_int_t)manifest->chunk_items, "chunks", (json_int_t)manifest->n_chunks,
-                  "complete", manifest->complete, "embedded", (json_int_t)manifest->n_embedded, "bad",
+                  "chunk_items", (json_int_t)manifest->chunk_items, "schedule",
+                  manifest->guided ? "guided" : NULL, "chunks", (json_int_t)manifest->n_chunks, "complete",
+                  manifest->complete, "embedded", (json_int_t)manifest->n_embedded, "bad",
                   (json_int_t)manifest->n_bad, "operands", encode_list(manifest->operands, manifest->n_operands),
                   "classes", encode_list(manifest->classes, manifest->n_classes));
     char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
@@ -119,7 +172,11 @@ static const char *take_fields(const json_t *root, myr_manifest *manifest)
         return "items";
     if (!take_number(root, "chunk_items", 1, (int64_t)1 << 28, &manifest->chunk_items))
         return "chunk_items";
-    int64_t n_chunks = (manifest->n_items + manifest->chunk_items - 1) / manifest->chunk_items;
+    const json_t *rule = json_object_get(root, "schedule"); /* not there: all chunks are of one size */
+    manifest->guided = rule != NULL;
+    if (rule && (!json_is_string(rule) || strcmp(json_string_value(rule), "guided") != 0))
+        return "schedule";
+    int64_t n_chunks = myr_manifest_count_chunks(manifest);
     if (!take_number(root, "chunks", n_chunks, n_chunks, &manifest->n_chunks))
         return "chunks";
     if (!json_is_boolean(json_object_get(root, "complete")))

@@ -15,9 +15,37 @@ class Embedding(Case):
             out = scratch / f"same-{ranks}-{threads}"
             self.embed(out, "--chunk", 16, "--threads", threads, some, ranks=ranks)
             found = contents(out)
-            self.assertEqual(len(found), 5)
+            self.assertEqual(len(found), 6, "four chunks, the manifest, the list of bad items")
             wanted = wanted or found
             self.assertEqual(found, wanted, f"{ranks} ranks, {threads} threads")
+
+    def test_the_last_chunks_are_small(self):
+        """Their sizes come from the corpus alone, so the bytes do too."""
+        some = pictures("guided", 250, size=(40, 30))
+        wanted = None
+        for ranks in (None, 3):
+            out = scratch / f"guided-{ranks}"
+            self.embed(out, "--threads", 1, some, ranks=ranks)
+            found = contents(out)
+            wanted = wanted or found
+            self.assertEqual(found, wanted)
+        sizes = []
+        for chunk in sorted(name for name in wanted if name.startswith("chunk-")):
+            with h5py.File(scratch / "guided-None" / chunk, "r") as file:
+                sizes.append(len(file["ordinal"]))
+        self.assertEqual(sizes, [32] * 6 + [16] + [8] * 5 + [2])
+        self.assertEqual(json.loads(wanted["manifest.json"])["schedule"], "guided")
+        self.check(myriops("index", "--out", scratch / "guided-idx", scratch / "guided-3", ranks=2), DONE)
+
+    def test_a_folder_of_one_size_goes_on_so(self):
+        """As earlier versions began it: the manifest names no schedule."""
+        some, out = pictures("begun", 100, size=(40, 30)), scratch / "begun-emb"
+        self.embed(out, "--chunk", 32, "--threads", 1, some)
+        wanted = contents(out)
+        self.assertNotIn("schedule", json.loads(wanted["manifest.json"]))
+        (out / "chunk-000001.h5").unlink()
+        self.check(myriops("embed", "--out", out, "--threads", 1, some, ranks=2), DONE, "32 in this run")
+        self.assertEqual(contents(out), wanted)
 
     def test_more_ranks_than_pictures(self):
         some = pictures("three", 3)

@@ -31,7 +31,7 @@ class Torture(Case):
             (cls.pictures / f"{i:06d}.jpg").write_bytes(b"\xff\xd8\xff" + bytes(i % 50))
         cls.arguments = ("--chunk", CHUNK, "--threads", 1, "--backend", "openblas", "--dtype", "f16")
         cls.undisturbed = scratch / "undisturbed"
-        assert myriops("embed", "--quiet", "--out", cls.undisturbed, *cls.arguments, cls.pictures, ranks=2).code == DONE
+        assert myriops("embed", "--quiet", "--out", cls.undisturbed, *cls.arguments, cls.pictures, ranks=2, timeout=240 + 20 * N_HARMS).code == DONE
         cls.disk = folder("disk")
         cls.has_disk = os.geteuid() == 0 and mount("-t", "tmpfs", "-o", f"size={DISK_BYTES + cls.n_chunks * CHUNK * 1280 * 4}", "none", cls.disk).returncode == 0
         cls.out = cls.disk / "out"
@@ -118,7 +118,7 @@ class Torture(Case):
                 self.assertIn(words, said.decode())
         print(f"{sum(done.values())} interruptions: {done}")
         self.assertGreaterEqual(sum(done.values()), N_HARMS * 3 // 4, done)
-        self.check(myriops("embed", "--quiet", "--out", self.out, *self.arguments, self.pictures, ranks=2), DONE)
+        self.check(myriops("embed", "--quiet", "--out", self.out, *self.arguments, self.pictures, ranks=2, timeout=240 + 20 * N_HARMS), DONE)
         self.assertEqual(contents(self.out), contents(self.undisturbed))
         self.assertEqual([path.name for path in self.disk.iterdir()], ["out"])
         keys, bad = read_embeddings(self.out)[0], read_bad(self.out)

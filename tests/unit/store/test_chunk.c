@@ -56,6 +56,7 @@ static myr_chunk make_chunk(int64_t n, int dim, int64_t n_bad)
     chunk.bad_source = myr_alloc((size_t)n_bad, sizeof(char *));
     chunk.bad_reason = myr_alloc((size_t)n_bad, sizeof(char *));
     chunk.bad_ordinal = myr_alloc((size_t)n_bad, sizeof(int64_t));
+    chunk.bad_n_bytes = myr_alloc((size_t)n_bad, sizeof(int64_t));
     for (int64_t i = 0; i < n * dim; i++)
         chunk.embedding[i] = (float)sin((double)i);
     for (int64_t i = 0; i < n; i++) {
@@ -69,6 +70,7 @@ static myr_chunk make_chunk(int64_t n, int dim, int64_t n_bad)
         chunk.bad_source[i] = copy_text("/data/bad-%lld.jpg", i);
         chunk.bad_reason[i] = copy_text("JPEG ends early at %lld", i);
         chunk.bad_ordinal[i] = 2 * i + 1;
+        chunk.bad_n_bytes[i] = ((int64_t)1 << 40) + i;
     }
     chunk.contract = myr_strdup("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
     chunk.model = myr_strdup("some-model");
@@ -94,6 +96,7 @@ static bool same_chunk(const myr_chunk *a, const myr_chunk *b)
            memcmp(a->label, b->label, n * sizeof(int32_t)) == 0 && same_texts(a->bad_key, b->bad_key, a->n_bad) &&
            same_texts(a->bad_source, b->bad_source, a->n_bad) && same_texts(a->bad_reason, b->bad_reason, a->n_bad) &&
            memcmp(a->bad_ordinal, b->bad_ordinal, (size_t)a->n_bad * sizeof(int64_t)) == 0 &&
+           memcmp(a->bad_n_bytes, b->bad_n_bytes, (size_t)a->n_bad * sizeof(int64_t)) == 0 &&
            strcmp(a->contract, b->contract) == 0 && strcmp(a->model, b->model) == 0 &&
            strcmp(a->metric, b->metric) == 0;
 }
@@ -362,6 +365,8 @@ static void sealed_lies_are_refused(void **state)
         {"del f['bad']; f['bad'] = 7", "/bad", MYR_ERR_FORMAT},
         {"del f['bad/reason']", "/bad", MYR_ERR_FORMAT},
         {"put('bad/ordinal', np.zeros(5, 'i8'))", "/bad", MYR_ERR_FORMAT},
+        {"put('bad/n_bytes', np.zeros(5, 'i8'))", "/bad", MYR_ERR_FORMAT},
+        {"put('bad/n_bytes', np.zeros(1, 'f8'))", "/bad", MYR_ERR_FORMAT},
     };
     char script[4096];
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -381,7 +386,7 @@ static void sealed_lies_are_refused(void **state)
                  "f['label'] = np.zeros(2, 'i4')\n"
                  "for name, n in (('key', 2), ('source', 2), ('bad/key', 1), ('bad/source', 1), ('bad/reason', 1)):\n"
                  "    f.create_dataset(name, data=['x'] * n, dtype=text)\n"
-                 "f['bad/ordinal'] = np.arange(1)\n"
+                 "f['bad/ordinal'] = np.arange(1); f['bad/n_bytes'] = np.arange(1)\n"
                  "f.attrs['schema_version'] = 1; f.attrs['dim'] = 3\n"
                  "for name in ('contract', 'model', 'metric'):\n"
                  "    f.attrs[name] = np.string_('x')\n"

@@ -98,8 +98,49 @@ static void everything_comes_back(void **state)
         fail_msg("%s", myr_error_detail());
     assert_true(read.n_items == 0 && read.n_operands == 0 && !read.complete);
     myr_manifest_clear(&read);
+    manifest.guided = true;
+    manifest.n_chunks = myr_manifest_count_chunks(&manifest);
+    assert_int_equal(myr_manifest_write(path_of("guided.json"), &manifest), MYR_OK);
+    assert_int_equal(myr_manifest_read(path_of("guided.json"), &read), MYR_OK);
+    assert_true(read.guided && read.n_chunks == manifest.n_chunks && read.n_chunks > 16);
+    myr_manifest_clear(&read);
     myr_buffer_free(&one);
     myr_buffer_free(&two);
+}
+
+/* Chunks follow each other without a gap, hold every item once, and become smaller. */
+static void check_schedule(int64_t n_items, int64_t chunk_items, bool guided)
+{
+    myr_manifest manifest = {.n_items = n_items, .chunk_items = chunk_items, .guided = guided};
+    int64_t n_chunks = myr_manifest_count_chunks(&manifest), next = 0, before = chunk_items, first;
+    for (int64_t i = 0; i < n_chunks; i++) {
+        int64_t n = myr_manifest_chunk(&manifest, i, &first);
+        assert_true(first == next && n >= 1 && (n <= before || n <= 8));
+        assert_true(guided || n == chunk_items || i == n_chunks - 1);
+        next += n;
+        before = n;
+    }
+    assert_true(next == n_items);
+}
+
+static void every_item_is_in_one_chunk(void **state)
+{
+    (void)state;
+    for (int64_t n_items = 0; n_items < 700; n_items++)
+        for (int64_t chunk_items = 1; chunk_items < 70; chunk_items += 1 + chunk_items / 4)
+            for (int guided = 0; guided < 2; guided++)
+                check_schedule(n_items, chunk_items, guided);
+    check_schedule(1000003, 4096, true);
+    myr_manifest million = {.n_items = 1000000, .chunk_items = 4096, .guided = true};
+    int64_t first;
+    assert_int_equal(myr_manifest_count_chunks(&million), 339); /* 245 of one size */
+    assert_int_equal(myr_manifest_chunk(&million, 0, &first), 4096);
+    assert_int_equal(myr_manifest_chunk(&million, 213, &first), 2048);
+    assert_true(first == 872448); /* seven eighths */
+    assert_int_equal(myr_manifest_chunk(&million, 337, &first), 512);
+    million.n_items = (int64_t)1 << 48; /* as many as a folder can have */
+    int64_t n_chunks = myr_manifest_count_chunks(&million), n = myr_manifest_chunk(&million, n_chunks - 1, &first);
+    assert_true(first + n == million.n_items && n <= 512);
 }
 
 static json_t *good_manifest(void)
@@ -169,6 +210,9 @@ static void wrong_fields_are_named(void **state)
         {"contract", "\"\"", "contract"},
         {"operands", "[\"a\", null]", "operands"},
         {"classes", "[[\"a\"]]", "classes"},
+        {"schedule", "\"odd\"", "schedule"},
+        {"schedule", "null", "schedule"},
+        {"schedule", "\"guided\"", "chunks"}, /* which are more then */
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         json_t *changed = json_copy(good);
@@ -275,6 +319,7 @@ static int remove_folder(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_item_is_in_one_chunk),
         cmocka_unit_test(everything_comes_back),          cmocka_unit_test(wrong_fields_are_named),
         cmocka_unit_test(other_files_are_refused),        cmocka_unit_test(damage_is_survived),
         cmocka_unit_test(a_full_disk_keeps_the_old_file),
