@@ -72,6 +72,11 @@ static const myr_command commands[] = {
      "  myriops import --out emb/ --model clip-vit-b32 clip-output/\n"
      "  myriops import --out emb/ --metric l2 --labels labels.txt --dataset-name features resnet.hdf5\n",
      myr_cmd_import},
+    {"export", "EMBEDDINGS... | INDEX", "vectors into the files of other programs",
+     "  mpirun -n 4 myriops export --to clip-retrieval --out clip/ emb/\n"
+     "  myriops export --to npy --dtype f16 --out vectors.npy emb/\n"
+     "  mpirun -n 4 myriops export --to hdf5 --queries 10000 --out photos-1280-angular.hdf5 idx/\n",
+     myr_cmd_export},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
