@@ -37,7 +37,8 @@ static myr_status check_usage(const myr_cli *cli, const struct target **target)
         if (strcmp(targets[i].name, to) == 0)
             *target = &targets[i];
     if ((*target)->end && !ends_with(path, (*target)->end) && !ends_with(path, (*target)->other_end))
-        return myr_fail(MYR_ERR_ARG, "--out %s: its name must end in %s, by which readers know it", path, (*target)->end);
+        return myr_fail(MYR_ERR_ARG, "--out %s: its name must end in %s, by which readers know it", path,
+                        (*target)->end);
     if (myr_config_is_set(cli->config, "dtype") && strcmp(myr_config_text(cli->config, "dtype"), "f16") == 0 &&
         (*target)->format != MYR_EXPORT_NPY && (*target)->format != MYR_EXPORT_CLIP)
         return myr_fail(MYR_ERR_ARG, "--dtype f16: %s has no half precision; npy has", to);

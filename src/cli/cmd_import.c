@@ -11,12 +11,11 @@ static myr_status print_report(const myr_cli *cli, const char *folder, const myr
 {
     const char *storage = report->storage == MYR_STORAGE_F16 ? "f16" : "f32";
     if (strcmp(myr_config_text(cli->config, "format"), "json") == 0)
-        return myr_print_json(json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:i, s:f}", "out",
-                                        myr_json_text(folder), "items", (json_int_t)report->n_items, "imported",
-                                        (json_int_t)report->n_imported, "bad", (json_int_t)report->n_bad, "before",
-                                        (json_int_t)report->n_before, "chunks", (json_int_t)report->n_chunks, "dim",
-                                        report->dim, "dtype", storage, "ranks", cli->comm->size, "seconds",
-                                        report->wall_s));
+        return myr_print_json(json_pack(
+            "{s:o, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:i, s:f}", "out", myr_json_text(folder), "items",
+            (json_int_t)report->n_items, "imported", (json_int_t)report->n_imported, "bad", (json_int_t)report->n_bad,
+            "before", (json_int_t)report->n_before, "chunks", (json_int_t)report->n_chunks, "dim", report->dim, "dtype",
+            storage, "ranks", cli->comm->size, "seconds", report->wall_s));
     printf("%lld of %lld vectors (%d values each, %s) into %s, %lld unusable, %.1f s\n", (long long)report->n_imported,
            (long long)report->n_items, report->dim, storage, folder, (long long)report->n_bad, report->wall_s);
     return myr_flush_output();
@@ -29,7 +28,8 @@ myr_status myr_cmd_import(const myr_cli *cli)
     if (!folder)
         return myr_fail(MYR_ERR_ARG, "--out FOLDER is missing: where shall the embeddings go?");
     if (cli->n_operands == 0)
-        return myr_fail(MYR_ERR_ARG, "no vectors given: name files (.npy .fbin .hdf5 ...) or folders after the options");
+        return myr_fail(MYR_ERR_ARG,
+                        "no vectors given: name files (.npy .fbin .hdf5 ...) or folders after the options");
     myr_import_report report;
     myr_import_options options = {
         .operands = cli->operands,

@@ -25,8 +25,9 @@
 
 myr_status myr_export_stopped(void)
 {
-    return myr_stop_requested ? myr_fail(MYR_ERR_STOPPED, "stopped by a signal; nothing is left of this export, run it again")
-                              : MYR_OK;
+    return myr_stop_requested
+               ? myr_fail(MYR_ERR_STOPPED, "stopped by a signal; nothing is left of this export, run it again")
+               : MYR_OK;
 }
 
 static myr_status no_memory(void)
@@ -152,8 +153,9 @@ static myr_status create_names(const myr_export_job *work, int64_t *end)
         myr_buffer_printf(&line, "\tv%d", d);
     myr_buffer_puts(&line, "\n");
     int file = line.failed ? -1 : open(work->names.partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    myr_status status = file >= 0 ? myr_layout_put(file, work->names.partial, line.data, line.size, 0)
-                                  : myr_fail(MYR_ERR_IO, "%s: cannot be written: %s", work->names.partial, strerror(errno));
+    myr_status status = file >= 0
+                            ? myr_layout_put(file, work->names.partial, line.data, line.size, 0)
+                            : myr_fail(MYR_ERR_IO, "%s: cannot be written: %s", work->names.partial, strerror(errno));
     if (file >= 0)
         close(file);
     *end = (int64_t)line.size;
@@ -230,7 +232,7 @@ static char *part_path(const myr_export_job *work, const char *inner, int64_t pa
     for (int64_t n = n_parts; n >= 10; n /= 10)
         digits++;
     return asprintf(&path, "%s/%s/%s_%0*lld.%s", work->folder, inner, inner, digits, (long long)part, end) < 0 ? NULL
-                                                                                                             : path;
+                                                                                                               : path;
 }
 
 static myr_status write_part_rows(const myr_export_job *work, int64_t part, myr_rows *rows)
@@ -339,8 +341,7 @@ static myr_status write_all(myr_export_job *work)
             status = myr_comm_agree(comm, write_names(work, &lines, sizes));
         myr_buffer_free(&lines);
         int64_t done = (round + 1) * comm->size;
-        myr_progress_update(&work->progress,
-                            work->first[done < work->stock.n_blocks ? done : work->stock.n_blocks]);
+        myr_progress_update(&work->progress, work->first[done < work->stock.n_blocks ? done : work->stock.n_blocks]);
     }
     free(sizes);
     return status;

@@ -41,8 +41,8 @@ typedef struct myr_export_report {
  *
  *  report  [out] the same on every rank
  *
- * Rows come in the order of their ids; the bytes do not depend on the number of ranks. A rank holds one block of rows at
- * a time, and for HDF5 the test vectors with their 100 neighbours. Everything is written under names that end in
+ * Rows come in the order of their ids; the bytes do not depend on the number of ranks. A rank holds one block of rows
+ * at a time, and for HDF5 the test vectors with their 100 neighbours. Everything is written under names that end in
  * ".partial" and renamed when all ranks are done. A file that is there is replaced; a folder must be empty.
  *
  * Returns:  MYR_OK | MYR_ERR_STOPPED | MYR_ERR_LIMIT (a value is too large for f16; too many rows for the format) |

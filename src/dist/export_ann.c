@@ -64,9 +64,10 @@ static myr_status prepare(const myr_export_job *work, held_out *test)
     size_t n_values, n_hits;
     test->n = work->options->n_queries;
     if (!myr_metric_of(work->stock.metric, &test->metric) || test->metric == MYR_METRIC_IP)
-        return myr_fail(MYR_ERR_UNSUPPORTED,
-                        "ann-benchmarks' files have euclidean or angular distances, these vectors inner products; export "
-                        "to npy or fbin");
+        return myr_fail(
+            MYR_ERR_UNSUPPORTED,
+            "ann-benchmarks' files have euclidean or angular distances, these vectors inner products; export "
+            "to npy or fbin");
     if (n_train < 1)
         return myr_fail(MYR_ERR_ARG, "%lld vectors are too few to hold out --queries %lld of them",
                         (long long)work->n_rows, (long long)test->n);
@@ -151,8 +152,7 @@ static myr_status search(held_out *test, const myr_rows *rows, size_t dim)
     myr_exact *set = NULL;
     if (rows->n == 0)
         return MYR_OK;
-    myr_status status =
-        myr_exact_create(rows->vectors, (size_t)rows->n, dim, rows->id, test->metric, test->pool, &set);
+    myr_status status = myr_exact_create(rows->vectors, (size_t)rows->n, dim, rows->id, test->metric, test->pool, &set);
     if (status == MYR_OK)
         status = myr_exact_search(set, test->pool, test->vectors, (size_t)test->n, test->k, test->more);
     for (int64_t q = 0; q < test->n && status == MYR_OK; q++)
@@ -172,9 +172,9 @@ static myr_status write_blocks(myr_export_job *work, held_out *test, const myr_a
         status = read_block(work, test, b, &rows);
         if (status == MYR_OK) {
             leave_out(work, test, b, first, &rows);
-            status = myr_layout_put(work->rows.file, work->rows.partial, rows.vectors,
-                                    (size_t)rows.n * dim * sizeof(float),
-                                    layout->train + (uint64_t)first * dim * sizeof(float));
+            status =
+                myr_layout_put(work->rows.file, work->rows.partial, rows.vectors, (size_t)rows.n * dim * sizeof(float),
+                               layout->train + (uint64_t)first * dim * sizeof(float));
         }
         if (status == MYR_OK)
             status = search(test, &rows, dim);
@@ -214,8 +214,8 @@ static myr_status write_truth(const myr_export_job *work, held_out *test, const 
         distances[i] = test->best[i].distance;
     }
     if (status == MYR_OK)
-        status = myr_layout_put(file, path, test->vectors,
-                                (size_t)test->n * (size_t)work->stock.dim * sizeof(float), layout->test);
+        status = myr_layout_put(file, path, test->vectors, (size_t)test->n * (size_t)work->stock.dim * sizeof(float),
+                                layout->test);
     if (status == MYR_OK)
         status = myr_layout_put(file, path, ids, n * sizeof *ids, layout->neighbors);
     if (status == MYR_OK)

@@ -1,6 +1,6 @@
 /*
- * The import job. Chunk c is made by rank c mod size: all rows cost the same, so nothing need be handed out. A rank holds
- * one chunk at a time.
+ * The import job. Chunk c is made by rank c mod size: all rows cost the same, so nothing need be handed out. A rank
+ * holds one chunk at a time.
  */
 #include "dist/import.h"
 
@@ -58,9 +58,9 @@ static myr_status open_names(job *work)
         status = myr_names_open(options->labels, MYR_NAMES_LABEL, &work->labels);
     if (status != MYR_OK)
         return status;
-    work->label_from = options->labels                                             ? &work->labels
+    work->label_from = options->labels                                           ? &work->labels
                        : options->keys && work->keys.field[MYR_NAMES_LABEL] >= 0 ? &work->keys
-                                                                                   : NULL;
+                                                                                 : NULL;
     for (int i = 0; i < 2; i++) {
         const myr_names *names = i == 0 ? &work->keys : &work->labels;
         if (names->mapping && names->n != work->outside.n)
@@ -124,8 +124,8 @@ static myr_status describe(job *work)
 
 static myr_status look(job *work)
 {
-    myr_status status = myr_outside_open(work->options->operands, work->options->n_operands, work->options->dataset,
-                                         &work->outside);
+    myr_status status =
+        myr_outside_open(work->options->operands, work->options->n_operands, work->options->dataset, &work->outside);
     if (status == MYR_OK)
         status = open_names(work);
     return status == MYR_OK ? describe(work) : status;
@@ -136,11 +136,11 @@ static myr_status look(job *work)
 static myr_status compare(const char *path, const myr_manifest *old, const myr_manifest *new)
 {
     if (strcmp(old->contract, new->contract) != 0)
-        return myr_fail(MYR_ERR_CONTRACT,
-                        "%s: begun with '%s', %d values, %s, under contract %.12s..., this run has '%s', %d, %s, %.12s...; "
-                        "use another --out, or remove the folder",
-                        path, old->model, old->dim, old->metric, old->contract, new->model, new->dim, new->metric,
-                        new->contract);
+        return myr_fail(
+            MYR_ERR_CONTRACT,
+            "%s: begun with '%s', %d values, %s, under contract %.12s..., this run has '%s', %d, %s, %.12s...; "
+            "use another --out, or remove the folder",
+            path, old->model, old->dim, old->metric, old->contract, new->model, new->dim, new->metric, new->contract);
     if (strcmp(old->corpus_digest, new->corpus_digest) != 0 || old->n_items != new->n_items)
         return myr_fail(MYR_ERR_CONTRACT,
                         "%s: begun with other vectors, keys or labels (%lld rows, now %lld); use another --out, or "
@@ -246,8 +246,7 @@ static myr_status chunk_alloc(myr_chunk *chunk, int64_t n_items, int dim)
     chunk->bad_ordinal = myr_alloc(n, sizeof *chunk->bad_ordinal);
     bool fine = chunk->embedding && chunk->key && chunk->source && chunk->ordinal && chunk->label && chunk->bad_key &&
                 chunk->bad_source && chunk->bad_reason && chunk->bad_ordinal;
-    return fine ? MYR_OK
-                : myr_fail(MYR_ERR_NOMEM, "no memory for a chunk of %zu vectors; use a smaller --chunk", n);
+    return fine ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for a chunk of %zu vectors; use a smaller --chunk", n);
 }
 
 /* Texts of the rows of a chunk before they are told apart. */
@@ -328,9 +327,8 @@ static myr_status sort_rows(const job *work, int64_t first, texts *rows, myr_chu
             chunk->key[at] = rows->key[i];
             chunk->source[at] = rows->source[i];
             chunk->ordinal[at] = first + i;
-            chunk->label[at] = rows->label[i] ? myr_names_label(rows->label[i], work->manifest.classes,
-                                                                work->manifest.n_classes)
-                                              : -1;
+            chunk->label[at] =
+                rows->label[i] ? myr_names_label(rows->label[i], work->manifest.classes, work->manifest.n_classes) : -1;
         }
         rows->key[i] = rows->source[i] = NULL;
     }

@@ -38,8 +38,8 @@ typedef struct myr_import_report {
  *
  *  report  [out] the same on every rank
  *
- * An item's ordinal is its row, counted through all files. Rows that are of length 1 already, up to the rounding of their
- * type, keep their bits. Rows with NaN or infinity, and zeros where they are to be normalised, are listed as bad.
+ * An item's ordinal is its row, counted through all files. Rows that are of length 1 already, up to the rounding of
+ * their type, keep their bits. Rows with NaN or infinity, and zeros where they are to be normalised, are listed as bad.
  *
  * The contract is a hash over model, dimension, metric and whether rows were normalised; without a model also over what
  * the files hold, so that such vectors are compared with nothing but themselves.
@@ -47,8 +47,8 @@ typedef struct myr_import_report {
  * The files do not depend on the number of ranks. Chunks whose files exist are kept; a folder made from other input is
  * refused.
  *
- * Returns:  MYR_OK | MYR_ERR_STOPPED (finished chunks kept) | MYR_ERR_LIMIT (more than max_bad are bad; all files are in
- *           place) | MYR_ERR_CONTRACT | MYR_ERR_FORMAT (keys or labels are not as many as rows, or keys not unique)
+ * Returns:  MYR_OK | MYR_ERR_STOPPED (finished chunks kept) | MYR_ERR_LIMIT (more than max_bad are bad; all files are
+ * in place) | MYR_ERR_CONTRACT | MYR_ERR_FORMAT (keys or labels are not as many as rows, or keys not unique)
  */
 myr_status myr_import(const myr_comm *comm, const myr_import_options *options, myr_import_report *report);
 

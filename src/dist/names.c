@@ -55,7 +55,9 @@ static span field_of(span line, int field)
 static span column_at(const myr_names *names, myr_names_column column, size_t at, size_t *next)
 {
     span line = line_at(names, at, next);
-    return names->field[column] < 0 ? (span){.at = line.at} : names->has_header ? field_of(line, names->field[column]) : line;
+    return names->field[column] < 0 ? (span){.at = line.at}
+           : names->has_header      ? field_of(line, names->field[column])
+                                    : line;
 }
 
 static bool is_text(span text, const char *word)
@@ -145,7 +147,8 @@ static char *copy_text(const myr_names *names, span text)
     static const char from[] = "tnr\\", to[] = "\t\n\r\\";
     char *copy = malloc(text.n + 1), *out = copy;
     for (size_t i = 0; copy && i < text.n; i++) {
-        const char *which = names->has_header && text.at[i] == '\\' && i + 1 < text.n ? strchr(from, text.at[i + 1]) : NULL;
+        const char *which =
+            names->has_header && text.at[i] == '\\' && i + 1 < text.n ? strchr(from, text.at[i + 1]) : NULL;
         if (which && *which) {
             *out++ = to[which - from];
             i++;
@@ -177,8 +180,8 @@ myr_status myr_names_read(const myr_names *names, myr_names_column column, int64
         if (!texts[i])
             status = no_memory(names->path);
         else if (memchr(text.at, 0, text.n))
-            status = myr_fail(MYR_ERR_FORMAT, "%s: the line of row %lld has a NUL byte: it is no text file", names->path,
-                              (long long)(first + i));
+            status = myr_fail(MYR_ERR_FORMAT, "%s: the line of row %lld has a NUL byte: it is no text file",
+                              names->path, (long long)(first + i));
     }
     while (status != MYR_OK && i > 0) {
         free(texts[--i]);
@@ -299,8 +302,9 @@ static myr_status collect(const myr_names *names, void **tree, char ***found, si
             if (more > MAX_CLASSES || !myr_resize(found, capacity, more, sizeof **found)) {
                 tdelete(label, tree, by_text);
                 free(label);
-                return more > MAX_CLASSES ? myr_fail(MYR_ERR_LIMIT, "%s: more than %zu different labels", names->path, MAX_CLASSES / 2)
-                                          : no_memory(names->path);
+                return more > MAX_CLASSES
+                           ? myr_fail(MYR_ERR_LIMIT, "%s: more than %zu different labels", names->path, MAX_CLASSES / 2)
+                           : no_memory(names->path);
             }
             capacity = more;
         }

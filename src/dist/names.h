@@ -43,8 +43,8 @@ myr_status myr_names_read(const myr_names *names, myr_names_column column, int64
 /*
  * myr_names_check_keys - no key is empty, none stands there twice.
  *
- * Local. Looks at the keys whose hash leaves `part` when divided by n_parts, so that ranks share the work and the memory:
- * 16 bytes a key.
+ * Local. Looks at the keys whose hash leaves `part` when divided by n_parts, so that ranks share the work and the
+ * memory: 16 bytes a key.
  */
 myr_status myr_names_check_keys(const myr_names *names, int part, int n_parts);
 

@@ -1,9 +1,9 @@
 /*
  * Vector files one behind the other.
  *
- * The digest names their contents without reading all of them: each file's shape, type and size, and 256 pieces of 4 KiB
- * spread over it. Vectors of another model differ everywhere, so a sample tells them apart; where the files lie and when
- * they were written is left out, so that copies of them are the same input.
+ * The digest names their contents without reading all of them: each file's shape, type and size, and 256 pieces of 4
+ * KiB spread over it. Vectors of another model differ everywhere, so a sample tells them apart; where the files lie and
+ * when they were written is left out, so that copies of them are the same input.
  */
 #include "dist/outside.h"
 
@@ -93,9 +93,9 @@ static myr_status add_folder(paths *list, const char *folder)
     if (entries)
         closedir(entries);
     if (status == MYR_OK && list->n == before)
-        status = myr_fail(MYR_ERR_NOT_FOUND,
-                          "%s: it has no .npy files, nor an img_emb folder with some; an embedding folder needs no import",
-                          folder);
+        status = myr_fail(
+            MYR_ERR_NOT_FOUND,
+            "%s: it has no .npy files, nor an img_emb folder with some; an embedding folder needs no import", folder);
     if (status == MYR_OK)
         qsort(list->at + before, list->n - before, sizeof *list->at, by_number);
     free(inner);
@@ -146,8 +146,7 @@ static myr_status open_file(const char *dataset, myr_outside_file *file, int *di
     }
     if (status != MYR_OK)
         return status;
-    myr_buffer_printf(digests, "%lld x %d %s", (long long)file->n, *dim,
-                      file->is_hdf5 ? file->hdf5.dataset : "raw");
+    myr_buffer_printf(digests, "%lld x %d %s", (long long)file->n, *dim, file->is_hdf5 ? file->hdf5.dataset : "raw");
     if (!file->is_hdf5)
         myr_buffer_printf(digests, " %d", (int)file->mapped.element);
     return sample(file->path, digests);
@@ -180,8 +179,8 @@ myr_status myr_outside_open(const char *const *operands, size_t n_operands, cons
     myr_status status = MYR_OK;
     *outside = (myr_outside){0};
     for (size_t i = 0; i < n_operands && status == MYR_OK; i++)
-        status = myr_path_is_folder(operands[i]) ? add_folder(&list, operands[i])
-                                                 : add_path(&list, myr_strdup(operands[i]));
+        status =
+            myr_path_is_folder(operands[i]) ? add_folder(&list, operands[i]) : add_path(&list, myr_strdup(operands[i]));
     outside->files = myr_alloc(list.n, sizeof *outside->files);
     if (status == MYR_OK && !outside->files)
         status = no_memory("the inputs");

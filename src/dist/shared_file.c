@@ -1,5 +1,6 @@
 /*
- * Files that all ranks write into: made by rank 0, written by offsets, brought to disk by every rank, renamed by rank 0.
+ * Files that all ranks write into: made by rank 0, written by offsets, brought to disk by every rank, renamed by rank
+ * 0.
  */
 #include "base/alloc.h"
 #include "base/file.h"

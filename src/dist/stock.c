@@ -70,7 +70,8 @@ static myr_status open_index(const char *folder, myr_stock *stock)
         if (status == MYR_OK) {
             myr_hnsw_describe(shard->graph, &facts);
             if (shard->n > 0 && facts.dim != (size_t)index->dim)
-                status = myr_fail(MYR_ERR_FORMAT, "%s: vectors of %zu values, the index has %d", path, facts.dim, index->dim);
+                status = myr_fail(MYR_ERR_FORMAT, "%s: vectors of %zu values, the index has %d", path, facts.dim,
+                                  index->dim);
         }
         if (status == MYR_OK && shard->n > 0)
             status = id_at(shard, shard->n - 1, &last);

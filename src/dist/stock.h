@@ -1,6 +1,6 @@
 /*
- * Vectors in store, to be taken out again: of embedding folders or a vector file, as they are, or of an index. In blocks
- * of ascending ids, whose borders do not depend on the number of ranks.
+ * Vectors in store, to be taken out again: of embedding folders or a vector file, as they are, or of an index. In
+ * blocks of ascending ids, whose borders do not depend on the number of ranks.
  */
 #ifndef MYR_DIST_STOCK_H
 #define MYR_DIST_STOCK_H

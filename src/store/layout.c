@@ -1,6 +1,6 @@
 /*
- * Headers first, rows later. In HDF5 the datasets are contiguous and allocated when they are made, so each has one place
- * in the file that HDF5 tells.
+ * Headers first, rows later. In HDF5 the datasets are contiguous and allocated when they are made, so each has one
+ * place in the file that HDF5 tells.
  *
  * Sources: NumPy Enhancement Proposal 1; big-ann-benchmarks README; ann-benchmarks README.
  */

@@ -50,7 +50,7 @@ class Export(Case):
         cls.n = 1000
         rows = rows_of(cls.n)
         rows[17, 3] = np.nan
-        rows[500:640] = 0  # blocks of 64 that are bad as a whole, one of them
+        rows[500:640] = 0  # two blocks of 64 are bad as a whole
         np.save(place / "rows.npy", rows)
         cls.keys = [f"dir/p\u00e9ople {i}%.jpg" for i in range(cls.n)]
         cls.keys[5] = "tab\there\nand\\there"
@@ -133,7 +133,7 @@ class Export(Case):
             self.assertEqual(tree(out), wanted, ranks)
         self.check_names(out / "keys.tsv")
         parts = sorted((out / "img_emb").iterdir())
-        self.assertEqual([part.name for part in parts], [f"img_emb_{i:02d}.npy" for i in range(15)], "a block of bad rows makes no part")
+        self.assertEqual([part.name for part in parts], [f"img_emb_{i:02d}.npy" for i in range(14)], "blocks of bad rows make no part")
         loaded = [np.load(part) for part in parts]
         self.assertTrue(all(part.dtype == np.float16 for part in loaded))
         found = np.concatenate(loaded)
@@ -287,7 +287,7 @@ class Export(Case):
             data[len(data) // 2] ^= 1
             path.write_bytes(data)
             for to, name in (("npy", "x.npy"), ("clip-retrieval", "x"), ("hdf5", "x.hdf5")):
-                self.check(run(to, place / name, path.parent, ranks=3), FAILED, "checksum")
+                self.check(run(to, place / name, path.parent, ranks=3), FAILED, path.name, "damaged")
                 self.assertEqual(sorted(file.name for file in place.iterdir()), ["emb", "idx"])
 
 
