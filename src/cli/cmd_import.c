@@ -1,6 +1,7 @@
 /*
  * myriops import: vectors made elsewhere into an embedding folder.
  */
+#include "base/log.h"
 #include "cli/cli.h"
 #include "dist/import.h"
 
@@ -30,6 +31,8 @@ myr_status myr_cmd_import(const myr_cli *cli)
     if (cli->n_operands == 0)
         return myr_fail(MYR_ERR_ARG,
                         "no vectors given: name files (.npy .fbin .hdf5 ...) or folders after the options");
+    if (cli->speaks && !myr_config_text(config, "keys"))
+        myr_note("no --keys: items are called by the numbers of their rows");
     myr_import_report report;
     myr_import_options options = {
         .operands = cli->operands,

@@ -353,8 +353,10 @@ static myr_status commit(myr_export_job *work)
     myr_status status = myr_shared_file_commit(&work->names);
     if (status == MYR_OK && work->rows.path)
         status = myr_shared_file_commit(&work->rows);
-    if (status == MYR_OK && work->folder && rename(work->folder, work->options->path) != 0)
-        status = myr_fail(MYR_ERR_IO, "%s: cannot be put in place: %s", work->options->path, strerror(errno));
+    char *path = work->folder ? without_slash(work->options->path) : NULL;
+    if (status == MYR_OK && work->folder)
+        status = path ? myr_folder_commit(work->folder, path) : no_memory();
+    free(path);
     return status;
 }
 
