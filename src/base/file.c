@@ -102,6 +102,14 @@ myr_status myr_file_commit(const char *partial, const char *path)
     return status;
 }
 
+myr_status myr_folder_commit(const char *partial, const char *path)
+{
+    if (rename(partial, path) != 0)
+        return io_error(path, "cannot be put in place");
+    sync_folder_of(path);
+    return MYR_OK;
+}
+
 static myr_status write_all(int file, const char *path, const char *bytes, size_t n_bytes)
 {
     while (n_bytes > 0) {

@@ -15,6 +15,8 @@ myr_status myr_file_replace(const char *path, const void *bytes, size_t n_bytes)
 char *myr_file_partial_name(const char *path);
 /* myr_file_commit - fsync partial, rename it to path, fsync the folder. On failure partial is removed. */
 myr_status myr_file_commit(const char *partial, const char *path);
+/* myr_folder_commit - rename a folder, whose files were committed, to path, which must not be there or be empty. */
+myr_status myr_folder_commit(const char *partial, const char *path);
 /* myr_folder_create - mkdir -p; MYR_ERR_IO names the folder and the reason. */
 myr_status myr_folder_create(const char *path);
 /* myr_folder_sweep - remove "*.partial" files directly in the folder. */

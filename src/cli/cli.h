@@ -41,6 +41,8 @@ myr_status myr_cmd_calibrate(const myr_cli *cli);
 myr_status myr_cmd_plan(const myr_cli *cli);
 myr_status myr_cmd_bench(const myr_cli *cli);
 myr_status myr_cmd_info(const myr_cli *cli);
+myr_status myr_cmd_import(const myr_cli *cli);
+myr_status myr_cmd_export(const myr_cli *cli);
 
 /* A text as JSON; bytes that are no UTF-8 are shown as %XX. NULL becomes null. */
 json_t *myr_json_text(const char *text);

@@ -49,6 +49,8 @@ static myr_status ask_pictures(const myr_cli *cli, const myr_index_manifest *ind
     myr_encoder_options options = {.backend = myr_config_text(cli->config, "backend")};
     options.precision = myr_cli_precision(cli->config, &options.least_cosine);
     myr_status status = myr_card_load(model, &card);
+    if (status == MYR_ERR_NOT_FOUND && model == index->model)
+        status = myr_fail(status, "%s; an index of imported vectors is asked with --vectors FILE", myr_error_detail());
     if (status == MYR_OK)
         status = myr_encoder_open(card, &options, &encoder);
     if (status == MYR_OK && strcmp(myr_encoder_contract(encoder), index->contract) != 0)

@@ -73,6 +73,16 @@ static const myr_command commands[] = {
      "  myriops info model.onnx\n"
      "  myriops info model.onnx --seconds 0 --format json\n",
      myr_cmd_info},
+    {"import", "VECTORS.npy | VECTORS.fbin | VECTORS.hdf5 | CLIP-RETRIEVAL-FOLDER ...", "vectors made elsewhere into an embedding folder, resumable",
+     "  mpirun -n 4 myriops import --out emb/ --model clip-vit-b32 --keys keys.txt features-0.npy features-1.npy\n"
+     "  myriops import --out emb/ --model clip-vit-b32 clip-output/\n"
+     "  myriops import --out emb/ --metric l2 --labels labels.txt --dataset-name features resnet.hdf5\n",
+     myr_cmd_import},
+    {"export", "EMBEDDINGS... | INDEX", "vectors into the files of other programs",
+     "  mpirun -n 4 myriops export --to clip-retrieval --out clip/ emb/\n"
+     "  myriops export --to npy --dtype f16 --out vectors.npy emb/\n"
+     "  mpirun -n 4 myriops export --to hdf5 --queries 10000 --out photos-1280-angular.hdf5 idx/\n",
+     myr_cmd_export},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 

@@ -307,13 +307,18 @@ static myr_status check_values(const myr_source *source, const myr_rows *rows)
     return MYR_OK;
 }
 
-myr_status myr_source_read(const myr_source *source, int64_t block, myr_rows *rows)
+static const myr_source_input *input_of(const myr_source *source, int64_t block)
 {
     size_t i = source->n_inputs - 1;
-    *rows = (myr_rows){0};
     while (i > 0 && block < source->inputs[i].first_block)
         i--;
-    const myr_source_input *input = &source->inputs[i];
+    return &source->inputs[i];
+}
+
+myr_status myr_source_read(const myr_source *source, int64_t block, myr_rows *rows)
+{
+    const myr_source_input *input = input_of(source, block);
+    *rows = (myr_rows){0};
     int64_t place = block - input->first_block;
     myr_status status =
         input->is_folder ? read_chunk(source, input, place, rows) : read_slice(source, input, place, rows);
@@ -321,5 +326,21 @@ myr_status myr_source_read(const myr_source *source, int64_t block, myr_rows *ro
         status = check_values(source, rows);
     if (status != MYR_OK)
         myr_rows_clear(rows);
+    return status;
+}
+
+myr_status myr_source_count(const myr_source *source, int64_t block, int64_t *n)
+{
+    const myr_source_input *input = input_of(source, block);
+    int64_t place = block - input->first_block, left = (int64_t)input->file.n - place * FILE_BLOCK_ROWS;
+    *n = left < FILE_BLOCK_ROWS ? left : FILE_BLOCK_ROWS;
+    if (!input->is_folder)
+        return MYR_OK;
+    char *path = myr_chunk_path(input->path, place);
+    myr_chunk chunk = {0};
+    myr_status status = path ? myr_chunk_read(path, 0, &chunk) : no_memory(input->path);
+    *n = chunk.n;
+    myr_chunk_clear(&chunk);
+    free(path);
     return status;
 }

@@ -37,6 +37,8 @@ myr_status myr_source_open(const char *const *operands, size_t n_operands, const
 void myr_source_close(myr_source *source);
 /* One block, all values finite. Local. MYR_ERR_FORMAT names the item where they are not. */
 myr_status myr_source_read(const myr_source *source, int64_t block, myr_rows *rows);
+/* How many rows a block has: those of a chunk without the bad. Local. */
+myr_status myr_source_count(const myr_source *source, int64_t block, int64_t *n);
 void myr_rows_clear(myr_rows *rows);
 
 #endif
