@@ -139,6 +139,21 @@ class OutOfMemory(OneRank):
                             lambda: shutil.rmtree(out, ignore_errors=True), after, n_places=5)
 
 
+class TooLittle(OneRank):
+    def test_query_is_refused_before_the_memory_is_taken(self):
+        """By a limit: a rank's shards, mapped, and what walks in them take."""
+        base = write_u8bin(scratch / "little.u8bin", np.random.default_rng(5).integers(0, 256, (3000, 32)))
+        out = scratch / "little-idx"
+        self.check(myriops("index", "--quiet", "--shards", 2, "--out", out, base), DONE)
+        n_bytes = sum(path.stat().st_size for path in out.glob("shard-*.h5"))
+        for ranks, share in ((None, 1), (2, 0.5), (3, 0.5)):
+            ask = ("query", "--quiet", "--threads", 1, "--index", out, "--vectors", base, "--out", scratch / "little.hdf5")
+            self.check_single(myriops(*ask, "--memory", 0.9e-9 * share * n_bytes, ranks=ranks), FAILED, "to search their shards", "GB", "more ranks")
+            self.assertFalse((scratch / "little.hdf5").exists())
+            self.check(myriops(*ask, "--memory", 1.5e-9 * share * n_bytes, ranks=ranks), DONE)
+            (scratch / "little.hdf5").unlink()
+
+
 class Files(OneRank):
     """A shard or a router that is another's."""
 
