@@ -71,7 +71,7 @@ class StartedUnlike(OneRank):
         shutil.rmtree(scratch / "unlike-idx")
 
 
-@unittest.skipIf(SANITIZED, "sanitizers allocate for themselves")
+@unittest.skipIf(SANITIZED, "sanitizers take malloc for themselves")
 class OutOfMemory(OneRank):
     """A rank's own allocations fail from the n-th on: at the start, in the middle, at the end of its work."""
 
