@@ -26,14 +26,29 @@ myr_cpus() {
     nproc
 }
 
-# NUMA domains of this machine that have CPUs, at least 1.
+# The numbers of a list such as 0-3,8.
+myr_numbers() {
+    local part
+    for part in ${1//,/ }; do seq "${part%-*}" "${part#*-}"; done
+}
+
+# NUMA domains with CPUs that this process may use (affinity and cpusets honoured), at least 1.
 myr_numa_domains() {
-    local n=0 list
-    for list in /sys/devices/system/node/node[0-9]*/cpulist; do
-        if [ -r "$list" ] && [ -n "$(cat "$list")" ]; then n=$((n + 1)); fi
+    local n=0 list mine
+    mine=$(myr_numbers "$(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status)")
+    for list in "${MYR_NODES:-/sys/devices/system/node}"/node[0-9]*/cpulist; do
+        if [ -r "$list" ] && grep -qxFf <(myr_numbers "$(cat "$list")") <<<"$mine"; then n=$((n + 1)); fi
     done
     [ "$n" -gt 0 ] || n=1
     echo "$n"
+}
+
+# Options of mpirun that put one rank on each NUMA domain of NODES nodes that are like this one, bound to it; none where
+# a node has one domain, or where other than one rank each is wished for.  myr_placing RANKS NODES
+myr_placing() {
+    local domains
+    domains=$(myr_numa_domains)
+    if [ "$domains" -gt 1 ] && [ "$1" = $((domains * $2)) ]; then echo --map-by ppr:1:numa --bind-to numa; fi
 }
 
 # Ranks this machine sensibly takes: one a NUMA domain, two at least where there are two CPUs, never more than CPUs.
@@ -69,21 +84,22 @@ myr_await() {
 myr_mpirun() {
     local ranks=$1
     shift
-    local -a surroundings=()
+    local -a surroundings=() placing
+    read -ra placing < <(myr_placing "$ranks" 1; echo)
     if [ "$ranks" -gt "$(myr_cpus)" ]; then surroundings=(env OMPI_MCA_mpi_yield_when_idle=1); fi
-    myr_await "${surroundings[@]}" mpirun -n "$ranks" "$@"
+    myr_await "${surroundings[@]}" mpirun -n "$ranks" "${placing[@]}" "$@"
 }
 
 # myr_slurm COMMAND...: the command over all nodes of a Slurm job: --ntasks-per-node ranks on each, or one a NUMA domain,
 # bound to it. When Slurm announces the end of the job's time (--signal=B:USR1@SECONDS) the ranks commit what is
 # finished, and the job is queued again, to go on there. Its status is the program's.
 myr_slurm() {
-    local status=0 domains ranks
-    local -a placing=()
-    domains=$(myr_numa_domains)
-    ranks=${SLURM_NTASKS_PER_NODE:-$domains}
-    if [ "$ranks" = "$domains" ] && [ "$domains" -gt 1 ]; then placing=(--map-by numa --bind-to numa); fi
-    myr_await mpirun -N "$ranks" "${placing[@]}" "$@" || status=$?
+    local status=0 ranks nodes=${SLURM_JOB_NUM_NODES:-1}
+    local -a placing
+    ranks=$((nodes * ${SLURM_NTASKS_PER_NODE:-$(myr_numa_domains)}))
+    read -ra placing < <(myr_placing "$ranks" "$nodes"; echo)
+    if [ "${#placing[@]}" = 0 ]; then placing=(-N $((ranks / nodes))); fi
+    myr_await mpirun -n "$ranks" "${placing[@]}" "$@" || status=$?
     if [ "$status" = 75 ] && [ "$myr_signal" = USR1 ]; then
         echo "out of time: what is finished is kept, and job $SLURM_JOB_ID is queued again to go on"
         scontrol requeue "$SLURM_JOB_ID" || return

@@ -117,7 +117,7 @@ class Bench:
                          self.options.recall, "--vectors", asked)
         hits = [[hit["id"] for hit in one["hits"]] for one in facts["queries"]]
         row = {"seconds": facts["search_s"], "work": len(hits), "phases": facts["phases"], "imbalance": facts["imbalance"],
-               "sent_bytes": facts["sent_bytes"], "probes_per_query": facts["probes_per_query"], "valid": True}
+               "sent_bytes": facts["sent_bytes"], "probes_per_query": facts["probes_per_query"], "ef": facts["ef"], "valid": True}
         if share == 1:  # the truth is of all vectors
             truth = truth_of(self.options.vectors / "groundtruth.bin", 10)
             row["recall"] = sum(len(truth[q] & set(ids)) for q, ids in enumerate(hits)) / (10 * len(hits))

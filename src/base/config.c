@@ -14,6 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Origins of values; a file's is its path. */
+#define ENVIRONMENT "environment "
+#define COMMAND_LINE "command line"
+
 typedef struct setting {
     char *text; /* [owned] NULL = unset */
     char *origin;
@@ -182,7 +186,7 @@ myr_status myr_config_read_environment(myr_config *config)
         const char *value = getenv(name);
         if (!value)
             continue;
-        snprintf(origin, sizeof origin, "environment %s", name);
+        snprintf(origin, sizeof origin, ENVIRONMENT "%s", name);
         myr_status status = put(config, i, value, origin, true);
         if (status != MYR_OK)
             return status;
@@ -247,7 +251,7 @@ static myr_status take_flag(myr_config *config, int argc, char **argv, int *at)
         if (i == config->n_keys && strncmp(name, "no-", 3) == 0) {
             i = find(config, name + 3);
             if (i < config->n_keys && config->table[i].type == MYR_KEY_FLAG && applies(config, &config->table[i]))
-                return put(config, i, "no", "command line", true);
+                return put(config, i, "no", COMMAND_LINE, true);
             i = config->n_keys;
         }
     } else {
@@ -266,7 +270,7 @@ static myr_status take_flag(myr_config *config, int argc, char **argv, int *at)
     if (!value)
         return myr_fail(MYR_ERR_ARG, "--%s needs a value: --%s %s", config->table[i].name, config->table[i].name,
                         config->table[i].value_name ? config->table[i].value_name : "VALUE");
-    return put(config, i, value, "command line", true);
+    return put(config, i, value, COMMAND_LINE, true);
 }
 
 myr_status myr_config_read_arguments(myr_config *config, int argc, char **argv, const char ***operands,
@@ -357,6 +361,35 @@ myr_status myr_config_adopt(myr_config *config, const void *message, size_t n_by
         }
         if (status != MYR_OK)
             return status;
+    }
+    return MYR_OK;
+}
+
+static bool begins_with(const char *text, const char *beginning)
+{
+    return text && strncmp(text, beginning, strlen(beginning)) == 0;
+}
+
+myr_status myr_config_compare(const myr_config *config, const void *message, size_t n_bytes, const char *except,
+                              const char *who)
+{
+    myr_cursor cursor = {.data = message, .size = n_bytes};
+    for (size_t i = 0; i < config->n_keys; i++) {
+        const char *text = myr_cursor_text(&cursor), *origin = myr_cursor_text(&cursor);
+        const setting *mine = &config->settings[i];
+        myr_cursor_i64(&cursor);
+        if (cursor.failed)
+            return myr_fail(MYR_ERR_INTERNAL, "damaged settings came in");
+        bool is_same = text && mine->text ? strcmp(text, mine->text) == 0 : !text && !mine->text;
+        bool was_not_passed_on = begins_with(origin, ENVIRONMENT) && !begins_with(mine->origin, ENVIRONMENT) &&
+                                 !begins_with(mine->origin, COMMAND_LINE);
+        if (is_same || was_not_passed_on || strcmp(config->table[i].name, except) == 0)
+            continue;
+        return myr_fail(MYR_ERR_ARG,
+                        "the ranks were not started alike: %s is '%s' on rank 0 (%s), '%s' on %s (%s); give all ranks "
+                        "the same arguments, environment and settings file",
+                        config->table[i].name, text ? text : "", origin ? origin : "unset", mine->text ? mine->text : "",
+                        who, mine->origin ? mine->origin : "unset");
     }
     return MYR_OK;
 }

@@ -47,6 +47,15 @@ bool myr_config_is_set(const myr_config *config, const char *name);      /* by f
 void myr_config_pack(const myr_config *config, myr_buffer *message);
 myr_status myr_config_adopt(myr_config *config, const void *message, size_t n_bytes, const char *except);
 
+/*
+ * Whether another process, whose packed message this is, has the same values in force; MYR_ERR_ARG names the first that
+ * differs. Left out are the key named `except`, and what only the other's environment says: it may not have been passed on.
+ *
+ *  who  this process, in the sentence; the other is rank 0
+ */
+myr_status myr_config_compare(const myr_config *config, const void *message, size_t n_bytes, const char *except,
+                              const char *who);
+
 void myr_config_dump(const myr_config *config, myr_buffer *out);
 void myr_config_help(const myr_config *config, myr_buffer *out); /* the table of flags for --help */
 

@@ -174,12 +174,18 @@ static myr_status measure_pictures(const myr_cli *cli, int n_threads, double *pi
     return status;
 }
 
+/* Candidates that searches keep. */
+static size_t walk_ef(const myr_cli *cli)
+{
+    size_t ef = (size_t)myr_config_int(cli->config, "ef-search");
+    return ef > QUERY_K ? ef : QUERY_K;
+}
+
 static myr_status measure(const myr_cli *cli, myr_plan_request *request)
 {
     const char *path = myr_config_text(cli->config, "vectors");
-    measuring self = {.cli = cli, .dim = request->dim, .ef = (size_t)myr_config_int(cli->config, "ef-search")};
+    measuring self = {.cli = cli, .dim = request->dim, .ef = walk_ef(cli)};
     myr_plan_rates *rates = &request->rates;
-    self.ef = self.ef > QUERY_K ? self.ef : QUERY_K;
     self.n_threads = cli->n_threads < myr_usable_cpus() ? cli->n_threads : myr_usable_cpus();
     myr_status status = myr_pool_create(self.n_threads, &self.pool);
     if (status == MYR_OK)
@@ -227,7 +233,7 @@ static const char *bytes_text(double bytes, char text[32])
     return text;
 }
 
-static myr_status print_json(const myr_plan_request *request, const myr_plan *plan, bool measured)
+static myr_status print_json(size_t ef, const myr_plan_request *request, const myr_plan *plan, bool measured)
 {
     json_t *times =
         json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "embed", plan->embed_s, "partition", plan->partition_s, "exchange",
@@ -239,7 +245,8 @@ static myr_status print_json(const myr_plan_request *request, const myr_plan *pl
                               rates->n_small, rates->n_large, "insert", rates->insert_s[0], rates->insert_s[1],
                               "search", rates->search_s[0], rates->search_s[1], "assign", rates->assign_s);
     return myr_print_json(json_pack(
-        "{s:f, s:I, s:I, s:I, s:I, s:f, s:b, s:o, s:o, s:f, s:f, s:f, s:I, s:o}", "images", request->n_items, "dim",
+        "{s:f, s:I, s:I, s:I, s:I, s:I, s:f, s:b, s:o, s:o, s:f, s:f, s:f, s:I, s:o}", "images", request->n_items, "ef",
+        (json_int_t)ef, "dim",
         (json_int_t)request->dim, "ranks", (json_int_t)request->ranks, "threads", (json_int_t)request->threads,
         "shards", (json_int_t)plan->shards, "shard_items", plan->shard_items, "measured", (int)measured, "seconds",
         times, "bytes", bytes, "probes_per_query", plan->visits, "routed_qps", plan->routed_qps, "scattered_qps",
@@ -250,7 +257,7 @@ static myr_status print_plan(const myr_cli *cli, const myr_plan_request *request
 {
     char a[32], b[32];
     if (strcmp(myr_config_text(cli->config, "format"), "json") == 0)
-        return print_json(request, plan, measured);
+        return print_json(walk_ef(cli), request, plan, measured);
     printf("%.4g pictures, vectors of %zu values, on %zu rank%s x %zu thread%s; rates %s\n", request->n_items,
            request->dim, request->ranks, request->ranks == 1 ? "" : "s", request->threads,
            request->threads == 1 ? "" : "s",

@@ -376,9 +376,10 @@ myr_status myr_cmd_query(const myr_cli *cli)
     status = myr_cluster_open(cli->comm, myr_config_text(cli->config, "index"), cli->n_threads, traffic, &cluster);
     if (status != MYR_OK)
         return status;
-    if (vectors)
+    status = myr_cluster_check_memory(&cluster, myr_config_real(cli->config, "memory") * 1e9);
+    if (status == MYR_OK && vectors)
         status = ask_vectors(vectors, cli->comm, &cluster.manifest, &ask);
-    else if (cli->speaks)
+    else if (status == MYR_OK && cli->speaks)
         status = ask_pictures(cli, &cluster.manifest, &ask);
     status = myr_comm_agree(cli->comm, status);
     if (status == MYR_OK && vectors)

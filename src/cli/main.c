@@ -4,6 +4,7 @@
  * Every rank reads the same command line and runs the same subcommand; the outcome
  * is agreed on, and rank 0 prints the one error line.
  */
+#include "cli/alike.h"
 #include "cli/cli.h"
 #include "cli/launch.h"
 
@@ -287,23 +288,6 @@ static myr_status read_settings(myr_config *config, int argc, char **argv, const
     return status;
 }
 
-/* Rank 0's settings are everybody's, but for the threads: environments differ where a launcher does not pass them on.
- */
-static myr_status share_settings(const myr_comm *comm, myr_config *config)
-{
-    myr_buffer message = {0};
-    if (comm->rank == 0)
-        myr_config_pack(config, &message);
-    myr_status status =
-        myr_comm_agree(comm, message.failed ? myr_fail(MYR_ERR_NOMEM, "no memory for the settings") : MYR_OK);
-    if (status == MYR_OK)
-        status = myr_comm_share(comm, &message);
-    if (status == MYR_OK)
-        status = myr_comm_agree(comm, myr_config_adopt(config, message.data, message.size, "threads"));
-    myr_buffer_free(&message);
-    return status;
-}
-
 static myr_status run_command(const myr_command *command, int argc, char **argv, const myr_comm *comm)
 {
     myr_config *config = NULL;
@@ -314,7 +298,9 @@ static myr_status run_command(const myr_command *command, int argc, char **argv,
         status = read_settings(config, argc, argv, &operands, &n_operands);
     status = myr_comm_agree(comm, status);
     if (status == MYR_OK)
-        status = share_settings(comm, config);
+        status = myr_alike_settings(comm, config);
+    if (status == MYR_OK)
+        status = myr_alike_operands(comm, operands, n_operands);
     if (status != MYR_OK)
         goto done;
     bool speaks = comm->rank == 0, quiet = myr_config_flag(config, "quiet");
@@ -388,8 +374,14 @@ int main(int argc, char **argv)
         fprintf(stderr, "myriops: %s\n", myr_error_detail());
         MPI_Abort(MPI_COMM_WORLD, EXIT_FAILED);
     }
-    const myr_command *command = find_command(argc > 1 ? argv[1] : NULL, comm.rank == 0, &code);
-    if (command && myr_launch_check(&launch, comm.size) != MYR_OK) {
+    const char *name = argc > 1 ? argv[1] : NULL;
+    myr_status alike = myr_alike_command(&comm, name);
+    const myr_command *command = alike == MYR_OK ? find_command(name, comm.rank == 0, &code) : NULL;
+    if (alike != MYR_OK) {
+        if (comm.rank == 0)
+            fprintf(stderr, "myriops: %s\n", myr_error_detail());
+        code = myr_exit_status(alike);
+    } else if (command && myr_launch_check(&launch, comm.size) != MYR_OK) {
         if (comm.rank == 0)
             fprintf(stderr, "myriops %s: %s\n", command->name, myr_error_detail());
         code = EXIT_FAILED;

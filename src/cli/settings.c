@@ -44,7 +44,7 @@ const myr_key myr_settings_table[] = {
     {"images", MYR_KEY_REAL, "0", 0, 1e15, NULL, "N", "pictures that there will be, such as 1e9", "plan", 0},
     {"dim", MYR_KEY_INT, "1280", 1, 65536, NULL, "N", "values of a vector", "plan", 0},
     {"ranks", MYR_KEY_INT, "0", 0, 1048576, NULL, "N", "ranks that there will be; 0 = as many as now", "plan", 0},
-    {"memory", MYR_KEY_REAL, "0", 0, 1e9, NULL, "GB", "memory that a rank may use; plan: tells how many ranks that takes; 0 = index: what the host has", "index plan", 0},
+    {"memory", MYR_KEY_REAL, "0", 0, 1e9, NULL, "GB", "memory that a rank may use; plan: tells how many ranks that takes; 0 = index, query: what the host has", "index query plan", 0},
     {"measure", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "measure this machine: pictures as named, vectors as in --vectors or made up", "plan", 0},
     {"index", MYR_KEY_TEXT, NULL, 0, 0, NULL, "FOLDER", "the index to ask", "query eval", 'i'},
     {"k", MYR_KEY_INT, "10", 1, 10000, NULL, "N", "nearest neighbours wanted", "query eval bench", 'k'},

@@ -13,12 +13,12 @@
 #include "base/alloc.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "base/memory.h"
 #include "base/progress.h"
 #include "base/rng.h"
 #include "dist/curve.h"
 #include "dist/exchange.h"
 #include "dist/overlap.h"
+#include "dist/room.h"
 #include "dist/router_file.h"
 #include "dist/shard.h"
 
@@ -161,30 +161,11 @@ static double needed_bytes(const job *work)
     return n_rows * (sizeof(float) * dim + ROW_BYTES) + largest * (dim + 2 * work->options->M * sizeof(uint32_t));
 }
 
-/* Whether the ranks of this host find the memory that they need together. Collective. */
+/* Collective. */
 static myr_status check_memory(const job *work)
 {
-    double mine = needed_bytes(work), all = mine, available = myr_memory_available();
-    int n_here = 1;
-    MPI_Comm host;
-    if (MPI_Comm_split_type(work->comm->mpi, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host) == MPI_SUCCESS) {
-        MPI_Allreduce(&mine, &all, 1, MPI_DOUBLE, MPI_SUM, host);
-        MPI_Comm_size(host, &n_here);
-        MPI_Comm_free(&host);
-    }
-    if (work->options->rank_bytes > 0) {
-        all = mine;
-        n_here = 1;
-        available = work->options->rank_bytes;
-    }
-    myr_status status = MYR_OK;
-    if (available > 0 && all > available)
-        status = myr_fail(
-            MYR_ERR_NOMEM,
-            "%d rank%s of a host need%s %.3g GB to build their shards, and there is %.3g GB: use more hosts, or "
-            "more shards; `myriops plan` tells how many",
-            n_here, n_here == 1 ? "" : "s", n_here == 1 ? "s" : "", all / 1e9, available / 1e9);
-    return myr_comm_agree(work->comm, status);
+    return myr_room_check(work->comm, needed_bytes(work), work->options->rank_bytes, "build their shards",
+                          "use more hosts, or more shards; `myriops plan` tells how many");
 }
 
 static myr_status partition(job *work)

@@ -5,9 +5,12 @@
 
 #include "base/alloc.h"
 #include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
 #include "base/progress.h"
 #include "base/rng.h"
 #include "dist/exchange.h"
+#include "dist/room.h"
 #include "dist/router_file.h"
 #include "dist/traffic.h"
 
@@ -16,6 +19,7 @@
 #include <string.h>
 
 #define SAMPLE_SEED 7
+#define WALK_BYTES 0.5 /* an item's, in the four walks of a thread: a bit each that it was seen */
 
 /* Whether this rank speaks for a shard: one of its hosts does. */
 static bool keeps(const myr_cluster *cluster, size_t shard)
@@ -153,6 +157,56 @@ done:
     free(path);
     if (status != MYR_OK)
         myr_cluster_close(cluster);
+    return status;
+}
+
+/* Bytes of the different shards that ranks of this host map. Collective. */
+static double mapped_here(const myr_comm *comm, double *shard_bytes, size_t n_shards)
+{
+    double sum = 0;
+    MPI_Comm host;
+    if (MPI_Comm_split_type(comm->mpi, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host) == MPI_SUCCESS) {
+        MPI_Allreduce(MPI_IN_PLACE, shard_bytes, (int)n_shards, MPI_DOUBLE, MPI_MAX, host);
+        MPI_Comm_free(&host);
+    }
+    for (size_t s = 0; s < n_shards; s++)
+        sum += shard_bytes[s];
+    return sum;
+}
+
+/* Where a host's shards are larger than its memory. Collective. */
+static void warn_of_reading(const myr_comm *comm, double mapped)
+{
+    double available = myr_memory_available(), excess = available > 0 ? mapped - available : 0, most;
+    MPI_Reduce(&excess, &most, 1, MPI_DOUBLE, MPI_MAX, 0, comm->mpi);
+    if (comm->rank == 0 && most > 0)
+        myr_warn("the shards of a host are %.3g GB larger than the memory it has free: they will be read from disk again "
+                 "and again; use more hosts",
+                 most / 1e9);
+}
+
+myr_status myr_cluster_check_memory(const myr_cluster *cluster, double rank_bytes)
+{
+    const myr_comm *comm = cluster->comm;
+    size_t n_shards = cluster->manifest.n_shards;
+    double *shard_bytes = myr_alloc(n_shards, sizeof *shard_bytes), taken = 0, mapped = 0;
+    myr_status status = myr_comm_agree(
+        comm, shard_bytes ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for the sizes of %zu shards", n_shards));
+    for (size_t s = 0; s < n_shards && status == MYR_OK; s++) {
+        size_t n_bytes;
+        if (!cluster->shards[s].file)
+            continue;
+        myr_sections_bytes(cluster->shards[s].file, &n_bytes);
+        shard_bytes[s] = (double)n_bytes;
+        mapped += (double)n_bytes;
+        taken += (double)cluster->shards[s].n * WALK_BYTES * myr_pool_n_threads(cluster->pool);
+    }
+    if (status == MYR_OK)
+        status = myr_room_check(comm, rank_bytes > 0 ? taken + mapped : taken, rank_bytes, "search their shards",
+                                "use more ranks, on more hosts, or fewer threads");
+    if (status == MYR_OK)
+        warn_of_reading(comm, mapped_here(comm, shard_bytes, n_shards));
+    free(shard_bytes);
     return status;
 }
 

@@ -33,6 +33,17 @@ typedef struct myr_cluster {
  */
 myr_status myr_cluster_open(const myr_comm *comm, const char *folder, int n_threads, const char *traffic,
                             myr_cluster *cluster);
+/*
+ * myr_cluster_check_memory - whether there is memory to search the shards, before it is taken.
+ *
+ * Collective. Shards are mapped files, which ranks of a host share and the system reads again where it must: they count
+ * against rank_bytes, but where the host's memory is the limit they may be larger, and rank 0 warns of it.
+ *
+ *  rank_bytes  bytes that a rank may take; 0 = what the host has
+ *
+ * Returns:  MYR_OK | MYR_ERR_NOMEM, the same on every rank.
+ */
+myr_status myr_cluster_check_memory(const myr_cluster *cluster, double rank_bytes);
 void myr_cluster_close(myr_cluster *cluster);
 
 typedef struct myr_search_options {

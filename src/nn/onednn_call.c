@@ -22,8 +22,9 @@ typedef struct bound_call {
 
 myr_status myr_onednn_library_failed(dnnl_status_t status, const char *what)
 {
-    return myr_fail(status == dnnl_out_of_memory ? MYR_ERR_NOMEM : MYR_ERR_INTERNAL, "oneDNN: %s failed (status %d)",
-                    what, (int)status);
+    if (status == dnnl_out_of_memory)
+        return myr_fail(MYR_ERR_NOMEM, "oneDNN: no memory for %s", what);
+    return myr_fail(MYR_ERR_INTERNAL, "oneDNN: %s failed (status %d)", what, (int)status);
 }
 
 /* ---- Running a call ---- */
