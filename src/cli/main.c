@@ -42,6 +42,11 @@ static const myr_command commands[] = {
      "  mpirun -n 4 myriops eval --index idx/ --sample 1000\n"
      "  mpirun -n 4 myriops eval --index idx/ --probe auto --recall 0.95 --out shards.svg\n",
      myr_cmd_eval},
+    {"knn-graph", "", "the nearest others of every item of an index, as HDF5",
+     "  mpirun -n 4 myriops knn-graph --index idx/ -k 10 --out graph.h5\n"
+     "  mpirun -n 4 myriops knn-graph --index idx/ -k 50 --probe auto --recall 0.95 --out graph.h5\n"
+     "  myriops knn-graph --index idx/ --exact --out truth.h5\n",
+     myr_cmd_knn_graph},
     {"classify", "MODEL PICTURE...", "the likeliest classes of pictures",
      "  myriops classify efficientnet-lite0 cat.jpg\n"
      "  myriops classify efficientnet-lite0 --format json 'photos-{000000..000004}.tar'\n",
