@@ -85,6 +85,8 @@ MYR_API void myr_sheet_free(myr_sheet *sheet); /* NULL is fine */
 /* myr_sheet_add_line - one line under the heading ("recall@10 0.981"); before the first query only, else
  * MYR_ERR_ARG. */
 MYR_API myr_status myr_sheet_add_line(myr_sheet *sheet, const char *text);
+/* myr_sheet_add_summary - the same at any time before finish, for what is known only then. */
+MYR_API myr_status myr_sheet_add_summary(myr_sheet *sheet, const char *text);
 
 /*
  * myr_sheet_add_query - open the section of a query.
@@ -97,6 +99,25 @@ MYR_API myr_status myr_sheet_add_line(myr_sheet *sheet, const char *text);
  */
 MYR_API myr_status myr_sheet_add_query(myr_sheet *sheet, const char *caption, const char *label,
                                        const void *jpeg, size_t jpeg_bytes);
+
+/* A section that is no query: a group of pictures, a cluster. */
+typedef struct myr_sheet_section {
+    const char *heading;        /* "Group 1" */
+    const char *note;           /* a line under the picture, or NULL */
+    const char *caption;        /* file name or key of the picture */
+    const char *label;          /* or NULL; hits of this label are marked */
+    const void *jpeg;           /* jpeg_bytes bytes, or NULL and 0 */
+    size_t jpeg_bytes;
+    const char *const *names;   /* (n_shares) bars under it: what, */
+    const double *shares;       /* and how much, 0 to 1 */
+    size_t n_shares;
+} myr_sheet_section;
+/* myr_sheet_add_section - in place of add_query. Returns MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM. */
+MYR_API myr_status myr_sheet_add_section(myr_sheet *sheet, const myr_sheet_section *section);
+/* myr_sheet_add_divider - a line of text between the hits of a section; they are counted anew. */
+MYR_API myr_status myr_sheet_add_divider(myr_sheet *sheet, const char *text);
+/* myr_sheet_set_legend - the sentence at the end of the page, in place of the one about hits with the query's label. */
+MYR_API myr_status myr_sheet_set_legend(myr_sheet *sheet, const char *text);
 
 /*
  * myr_sheet_add_hit - the next hit of the query opened last, nearest first. As myr_sheet_add_query.

@@ -47,6 +47,11 @@ static const myr_command commands[] = {
      "  mpirun -n 4 myriops knn-graph --index idx/ -k 50 --probe auto --recall 0.95 --out graph.h5\n"
      "  myriops knn-graph --index idx/ --exact --out truth.h5\n",
      myr_cmd_knn_graph},
+    {"dedup", "", "near duplicates in an index: groups, and which of each to keep",
+     "  mpirun -n 4 myriops dedup --index idx/ --out groups.tsv\n"
+     "  mpirun -n 4 myriops dedup --index idx/ --threshold 0.05 --format html --out groups.html\n"
+     "  awk -F'\\t' '$2 == \"no\" {print $4}' groups.tsv > keys.txt && myriops index --delete keys.txt --out idx/\n",
+     myr_cmd_dedup},
     {"classify", "MODEL PICTURE...", "the likeliest classes of pictures",
      "  myriops classify efficientnet-lite0 cat.jpg\n"
      "  myriops classify efficientnet-lite0 --format json 'photos-{000000..000004}.tar'\n",
