@@ -40,7 +40,7 @@ const myr_key myr_settings_table[] = {
     {"vectors", MYR_KEY_TEXT, NULL, 0, 0, NULL, "FILE", "queries as vectors: .fbin .u8bin .fvecs .bvecs .npy .hdf5", "query plan", 0},
     {"sample", MYR_KEY_INT, "1000", 1, 1000000, NULL, "N", "items of the index used as queries; knn-graph, dedup: 100 unless set, to tell what walks find", "eval knn-graph dedup", 0},
     {"exact", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "look at every vector in place of walking the graphs: slow, and misses nothing", "knn-graph dedup", 0},
-    {"threshold", MYR_KEY_REAL, "0.04", 0, 1e30, NULL, "D", "distance up to which two items are near duplicates, as the metric has it; other metrics than cosine have no usual one", "dedup", 0},
+    {"threshold", MYR_KEY_REAL, "0.1", 0, 1e30, NULL, "D", "distance up to which two items are near duplicates, as the metric has it; other metrics than cosine have no usual one", "dedup", 0},
     {"groups", MYR_KEY_INT, "100", 1, 100000, NULL, "N", "groups shown by --format html and json, the largest first", "dedup", 0},
     {"pictures", MYR_KEY_INT, "128", 1, 4096, NULL, "N", "pictures to calibrate with, spread over those given", "calibrate bench", 0},
     {"dataset", MYR_KEY_TEXT, NULL, 0, 0, NULL, "PATH", "ann-benchmarks file (.hdf5), or folder with base.*, query.* and groundtruth.* in big-ann's formats", "bench", 0},
