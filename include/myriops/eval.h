@@ -69,6 +69,26 @@ typedef struct myr_retrieval {
 MYR_API myr_status myr_eval_retrieval(const int32_t *query_label, const int32_t *hit_label, size_t n_queries,
                                       size_t k, const int64_t *n_relevant, myr_retrieval *result);
 
+typedef struct myr_agreement {
+    double purity; /* share of the labelled items whose label is the commonest of their cluster */
+    double nmi;    /* mutual information of clusters and labels, by the mean of their entropies; 1 where both are 0 */
+    int64_t n_labelled;
+} myr_agreement;
+
+/*
+ * myr_eval_agreement - how well clusters agree with labels.
+ *
+ * Local.
+ *
+ *  counts  [in]   (n_clusters, n_labels) items of each label in each cluster, >= 0
+ *  result  [out]  all 0 where no item has a label
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM
+ * Source:   Manning, Raghavan and Schütze 2008, 16.3; Strehl and Ghosh 2002.
+ */
+MYR_API myr_status myr_eval_agreement(const int64_t *counts, size_t n_clusters, size_t n_labels,
+                                      myr_agreement *result);
+
 /*
  * The contact sheet: one HTML page that needs no network and no other file. Each query
  * stands beside its hits, each with key and distance.

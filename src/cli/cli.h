@@ -38,6 +38,7 @@ myr_status myr_cmd_query(const myr_cli *cli);
 myr_status myr_cmd_eval(const myr_cli *cli);
 myr_status myr_cmd_knn_graph(const myr_cli *cli);
 myr_status myr_cmd_dedup(const myr_cli *cli);
+myr_status myr_cmd_cluster(const myr_cli *cli);
 myr_status myr_cmd_classify(const myr_cli *cli);
 myr_status myr_cmd_calibrate(const myr_cli *cli);
 myr_status myr_cmd_plan(const myr_cli *cli);

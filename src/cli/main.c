@@ -52,6 +52,11 @@ static const myr_command commands[] = {
      "  mpirun -n 4 myriops dedup --index idx/ --threshold 0.05 --format html --out groups.html\n"
      "  awk -F'\\t' '$2 == \"no\" {print $4}' groups.tsv > keys.txt && myriops index --delete keys.txt --out idx/\n",
      myr_cmd_dedup},
+    {"cluster", "[EMBEDDINGS... | VECTORS.fbin]", "k-means over a corpus, with examples of each cluster",
+     "  mpirun -n 4 myriops cluster --index idx/ -K 100 --out clusters.tsv --centroids centroids.npy\n"
+     "  mpirun -n 4 myriops cluster -K 20 --format html --out clusters.html emb/\n"
+     "  myriops cluster --index idx/ -K 100 --format json\n",
+     myr_cmd_cluster},
     {"classify", "MODEL PICTURE...", "the likeliest classes of pictures",
      "  myriops classify efficientnet-lite0 cat.jpg\n"
      "  myriops classify efficientnet-lite0 --format json 'photos-{000000..000004}.tar'\n",

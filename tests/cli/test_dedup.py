@@ -189,7 +189,7 @@ class Dedup(Case):
         self.assertTrue(all(line[4].endswith(line[3]) for line in lines))
         page = self.run_dedup("some.html", "--threshold", 0.06, "--format", "html", "--groups", 2, ranks=2, index=index).read_text()
         self.assertEqual(page.count("data:image/jpeg;base64,"), sum(sorted(map(len, wanted))[-2:]))
-        self.assertEqual((page.count("<section"), page.count("Group 1: keep"), page.count("Group 3")), (2, 1, 0))
+        self.assertEqual((page.count("<section"), page.count("Group 1: keep"), page.count("Group 3")), (2, 2, 0), "name and heading")
         self.assertIn(f"{len(wanted)} groups of near duplicates", page)
         self.assertIn("the 2 largest are shown", page)
         self.assertNotIn("<script", page)
