@@ -178,7 +178,7 @@ static myr_status open_cluster(const output *out, size_t c, myr_album *album, my
     const myr_example_facts *facts = myr_clusters_facts(found, found->nearest[c * found->n_examples].id);
     label_count most[COMMONEST];
     int64_t n_labelled;
-    char heading[64], note[128], rooms[COMMONEST][MYR_LABEL_TEXT];
+    char heading[64], note[128], room[MYR_LABEL_TEXT], rooms[COMMONEST][MYR_LABEL_TEXT];
     const char *names[COMMONEST];
     double shares[COMMONEST];
     size_t n_bytes, n = find_commonest(found, c, most, &n_labelled);
@@ -193,7 +193,8 @@ static myr_status open_cluster(const output *out, size_t c, myr_album *album, my
     myr_sheet_section section = {.heading = heading,
                                  .note = note,
                                  .caption = facts && facts->key ? facts->key : "",
-                                 .label = n > 0 ? names[0] : NULL,
+                                 .label = label_name(out, facts ? facts->label : -1, room),
+                                 .match = n > 0 ? names[0] : NULL,
                                  .jpeg = jpeg,
                                  .jpeg_bytes = n_bytes,
                                  .names = names,

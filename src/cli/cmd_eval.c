@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/file.h"
 #include "cli/cli.h"
+#include "cli/eval_labels.h"
 #include "cli/recall.h"
 #include "dist/cluster.h"
 #include "myriops/eval.h"
@@ -225,17 +226,24 @@ myr_status myr_cmd_eval(const myr_cli *cli)
     const char *folder = myr_config_text(cli->config, "index");
     if (!folder)
         return myr_fail(MYR_ERR_ARG, "--index FOLDER is missing: which index shall be measured?");
+    bool labels = myr_config_flag(cli->config, "labels"), has_page = strcmp(myr_config_text(cli->config, "format"), "html") == 0;
+    if (!labels && (has_page || myr_config_flag(cli->config, "exact")))
+        return myr_fail(MYR_ERR_ARG, "--exact and --format html go with --labels");
+    if (labels && strcmp(myr_config_text(cli->config, "format"), "table") == 0 && myr_config_text(cli->config, "out"))
+        return myr_fail(MYR_ERR_ARG, "--labels --out FILE: say with --format what it shall be, json or html");
     myr_cluster cluster;
     trial run = {0};
     myr_status status = myr_check_probe(cli->config);
     if (status != MYR_OK)
         return status;
     status = myr_cluster_open(cli->comm, folder, cli->n_threads, NULL, &cluster);
-    if (status == MYR_OK)
+    if (status == MYR_OK && labels)
+        status = myr_eval_labels(cli, &cluster);
+    else if (status == MYR_OK)
         status = measure(cli, &cluster, &run);
-    if (status == MYR_OK && cli->speaks)
+    if (status == MYR_OK && cli->speaks && !labels)
         status = print_report(cli, &cluster, &run);
-    if (status == MYR_OK && cli->speaks)
+    if (status == MYR_OK && cli->speaks && !labels)
         status = draw_routes(cli, &cluster.manifest);
     free(run.vectors);
     free(run.ids);

@@ -40,7 +40,8 @@ static const myr_command commands[] = {
      myr_cmd_query},
     {"eval", "", "recall of an index against exact search; kNN accuracy where labels exist",
      "  mpirun -n 4 myriops eval --index idx/ --sample 1000\n"
-     "  mpirun -n 4 myriops eval --index idx/ --probe auto --recall 0.95 --out shards.svg\n",
+     "  mpirun -n 4 myriops eval --index idx/ --probe auto --recall 0.95 --out shards.svg\n"
+     "  mpirun -n 4 myriops eval --index idx/ --labels --sample 10000 --format html --out worst.html\n",
      myr_cmd_eval},
     {"knn-graph", "", "the nearest others of every item of an index, as HDF5",
      "  mpirun -n 4 myriops knn-graph --index idx/ -k 10 --out graph.h5\n"

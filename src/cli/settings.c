@@ -7,7 +7,7 @@
 /* clang-format off */
 const myr_key myr_settings_table[] = {
     /* name, type, default, least, most, choices, value name, help, commands, short flag */
-    {"out", MYR_KEY_TEXT, NULL, 0, 0, NULL, "PATH", "folder (embed, index) or file (query, knn-graph, dedup, cluster, calibrate, eval: a chart of recall by shards, .svg; bench: answers as raw f32) to write", "embed index query eval knn-graph dedup cluster calibrate bench", 'o'},
+    {"out", MYR_KEY_TEXT, NULL, 0, 0, NULL, "PATH", "folder (embed, index) or file (query, knn-graph, dedup, cluster, calibrate, eval: a chart of recall by shards, .svg, or what --labels tells; bench: answers as raw f32) to write", "embed index query eval knn-graph dedup cluster calibrate bench", 'o'},
     {"model", MYR_KEY_TEXT, "efficientnet-lite0", 0, 0, NULL, "CARD", "model card: a name in conf/models, or a path", "embed query bench plan", 'm'},
     {"backend", MYR_KEY_TEXT, NULL, 0, 0, NULL, "NAME", "network backend: onednn, openblas or reference; default: the fastest built in", "embed query classify calibrate bench info plan", 0},
     {"precision", MYR_KEY_CHOICE, "f32", 0, 0, "f32|bf16|int8|auto", "TYPE", "what the network computes in; auto: the fastest that holds --cosine; int8 and auto want a calibrated card (myriops calibrate)", "embed query classify bench plan", 0},
@@ -39,7 +39,8 @@ const myr_key myr_settings_table[] = {
     {"traffic", MYR_KEY_TEXT, NULL, 0, 0, NULL, "FILE", "count visits to shards there; with more ranks than shards the most visited are hosted twice", "query", 0},
     {"vectors", MYR_KEY_TEXT, NULL, 0, 0, NULL, "FILE", "queries as vectors: .fbin .u8bin .fvecs .bvecs .npy .hdf5", "query plan", 0},
     {"sample", MYR_KEY_INT, "1000", 1, 1000000, NULL, "N", "items of the index used as queries; knn-graph, dedup: 100 unless set, to tell what walks find", "eval knn-graph dedup", 0},
-    {"exact", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "look at every vector in place of walking the graphs: slow, and misses nothing", "knn-graph dedup", 0},
+    {"exact", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "look at every vector in place of walking the graphs: slow, and misses nothing; eval: of --labels", "knn-graph dedup eval", 0},
+    {"labels", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "tell how well neighbours tell labels: mAP, precision, kNN accuracy, confusions; --format html: a page of the worst", "eval", 0},
     {"threshold", MYR_KEY_REAL, "0.1", 0, 1e30, NULL, "D", "distance up to which two items are near duplicates, as the metric has it; other metrics than cosine have no usual one", "dedup", 0},
     {"groups", MYR_KEY_INT, "100", 1, 100000, NULL, "N", "groups shown by --format html and json, the largest first", "dedup", 0},
     {"clusters", MYR_KEY_INT, "0", 0, 16777216, NULL, "K", "clusters wanted; 0 = the root of half the items, up to 1000", "cluster", 'K'},
@@ -55,7 +56,7 @@ const myr_key myr_settings_table[] = {
     {"roofline", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "tell also how near the network comes to what this core computes and moves at best", "bench", 0},
     {"tensor", MYR_KEY_TEXT, NULL, 0, 0, NULL, "NAME", "the output asked for; default: the card's embedding, or the first", "bench", 0},
     {"top", MYR_KEY_INT, "5", 1, 1000, NULL, "N", "classes named for each picture", "classify", 't'},
-    {"format", MYR_KEY_CHOICE, "table", 0, 0, "table|json|tsv|html", "NAME", "output: for people (table), scripts (json, tsv) or a browser (html: query, dedup, cluster)", NULL, 'f'},
+    {"format", MYR_KEY_CHOICE, "table", 0, 0, "table|json|tsv|html", "NAME", "output: for people (table), scripts (json, tsv) or a browser (html: query, dedup, cluster, eval --labels)", NULL, 'f'},
     {"threads", MYR_KEY_INT, "0", 0, 4096, NULL, "N", "threads of each rank; 0 = the processors it may use, shared among the ranks of a host", NULL, 'j'},
     {"conf", MYR_KEY_TEXT, NULL, 0, 0, NULL, "FILE", "settings file, in place of conf/myriops.conf", NULL, 'c'},
     {"quiet", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "no progress line and no notes", NULL, 'q'},

@@ -266,7 +266,9 @@ static myr_status open_section(myr_sheet *sheet, const myr_sheet_section *sectio
     char *kept = NULL;
     myr_buffer *body;
 
-    if (section->label != NULL && (kept = myr_strdup(section->label)) == NULL)
+    const char *match = section->match != NULL ? section->match : section->label;
+
+    if (match != NULL && (kept = myr_strdup(match)) == NULL)
         return myr_fail(MYR_ERR_NOMEM, "contact sheet: no memory for a label");
     free(sheet->query_label);
     sheet->query_label = kept;
