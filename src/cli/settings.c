@@ -41,7 +41,7 @@ const myr_key myr_settings_table[] = {
     {"sample", MYR_KEY_INT, "1000", 1, 1000000, NULL, "N", "items of the index used as queries; knn-graph, dedup: 100 unless set, to tell what walks find", "eval knn-graph dedup", 0},
     {"exact", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "look at every vector in place of walking the graphs: slow, and misses nothing; eval: of --labels", "knn-graph dedup eval", 0},
     {"labels", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "tell how well neighbours tell labels: mAP, precision, kNN accuracy, confusions; --format html: a page of the worst", "eval", 0},
-    {"threshold", MYR_KEY_REAL, "0.1", 0, 1e30, NULL, "D", "distance up to which two items are near duplicates, as the metric has it; other metrics than cosine have no usual one", "dedup", 0},
+    {"threshold", MYR_KEY_REAL, "0.08", 0, 1e30, NULL, "D", "distance up to which two items are near duplicates, as the metric has it; other metrics than cosine have no usual one", "dedup", 0},
     {"groups", MYR_KEY_INT, "100", 1, 100000, NULL, "N", "groups shown by --format html and json, the largest first", "dedup", 0},
     {"clusters", MYR_KEY_INT, "0", 0, 16777216, NULL, "K", "clusters wanted; 0 = the root of half the items, up to 1000", "cluster", 'K'},
     {"centroids", MYR_KEY_TEXT, NULL, 0, 0, NULL, "FILE", "write the centres there, largest cluster first: .npy .fbin .fvecs", "cluster", 0},

@@ -6,7 +6,7 @@ from harness import *
 
 import numpy as np
 
-COMMANDS = ("embed", "index", "query", "eval", "classify", "plan", "info")
+COMMANDS = ("embed", "index", "query", "eval", "knn-graph", "dedup", "cluster", "classify", "plan", "info")
 
 
 class Usage(Case):
