@@ -480,7 +480,7 @@ static double distance_of(const float *a, const float *b)
 static void test_reach_leaves_none_out(void **state)
 {
     enum { N = 6000, N_SHARDS = 12 };
-    static const float radii[] = {0, 0.5f, 1.5f, 3};
+    static const float radii[] = {0, 1.5f, 4, 8};
     float *vectors = make_blobs(N, 150, 0.05, 2.0);
     myr_router *router = NULL, *hash = NULL;
     uint32_t *cluster = malloc(N * sizeof(*cluster));
