@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/writer.h"
 #include "cli/cli.h"
+#include "cli/field.h"
 #include "cli/labels.h"
 #include "cli/sheet.h"
 #include "dist/clusters.h"
@@ -40,27 +41,16 @@ static const char *label_name(const output *out, int64_t label, char room[MYR_LA
 
 /* ---- TSV ---- */
 
-/* A text as a field: what would end it is written as %XX. */
-static void put_field(myr_buffer *line, const char *text)
-{
-    for (const char *at = text ? text : ""; *at; at++) {
-        if (*at == '\t' || *at == '\n' || *at == '\r')
-            myr_buffer_printf(line, "%%%02X", (unsigned char)*at);
-        else
-            myr_buffer_append(line, at, 1);
-    }
-}
-
 static void format_item(const myr_clustered *item, const void *context, myr_buffer *line)
 {
     const output *out = context;
     char room[MYR_LABEL_TEXT];
     myr_buffer_printf(line, "%lld\t%.6g\t", (long long)item->cluster + 1, (double)item->distance);
-    put_field(line, item->key);
+    myr_put_field(line, item->key);
     myr_buffer_puts(line, "\t");
-    put_field(line, item->source);
+    myr_put_field(line, item->source);
     myr_buffer_puts(line, "\t");
-    put_field(line, label_name(out, item->label, room));
+    myr_put_field(line, label_name(out, item->label, room));
     myr_buffer_puts(line, "\n");
 }
 

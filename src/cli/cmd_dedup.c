@@ -7,6 +7,8 @@
 #include "base/log.h"
 #include "base/writer.h"
 #include "cli/cli.h"
+#include "cli/field.h"
+#include "cli/labels.h"
 #include "cli/sheet.h"
 #include "dist/dedup.h"
 #include "myriops/eval.h"
@@ -17,6 +19,7 @@
 
 enum {
     USUAL_SAMPLE = 100,
+    USUAL_EF = 20, /* near duplicates are the nearest there are */
     SHOWN = 24, /* items of a group on the page, */
     LISTED = 1000 /* and in JSON */
 };
@@ -35,32 +38,16 @@ typedef struct output {
     int64_t n_shown; /* items of the group in hand */
 } output;
 
-static const char *class_name(const myr_index_manifest *index, int32_t label)
-{
-    return label >= 0 && (size_t)label < index->n_classes ? index->classes[label] : NULL;
-}
-
 /* ---- TSV ---- */
-
-/* A text as a field: what would end it is written as %XX, as myr_text_escape does with what is no UTF-8. */
-static void put_field(myr_buffer *line, const char *text)
-{
-    for (const char *at = text ? text : ""; *at; at++) {
-        if (*at == '\t' || *at == '\n' || *at == '\r')
-            myr_buffer_printf(line, "%%%02X", (unsigned char)*at);
-        else
-            myr_buffer_append(line, at, 1);
-    }
-}
 
 static myr_status put_row(output *out, const myr_dedup_row *row)
 {
     myr_buffer *line = &out->line;
     myr_buffer_clear(line);
     myr_buffer_printf(line, "%lld\t%s\t%.6g\t", (long long)row->group, row->keep ? "yes" : "no", (double)row->distance);
-    put_field(line, row->key);
+    myr_put_field(line, row->key);
     myr_buffer_puts(line, "\t");
-    put_field(line, row->source);
+    myr_put_field(line, row->source);
     myr_buffer_puts(line, "\n");
     return line->failed ? myr_fail(MYR_ERR_NOMEM, "no memory for a line") : myr_writer_append(out->writer, line->data, line->size);
 }
@@ -74,7 +61,8 @@ static myr_status add_json(output *out, const myr_dedup_row *row)
                                                 (json_int_t)row->size, "items"));
     json_t *group = out->groups ? json_array_get(out->groups, json_array_size(out->groups) - 1) : NULL;
     json_t *items = json_object_get(group, "items");
-    const char *class = class_name(out->index, row->label);
+    char room[MYR_LABEL_TEXT];
+    const char *class = myr_label_name(out->index->classes, out->index->n_classes, row->label, room);
     if (items && json_array_size(items) >= LISTED)
         return MYR_OK;
     json_t *item =
@@ -124,7 +112,8 @@ static myr_status add_picture(output *out, const myr_dedup_row *row)
     if (out->n_shown++ >= SHOWN)
         return MYR_OK;
     void *jpeg = myr_album_thumbnail(out->album, row->source, row->key, &n_bytes);
-    const char *class = class_name(out->index, row->label);
+    char room[MYR_LABEL_TEXT];
+    const char *class = myr_label_name(out->index->classes, out->index->n_classes, row->label, room);
     myr_status status;
     if (row->keep) {
         snprintf(heading, sizeof heading, "Group %lld: keep", (long long)row->group);
@@ -276,7 +265,9 @@ static myr_status look(const myr_cli *cli, myr_cluster *cluster)
                   .n_groups = myr_config_int(config, "groups")};
     myr_dedup_options options = {.threshold = (float)threshold,
                                  .exact = myr_config_flag(config, "exact"),
-                                 .ef = (size_t)myr_config_int(config, "ef-search"),
+                                 .ef = myr_config_is_set(config, "ef-search")
+                                           ? (size_t)myr_config_int(config, "ef-search")
+                                           : USUAL_EF,
                                  .n_sample =
                                      myr_config_is_set(config, "sample") ? myr_config_int(config, "sample") : USUAL_SAMPLE,
                                  .progress = cli->progress};

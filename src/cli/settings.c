@@ -32,7 +32,7 @@ const myr_key myr_settings_table[] = {
     {"measure", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "measure this machine: pictures as named, vectors as in --vectors or made up", "plan", 0},
     {"index", MYR_KEY_TEXT, NULL, 0, 0, NULL, "FOLDER", "the index to ask; cluster: or a folder of embeddings", "query eval knn-graph dedup cluster", 'i'},
     {"k", MYR_KEY_INT, "10", 1, 10000, NULL, "N", "nearest neighbours wanted", "query eval knn-graph bench", 'k'},
-    {"ef-search", MYR_KEY_INT, "100", 1, 100000, NULL, "N", "candidates kept while searching a shard: more is slower and finds more", "query eval knn-graph dedup plan", 'e'},
+    {"ef-search", MYR_KEY_INT, "100", 1, 100000, NULL, "N", "candidates kept while searching a shard: more is slower and finds more; dedup: 20 unless set", "query eval knn-graph dedup plan", 'e'},
     {"recall", MYR_KEY_REAL, "0", 0, 1, NULL, "R", "recall wished for: takes the ef-search, and with --probe auto the shards, that reached it when the index was built; 0 = take --ef-search, and 0.95 for the shards", "query eval knn-graph", 0},
     {"probe", MYR_KEY_TEXT, "all", 0, 0, NULL, "all|auto|N", "shards asked for each query, likeliest first; auto: as many as its neighbours may lie in, by --recall", "query eval knn-graph", 'p'},
     {"query-batch", MYR_KEY_INT, "0", 0, 1048576, NULL, "N", "queries under way together: 1 answers one at a time and tells how long each took; 0 = thousands, for throughput", "query", 0},
