@@ -11,7 +11,6 @@
 #include <string.h>
 
 #define TAG_MEMBERS 21
-#define A_MESSAGE 1048576 /* members */
 #define A_PIECE 65536     /* items that are described together, */
 #define PIECE_BYTES ((size_t)32 << 20) /* and the bytes of their vectors */
 
@@ -24,12 +23,19 @@ void myr_groups_free(myr_groups *groups)
 
 /* ---- Gathering ---- */
 
+/* Members in one message: bounded, since rank 0 has room for one only. */
+static size_t a_message(void)
+{
+    size_t n = myr_message_bytes / 16 / sizeof(myr_member);
+    return n > 0 ? n : 1;
+}
+
 /* Links of another rank, a message at a time; all are received, also where there is no memory to link them. */
 static myr_status receive_links(const myr_comm *comm, int rank, uint64_t n, myr_member *room, myr_forest *forest)
 {
     myr_status status = MYR_OK;
-    for (uint64_t at = 0; at < n; at += A_MESSAGE) {
-        uint64_t piece = n - at < A_MESSAGE ? n - at : A_MESSAGE;
+    for (uint64_t at = 0; at < n; at += a_message()) {
+        uint64_t piece = n - at < a_message() ? n - at : a_message();
         MPI_Recv(room, (int)(piece * sizeof *room), MPI_BYTE, rank, TAG_MEMBERS, comm->mpi, MPI_STATUS_IGNORE);
         for (uint64_t i = 0; i < piece && status == MYR_OK; i++)
             status = myr_forest_link(forest, room[i].first, room[i].id);
@@ -44,7 +50,7 @@ static myr_status gather_links(const myr_comm *comm, myr_forest *forest)
     myr_member *members = NULL;
     size_t n_members = 0;
     uint64_t n_mine, *n = myr_alloc((size_t)comm->size, sizeof *n);
-    myr_member *room = myr_alloc(is_root && comm->size > 1 ? A_MESSAGE : 0, sizeof *room);
+    myr_member *room = myr_alloc(is_root && comm->size > 1 ? a_message() : 0, sizeof *room);
     myr_status status = n && room ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory to gather groups");
     if (status == MYR_OK && !is_root)
         status = myr_forest_members(forest, &members, &n_members);
@@ -56,8 +62,8 @@ static myr_status gather_links(const myr_comm *comm, myr_forest *forest)
             myr_status one = receive_links(comm, rank, n[rank], room, forest);
             status = status == MYR_OK ? one : status;
         }
-        for (size_t at = 0; at < n_members; at += A_MESSAGE) {
-            size_t piece = n_members - at < A_MESSAGE ? n_members - at : A_MESSAGE;
+        for (size_t at = 0; at < n_members; at += a_message()) {
+            size_t piece = n_members - at < a_message() ? n_members - at : a_message();
             MPI_Send(members + at, (int)(piece * sizeof *members), MPI_BYTE, 0, TAG_MEMBERS, comm->mpi);
         }
         status = myr_comm_agree(comm, status);

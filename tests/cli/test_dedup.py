@@ -225,7 +225,7 @@ class Dedup(Case):
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(timeout=60), STOPPED)
         process.stdout.close()
-        self.assertFalse((out / "groups.tsv").exists())
+        self.assertFalse((out / "stopped.tsv").exists())
 
     def test_what_is_said_when_it_cannot(self):
         self.check(myriops("dedup", ranks=2), USAGE, "--index")

@@ -147,7 +147,7 @@ class KnnGraph(Case):
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(timeout=60), STOPPED)
         process.stdout.close()
-        self.assertFalse((out / "graph.h5").exists())
+        self.assertFalse((out / "stopped.h5").exists())
 
     def test_what_is_said_when_it_cannot(self):
         self.check(myriops("knn-graph", "--out", scratch / "x.h5", ranks=2), USAGE, "--index")
