@@ -10,8 +10,8 @@
 
 typedef struct myr_writer myr_writer;
 
-/* myr_writer_create - begin a file under a temporary name. path NULL = standard output, where whole or not at all cannot
- * be. Close with commit or abandon. */
+/* myr_writer_create - begin a file under a temporary name. path NULL = standard output, where whole or not at all
+ * cannot be. Close with commit or abandon. */
 myr_status myr_writer_create(const char *path, myr_writer **writer);
 myr_status myr_writer_append(myr_writer *writer, const void *bytes, size_t n_bytes);
 /* fsync, rename into place; freed also on failure. */

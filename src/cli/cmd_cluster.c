@@ -19,10 +19,10 @@
 #include <string.h>
 
 enum {
-    PASSES = 50,     /* over all items, at most */
+    PASSES = 50,       /* over all items, at most */
     MOST_USUAL = 1000, /* clusters, where their number is not given */
-    COMMONEST = 5,   /* labels told of a cluster */
-    EXAMPLES = 10,   /* of each kind */
+    COMMONEST = 5,     /* labels told of a cluster */
+    EXAMPLES = 10,     /* of each kind */
 };
 
 typedef struct output {
@@ -92,11 +92,10 @@ static json_t *examples_json(const output *out, const myr_example *row)
     for (size_t i = 0; i < out->clusters.n_examples && row[i].id >= 0; i++) {
         const myr_example_facts *facts = myr_clusters_facts(&out->clusters, row[i].id);
         char room[MYR_LABEL_TEXT];
-        myr_json_append(&list,
-                        json_pack("{s:I, s:f, s:o, s:o, s:o}", "id", (json_int_t)row[i].id, "distance",
-                                  (double)row[i].distance, "key", myr_json_text(facts ? facts->key : NULL), "source",
-                                  myr_json_text(facts ? facts->source : NULL), "label",
-                                  myr_json_text(label_name(out, facts ? facts->label : -1, room))));
+        myr_json_append(&list, json_pack("{s:I, s:f, s:o, s:o, s:o}", "id", (json_int_t)row[i].id, "distance",
+                                         (double)row[i].distance, "key", myr_json_text(facts ? facts->key : NULL),
+                                         "source", myr_json_text(facts ? facts->source : NULL), "label",
+                                         myr_json_text(label_name(out, facts ? facts->label : -1, room))));
     }
     return list;
 }
@@ -110,9 +109,9 @@ static json_t *cluster_json(const output *out, size_t c)
     json_t *labels = json_array();
     for (size_t i = 0; i < n; i++) {
         char room[MYR_LABEL_TEXT];
-        myr_json_append(&labels, json_pack("{s:o, s:I, s:f}", "label", myr_json_text(label_name(out, most[i].label, room)),
-                                           "items", (json_int_t)most[i].n, "share",
-                                           (double)most[i].n / (double)n_labelled));
+        myr_json_append(&labels,
+                        json_pack("{s:o, s:I, s:f}", "label", myr_json_text(label_name(out, most[i].label, room)),
+                                  "items", (json_int_t)most[i].n, "share", (double)most[i].n / (double)n_labelled));
     }
     return json_pack("{s:I, s:I, s:f, s:o, s:o, s:o}", "cluster", (json_int_t)c + 1, "items",
                      (json_int_t)clusters->sizes[c], "mean_distance", clusters->mean_distance[c], "labels", labels,
@@ -127,8 +126,8 @@ static myr_status write_json(output *out)
     for (size_t c = 0; c < found->n; c++)
         myr_json_append(&list, cluster_json(out, c));
     json_t *labels = out->agreement.n_labelled > 0
-                         ? json_pack("{s:f, s:f, s:I}", "purity", out->agreement.purity, "nmi", out->agreement.nmi, "items",
-                                     (json_int_t)out->agreement.n_labelled)
+                         ? json_pack("{s:f, s:f, s:I}", "purity", out->agreement.purity, "nmi", out->agreement.nmi,
+                                     "items", (json_int_t)out->agreement.n_labelled)
                          : json_null();
     json_t *document = json_pack("{s:I, s:i, s:I, s:f, s:o, s:o}", "items", (json_int_t)found->n_items, "passes",
                                  found->n_passes, "moved", (json_int_t)found->n_moved, "mean_squared_distance",
@@ -155,8 +154,8 @@ static myr_status add_examples(const output *out, const myr_example *row, size_t
         if (!facts || !facts->key)
             continue;
         void *jpeg = myr_album_thumbnail(album, facts->source, facts->key, &n_bytes);
-        status = myr_sheet_add_hit(sheet, facts->key, (double)row[i].distance, label_name(out, facts->label, room), jpeg,
-                                   n_bytes);
+        status = myr_sheet_add_hit(sheet, facts->key, (double)row[i].distance, label_name(out, facts->label, room),
+                                   jpeg, n_bytes);
         free(jpeg);
     }
     return status;
@@ -177,8 +176,9 @@ static myr_status open_cluster(const output *out, size_t c, myr_album *album, my
         shares[i] = (double)most[i].n / (double)n_labelled;
     }
     snprintf(heading, sizeof heading, "Cluster %zu", c + 1);
-    snprintf(note, sizeof note, "%lld items, %.1f %% of all; mean distance to the centre %.4g", (long long)found->sizes[c],
-             100 * (double)found->sizes[c] / (double)found->n_items, found->mean_distance[c]);
+    snprintf(note, sizeof note, "%lld items, %.1f %% of all; mean distance to the centre %.4g",
+             (long long)found->sizes[c], 100 * (double)found->sizes[c] / (double)found->n_items,
+             found->mean_distance[c]);
     void *jpeg = myr_album_thumbnail(album, facts ? facts->source : NULL, facts ? facts->key : "", &n_bytes);
     myr_sheet_section section = {.heading = heading,
                                  .note = note,
@@ -223,8 +223,9 @@ static myr_status fill_sheet(const output *out, myr_album *album, myr_sheet *she
         status = myr_sheet_add_line(sheet, text);
     }
     if (status == MYR_OK)
-        status = myr_sheet_set_legend(sheet, "Distances are to the centre of the cluster; beside its name stands the item "
-                                             "nearest to it. A green frame marks items with the commonest label.");
+        status =
+            myr_sheet_set_legend(sheet, "Distances are to the centre of the cluster; beside its name stands the item "
+                                        "nearest to it. A green frame marks items with the commonest label.");
     for (size_t c = 0; c < found->n && found->sizes[c] > 0 && status == MYR_OK; c++) {
         status = open_cluster(out, c, album, sheet);
         if (status == MYR_OK)

@@ -20,8 +20,8 @@
 enum {
     USUAL_SAMPLE = 100,
     USUAL_EF = 20, /* near duplicates are the nearest there are */
-    SHOWN = 24, /* items of a group on the page, */
-    LISTED = 1000 /* and in JSON */
+    SHOWN = 24,    /* items of a group on the page, */
+    LISTED = 1000  /* and in JSON */
 };
 
 /* Where items of groups go, on rank 0. */
@@ -49,7 +49,8 @@ static myr_status put_row(output *out, const myr_dedup_row *row)
     myr_buffer_puts(line, "\t");
     myr_put_field(line, row->source);
     myr_buffer_puts(line, "\n");
-    return line->failed ? myr_fail(MYR_ERR_NOMEM, "no memory for a line") : myr_writer_append(out->writer, line->data, line->size);
+    return line->failed ? myr_fail(MYR_ERR_NOMEM, "no memory for a line")
+                        : myr_writer_append(out->writer, line->data, line->size);
 }
 
 /* ---- JSON ---- */
@@ -65,10 +66,9 @@ static myr_status add_json(output *out, const myr_dedup_row *row)
     const char *class = myr_label_name(out->index->classes, out->index->n_classes, row->label, room);
     if (items && json_array_size(items) >= LISTED)
         return MYR_OK;
-    json_t *item =
-        json_pack("{s:I, s:b, s:f, s:o, s:o, s:i, s:o}", "id", (json_int_t)row->id, "keep", row->keep, "distance",
-                  (double)row->distance, "key", myr_json_text(row->key), "source", myr_json_text(row->source), "label",
-                  (int)row->label, "class", myr_json_text(class));
+    json_t *item = json_pack("{s:I, s:b, s:f, s:o, s:o, s:i, s:o}", "id", (json_int_t)row->id, "keep", row->keep,
+                             "distance", (double)row->distance, "key", myr_json_text(row->key), "source",
+                             myr_json_text(row->source), "label", (int)row->label, "class", myr_json_text(class));
     return items && json_array_append_new(items, item) == 0 ? MYR_OK
                                                             : myr_fail(MYR_ERR_NOMEM, "no memory for the JSON answer");
 }
@@ -76,10 +76,9 @@ static myr_status add_json(output *out, const myr_dedup_row *row)
 static json_t *summary_json(const output *out, double threshold, const myr_dedup_report *report)
 {
     double n = report->n_items > 0 ? (double)report->n_items : 1;
-    json_t *walks = report->n_sampled_pairs > 0
-                        ? json_pack("{s:I, s:I}", "pairs", (json_int_t)report->n_sampled_pairs, "found",
-                                    (json_int_t)report->n_sampled_found)
-                        : json_null();
+    json_t *walks = report->n_sampled_pairs > 0 ? json_pack("{s:I, s:I}", "pairs", (json_int_t)report->n_sampled_pairs,
+                                                            "found", (json_int_t)report->n_sampled_found)
+                                                : json_null();
     return json_pack("{s:f, s:I, s:I, s:I, s:f, s:I, s:I, s:f, s:o, s:i, s:i, s:f}", "threshold", threshold, "items",
                      (json_int_t)report->n_items, "groups", (json_int_t)report->n_groups, "drop",
                      (json_int_t)report->n_dropped, "drop_share", (double)report->n_dropped / n, "copies",
@@ -119,12 +118,8 @@ static myr_status add_picture(output *out, const myr_dedup_row *row)
         snprintf(heading, sizeof heading, "Group %lld: keep", (long long)row->group);
         snprintf(note, sizeof note, row->size > SHOWN ? "%lld pictures, the first %d of them shown" : "%lld pictures",
                  (long long)row->size, SHOWN);
-        myr_sheet_section section = {.heading = heading,
-                                     .note = note,
-                                     .caption = row->key,
-                                     .label = class,
-                                     .jpeg = jpeg,
-                                     .jpeg_bytes = n_bytes};
+        myr_sheet_section section = {
+            .heading = heading, .note = note, .caption = row->key, .label = class, .jpeg = jpeg, .jpeg_bytes = n_bytes};
         status = myr_sheet_add_section(out->sheet, &section);
     } else {
         status = myr_sheet_add_hit(out->sheet, row->key, (double)row->distance, class, jpeg, n_bytes);
@@ -148,8 +143,7 @@ static myr_status take(void *context, const myr_dedup_row *row)
 static void describe(const output *out, double threshold, const myr_dedup_report *report, char *text, size_t room)
 {
     double n = report->n_items > 0 ? (double)report->n_items : 1;
-    snprintf(text, room,
-             "%lld groups of near duplicates (%s distance up to %g) among %lld items: %lld can go, %.2f %%",
+    snprintf(text, room, "%lld groups of near duplicates (%s distance up to %g) among %lld items: %lld can go, %.2f %%",
              (long long)report->n_groups, out->index->metric, threshold, (long long)report->n_items,
              (long long)report->n_dropped, 100 * (double)report->n_dropped / n);
 }
@@ -182,8 +176,9 @@ static myr_status open_output(output *out, const char *path)
     if (status == MYR_OK && out->is_html)
         status = myr_sheet_create("Myriops: near duplicates", &out->sheet);
     if (status == MYR_OK && out->is_html)
-        status = myr_sheet_set_legend(out->sheet, "The first picture of a group is the one to keep: it was given first. "
-                                                  "A green frame marks pictures with its label.");
+        status =
+            myr_sheet_set_legend(out->sheet, "The first picture of a group is the one to keep: it was given first. "
+                                             "A green frame marks pictures with its label.");
     if (status == MYR_OK && !out->is_html && !out->is_tsv && !(out->groups = json_array()))
         status = myr_fail(MYR_ERR_NOMEM, "no memory for the JSON answer");
     if (status == MYR_OK)
@@ -263,14 +258,12 @@ static myr_status look(const myr_cli *cli, myr_cluster *cluster)
                   .is_tsv = strcmp(format, "table") == 0 || strcmp(format, "tsv") == 0,
                   .is_html = strcmp(format, "html") == 0,
                   .n_groups = myr_config_int(config, "groups")};
-    myr_dedup_options options = {.threshold = (float)threshold,
-                                 .exact = myr_config_flag(config, "exact"),
-                                 .ef = myr_config_is_set(config, "ef-search")
-                                           ? (size_t)myr_config_int(config, "ef-search")
-                                           : USUAL_EF,
-                                 .n_sample =
-                                     myr_config_is_set(config, "sample") ? myr_config_int(config, "sample") : USUAL_SAMPLE,
-                                 .progress = cli->progress};
+    myr_dedup_options options = {
+        .threshold = (float)threshold,
+        .exact = myr_config_flag(config, "exact"),
+        .ef = myr_config_is_set(config, "ef-search") ? (size_t)myr_config_int(config, "ef-search") : USUAL_EF,
+        .n_sample = myr_config_is_set(config, "sample") ? myr_config_int(config, "sample") : USUAL_SAMPLE,
+        .progress = cli->progress};
     myr_dedup_report report;
     myr_status status = check_threshold(cli, &cluster->manifest);
     if (status == MYR_OK && cli->speaks)

@@ -226,10 +226,11 @@ myr_status myr_cmd_eval(const myr_cli *cli)
     const char *folder = myr_config_text(cli->config, "index");
     if (!folder)
         return myr_fail(MYR_ERR_ARG, "--index FOLDER is missing: which index shall be measured?");
-    bool labels = myr_config_flag(cli->config, "labels"), has_page = strcmp(myr_config_text(cli->config, "format"), "html") == 0;
-    if (!labels && (has_page || myr_config_flag(cli->config, "exact")))
+    const char *format = myr_config_text(cli->config, "format");
+    bool labels = myr_config_flag(cli->config, "labels");
+    if (!labels && (strcmp(format, "html") == 0 || myr_config_flag(cli->config, "exact")))
         return myr_fail(MYR_ERR_ARG, "--exact and --format html go with --labels");
-    if (labels && strcmp(myr_config_text(cli->config, "format"), "table") == 0 && myr_config_text(cli->config, "out"))
+    if (labels && strcmp(format, "table") == 0 && myr_config_text(cli->config, "out"))
         return myr_fail(MYR_ERR_ARG, "--labels --out FILE: say with --format what it shall be, json or html");
     myr_cluster cluster;
     trial run = {0};

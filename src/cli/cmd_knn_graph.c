@@ -13,7 +13,8 @@
 #define USUAL_SAMPLE 100 /* exact search of one item takes as long as some hundred walks, or many more */
 
 /* Recall of a sample of the items, asked as all were. Collective; result on the root. */
-static myr_status measure(const myr_cli *cli, myr_cluster *cluster, const myr_search_options *search, myr_recall *recall)
+static myr_status measure(const myr_cli *cli, myr_cluster *cluster, const myr_search_options *search,
+                          myr_recall *recall)
 {
     size_t n_wanted = (size_t)myr_config_int(cli->config, "sample"), n, k = search->k;
     float *vectors;
@@ -60,7 +61,8 @@ static myr_status print_report(const myr_cli *cli, const myr_knn_options *option
                                         "probes_per_query", report->probes_per_query, "recall", quality, "ranks",
                                         cli->comm->size, "threads", cli->n_threads, "seconds", report->wall_s));
     }
-    printf("%lld items, %.4g nearest of each, into %s\n", (long long)report->n_items, report->mean_degree, options->path);
+    printf("%lld items, %.4g nearest of each, into %s\n", (long long)report->n_items, report->mean_degree,
+           options->path);
     if (report->n_short > 0)
         printf("%lld items have fewer than %zu\n", (long long)report->n_short, options->k);
     printf("distance to the nearest %.5g, to the last %.5g, means\n", report->nearest, report->farthest);

@@ -41,12 +41,12 @@ typedef struct job {
     myr_sweep sweep;
     int64_t *counts; /* (n_labels) items of the index */
     size_t n_labels;
-    myr_label_study *study;  /* root, as all below */
-    myr_hit *hits;           /* (piece, k + 1), */
-    myr_hit *others;         /* (piece, k) */
-    int64_t *ids;            /* (piece, k) */
-    int32_t *labels;         /* (piece, k) */
-    float *distances;        /* (k) */
+    myr_label_study *study;   /* root, as all below */
+    myr_hit *hits;            /* (piece, k + 1), */
+    myr_hit *others;          /* (piece, k) */
+    int64_t *ids;             /* (piece, k) */
+    int32_t *labels;          /* (piece, k) */
+    float *distances;         /* (k) */
     bad_query worst[N_WORST]; /* the worst first */
     size_t n_worst;
     double n_probes, search_s;
@@ -141,8 +141,9 @@ static myr_status start(job *work)
     if (status == MYR_OK)
         status = myr_cluster_count_labels(work->cluster, &work->counts, &work->n_labels);
     if (status == MYR_OK && !work->counts)
-        status = myr_fail(MYR_ERR_NOT_FOUND, "no item of this index has a label: embed with --label-from-folder, or from "
-                                             "tars with .cls members");
+        status =
+            myr_fail(MYR_ERR_NOT_FOUND, "no item of this index has a label: embed with --label-from-folder, or from "
+                                        "tars with .cls members");
     if (status == MYR_OK)
         status = myr_sweep_start(work->cluster, myr_config_int(cli->config, "sample"), A_PIECE, false, &work->sweep);
     if (status == MYR_OK)
@@ -238,9 +239,10 @@ static json_t *confusions_json(const job *work, const myr_label_report *report)
     for (size_t i = 0; i < report->n_confusions && i < CONFUSIONS; i++) {
         const myr_confusion *one = &report->confusions[i];
         char rooms[2][MYR_LABEL_TEXT];
-        myr_json_append(&list, json_pack("{s:o, s:o, s:I}", "class", myr_json_text(label_name(work, one->label, rooms[0])),
-                                         "taken_for", myr_json_text(label_name(work, one->taken_for, rooms[1])), "queries",
-                                         (json_int_t)one->n));
+        myr_json_append(&list,
+                        json_pack("{s:o, s:o, s:I}", "class", myr_json_text(label_name(work, one->label, rooms[0])),
+                                  "taken_for", myr_json_text(label_name(work, one->taken_for, rooms[1])), "queries",
+                                  (json_int_t)one->n));
     }
     return list;
 }
@@ -256,9 +258,9 @@ static json_t *worst_json(const job *work)
 static myr_status write_json(const job *work, const myr_label_report *report, myr_buffer *out)
 {
     json_t *document = json_pack(
-        "{s:I, s:I, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:f}", "queries", (json_int_t)work->n_asked, "labelled",
-        (json_int_t)report->n_scored, "exact", work->options.exact, "map", estimate_json(&report->map), "precision",
-        points_json(depths, report->precision), "knn_accuracy", points_json(votes, report->accuracy),
+        "{s:I, s:I, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:f}", "queries", (json_int_t)work->n_asked,
+        "labelled", (json_int_t)report->n_scored, "exact", work->options.exact, "map", estimate_json(&report->map),
+        "precision", points_json(depths, report->precision), "knn_accuracy", points_json(votes, report->accuracy),
         "weighted_knn_accuracy", points_json(votes, report->weighted), "classes", rows_json(work, report), "confusions",
         confusions_json(work, report), "worst", worst_json(work), "ms_per_query",
         1e3 * work->search_s / (double)work->n_asked, "probes_per_query", work->n_probes / (double)work->n_asked);
@@ -303,7 +305,8 @@ static myr_status fill_sheet(const job *work, const myr_label_report *report, co
                              myr_album *album, myr_sheet *sheet)
 {
     char text[256], rooms[2][MYR_LABEL_TEXT];
-    snprintf(text, sizeof text, "%zu labelled items asked, of %lld: mAP@%d %.3f, precision@10 %.3f, kNN accuracy (10) %.3f",
+    snprintf(text, sizeof text,
+             "%zu labelled items asked, of %lld: mAP@%d %.3f, precision@10 %.3f, kNN accuracy (10) %.3f",
              report->n_scored, (long long)work->cluster->manifest.n_items, MYR_STUDY_DEPTH, report->map.mean,
              report->precision[1].mean, report->accuracy[1].mean);
     myr_status status = myr_sheet_add_line(sheet, text);

@@ -15,7 +15,8 @@ myr_status myr_items_recall(const int64_t *ids, size_t n, const myr_hit *found, 
     int64_t *true_ids = myr_alloc(n * n_true, sizeof *true_ids);
     float *distance = myr_alloc(n * n_true, sizeof *distance);
     myr_hit *others = myr_alloc(n * depth, sizeof *others), *row = myr_alloc(n_true, sizeof *row);
-    myr_status status = true_ids && distance && others && row ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for recall");
+    myr_status status =
+        true_ids && distance && others && row ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for recall");
     for (size_t q = 0; q < n && status == MYR_OK; q++) {
         myr_hits_leave_out(found + q * (depth + 1), depth + 1, ids[q], others + q * depth, depth);
         myr_hits_leave_out(truth + q * n_truth, n_truth, ids[q], row, n_true);

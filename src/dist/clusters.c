@@ -219,8 +219,8 @@ static myr_status measure_task(void *context, size_t first, size_t last, int thr
     size_t dim = self->work->clusters->dim;
     (void)thread;
     for (size_t i = first; i < last; i++)
-        self->squared[i] = myr_kernel_get()->squared_l2(
-            self->rows->vectors + i * dim, self->work->clusters->centroids + self->nearest[i] * dim, dim);
+        self->squared[i] = myr_kernel_get()->squared_l2(self->rows->vectors + i * dim,
+                                                        self->work->clusters->centroids + self->nearest[i] * dim, dim);
     return MYR_OK;
 }
 
@@ -261,7 +261,8 @@ static myr_status add_rows(myr_clusters_job *work, const sums *all, const myr_ro
     myr_pool *pool = myr_items_pool(work->items);
     adding self = {.work = work, .all = all, .rows = rows, .nearest = nearest};
     self.squared = myr_alloc((size_t)rows->n, sizeof *self.squared);
-    myr_status status = self.squared ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for %lld distances", (long long)rows->n);
+    myr_status status =
+        self.squared ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for %lld distances", (long long)rows->n);
     if (status == MYR_OK)
         status = myr_pool_for(pool, (size_t)rows->n, 256, measure_task, &self);
     if (status == MYR_OK)
@@ -282,7 +283,8 @@ static myr_status assign_piece(myr_clusters_job *work, const sums *all, int64_t 
     if (status == MYR_OK && *at + (size_t)rows.n > work->n_rows)
         status = myr_fail(MYR_ERR_FORMAT, "the input changed while it was being read; run the command again");
     if (status == MYR_OK)
-        status = myr_router_assign(work->router, rows.vectors, (size_t)rows.n, myr_items_pool(work->items), nearest, NULL);
+        status =
+            myr_router_assign(work->router, rows.vectors, (size_t)rows.n, myr_items_pool(work->items), nearest, NULL);
     if (status == MYR_OK)
         status = add_rows(work, all, &rows, nearest, *at);
     *at += (size_t)rows.n;
@@ -383,7 +385,8 @@ static myr_status renumber(myr_clusters_job *work)
     rank_of_cluster *order = myr_alloc(n, sizeof *order);
     uint32_t *number = myr_alloc(n, sizeof *number);
     float *centroids = myr_alloc(n, dim * sizeof *centroids);
-    myr_status status = order && number && centroids ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for %zu clusters", n);
+    myr_status status =
+        order && number && centroids ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for %zu clusters", n);
     for (size_t c = 0; c < n && status == MYR_OK; c++)
         order[c] = (rank_of_cluster){
             .size = clusters->sizes[c], .was = (uint32_t)c, .mean_distance = clusters->mean_distance[c]};

@@ -12,14 +12,14 @@ typedef struct myr_clusters_job {
     const myr_clusters_options *options;
     myr_clusters *clusters;
     size_t n_rows;
-    myr_buffer ids, labels;     /* (n_rows) int64_t, int32_t */
-    uint32_t *cluster;          /* (n_rows) */
-    float *distance;            /* (n_rows) */
-    int64_t n_items;            /* of all ranks */
-    float greatest;             /* of all values, without sign */
-    myr_buffer sample;          /* root: rows of {id, vector} */
-    myr_router *router;         /* the centroids in hand */
-    int64_t *sums;              /* (n, dim), then (n) counts, (n) sums of distances, moves, sum of squares */
+    myr_buffer ids, labels; /* (n_rows) int64_t, int32_t */
+    uint32_t *cluster;      /* (n_rows) */
+    float *distance;        /* (n_rows) */
+    int64_t n_items;        /* of all ranks */
+    float greatest;         /* of all values, without sign */
+    myr_buffer sample;      /* root: rows of {id, vector} */
+    myr_router *router;     /* the centroids in hand */
+    int64_t *sums;          /* (n, dim), then (n) counts, (n) sums of distances, moves, sum of squares */
 } myr_clusters_job;
 
 /* Examples, labels and texts of what was found. Collective. */

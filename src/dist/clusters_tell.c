@@ -38,7 +38,8 @@ static myr_status count_labels(myr_clusters_job *work)
         return MYR_OK;
     }
     clusters->labels = myr_alloc(n_counts, sizeof *clusters->labels);
-    myr_status status = myr_comm_agree(comm, clusters->labels ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for labels"));
+    myr_status status =
+        myr_comm_agree(comm, clusters->labels ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for labels"));
     if (status != MYR_OK)
         return status;
     clusters->n_labels = (size_t)greatest + 1;
@@ -282,9 +283,8 @@ static myr_status read_facts(myr_clusters *clusters, size_t n_most)
 const myr_example_facts *myr_clusters_facts(const myr_clusters *clusters, int64_t id)
 {
     myr_example_facts wanted = {.id = id};
-    return clusters->n_facts > 0
-               ? bsearch(&wanted, clusters->facts, clusters->n_facts, sizeof *clusters->facts, by_id)
-               : NULL;
+    return clusters->n_facts > 0 ? bsearch(&wanted, clusters->facts, clusters->n_facts, sizeof *clusters->facts, by_id)
+                                 : NULL;
 }
 
 myr_status myr_clusters_tell(myr_clusters_job *work, myr_cluster_format format, myr_cluster_take take, void *context)

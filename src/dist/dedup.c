@@ -102,7 +102,8 @@ static int host_of(const job *work, size_t shard, int64_t id)
     return hosts->rank[hosts->first[shard] + (size_t)id % myr_hosts_count(hosts, shard)];
 }
 
-/* Bytes that an item adds to the messages of a round: for each rank its id, its shards there, their number, its vector. */
+/* Bytes that an item adds to the messages of a round: for each rank its id, its shards there, their number, its vector.
+ */
 static size_t put_item(job *work, size_t i)
 {
     const uint8_t *reached = work->reached + i * work->cluster->manifest.n_shards;
@@ -303,9 +304,8 @@ static myr_status ask_task(void *context, size_t first, size_t last, int thread)
 static myr_status answer_round(job *work)
 {
     myr_status status = read_round(work);
-    return status == MYR_OK
-               ? myr_pool_for(work->cluster->pool, work->visits.size / sizeof(visit), 4, ask_task, work)
-               : status;
+    return status == MYR_OK ? myr_pool_for(work->cluster->pool, work->visits.size / sizeof(visit), 4, ask_task, work)
+                            : status;
 }
 
 /* ---- The whole ---- */

@@ -1,8 +1,8 @@
 /*
  * Groups of items that are linked to each other: a forest of union and find over the ids that have a link at all.
  *
- * Memory goes with the items that were linked, not with those that exist. What comes out does not depend on the order of
- * links: a group goes by its least id.
+ * Memory goes with the items that were linked, not with those that exist. What comes out does not depend on the order
+ * of links: a group goes by its least id.
  */
 #ifndef MYR_DIST_FOREST_H
 #define MYR_DIST_FOREST_H
@@ -14,11 +14,11 @@
 #include <stdint.h>
 
 typedef struct myr_forest {
-    size_t n, room;    /* items */
-    int64_t *id;       /* (room) */
-    uint32_t *parent;  /* (room) place of another, or its own */
-    size_t n_slots;    /* a power of two */
-    uint32_t *slots;   /* (n_slots) place plus one; 0 = free */
+    size_t n, room;   /* items */
+    int64_t *id;      /* (room) */
+    uint32_t *parent; /* (room) place of another, or its own */
+    size_t n_slots;   /* a power of two */
+    uint32_t *slots;  /* (n_slots) place plus one; 0 = free */
 } myr_forest;
 
 /* An item and the least id of its group. */

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #define TAG_MEMBERS 21
-#define A_PIECE 65536     /* items that are described together, */
+#define A_PIECE 65536                  /* items that are described together, */
 #define PIECE_BYTES ((size_t)32 << 20) /* and the bytes of their vectors */
 
 void myr_groups_free(myr_groups *groups)
@@ -294,8 +294,8 @@ static myr_status hand_on(const myr_groups *groups, place *at, const piece *part
 }
 
 /* Collective. The place moves on, on the root. */
-static myr_status tell_piece(myr_cluster *cluster, const myr_groups *groups, place *at, myr_buffer *items, float *vector,
-                             myr_dedup_take take, void *context)
+static myr_status tell_piece(myr_cluster *cluster, const myr_groups *groups, place *at, myr_buffer *items,
+                             float *vector, myr_dedup_take take, void *context)
 {
     piece part = {.items = (const myr_member *)(const void *)items->data, .n = items->size / sizeof(myr_member)};
     myr_buffer kept = {0}, mine = {0}, all = {0};

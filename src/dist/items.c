@@ -38,8 +38,7 @@ static myr_status open_index(const char *folder, int n_threads, myr_items *items
     if (!items->first_piece)
         status = myr_fail(MYR_ERR_NOMEM, "no memory for %zu shards", index->n_shards);
     for (size_t s = 0; s < index->n_shards && status == MYR_OK; s++) {
-        items->first_piece[s + 1] =
-            items->first_piece[s] + (index->shards[s].n_items + items->rows - 1) / items->rows;
+        items->first_piece[s + 1] = items->first_piece[s] + (index->shards[s].n_items + items->rows - 1) / items->rows;
         if (myr_hosts_keeps(&cluster->hosts, s, items->comm->rank))
             status = myr_shard_verify(&cluster->shards[s], cluster->pool);
     }
@@ -153,8 +152,8 @@ static myr_status read_shard(const myr_items *items, int64_t piece, bool with_te
 myr_status myr_items_read(const myr_items *items, int64_t piece, bool with_texts, myr_rows *rows)
 {
     *rows = (myr_rows){0};
-    myr_status status = items->is_index ? read_shard(items, piece, with_texts, rows)
-                                        : myr_source_read(&items->source, piece, rows);
+    myr_status status =
+        items->is_index ? read_shard(items, piece, with_texts, rows) : myr_source_read(&items->source, piece, rows);
     if (status != MYR_OK)
         myr_rows_clear(rows);
     return status;

@@ -15,12 +15,12 @@ typedef struct myr_items {
     myr_source source;   /* or what else there is */
     myr_pool *pool;      /* [owned] where there is no cluster */
     size_t dim;
-    int64_t n_ids;         /* about as many items as there are, or more */
-    int64_t n_pieces;      /* of all ranks */
-    int64_t rows;          /* of a piece of an index */
-    int64_t *first_piece;  /* (n_shards + 1) of an index */
-    const char *metric;    /* [borrowed] */
-    char *const *classes;  /* [borrowed] (n_classes) label names */
+    int64_t n_ids;        /* about as many items as there are, or more */
+    int64_t n_pieces;     /* of all ranks */
+    int64_t rows;         /* of a piece of an index */
+    int64_t *first_piece; /* (n_shards + 1) of an index */
+    const char *metric;   /* [borrowed] */
+    char *const *classes; /* [borrowed] (n_classes) label names */
     size_t n_classes;
 } myr_items;
 

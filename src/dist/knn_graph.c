@@ -120,7 +120,8 @@ myr_status myr_knn_graph(myr_cluster *cluster, const myr_knn_options *options, m
 {
     const myr_comm *comm = cluster->comm;
     job work = {.cluster = cluster, .options = options};
-    size_t by_hits = PIECE_BYTES / ((options->k + 1) * sizeof(myr_hit)), a_piece = by_hits < A_PIECE ? by_hits : A_PIECE;
+    size_t by_hits = PIECE_BYTES / ((options->k + 1) * sizeof(myr_hit)),
+           a_piece = by_hits < A_PIECE ? by_hits : A_PIECE;
     double start_s = myr_now_s();
     myr_status status =
         myr_sweep_start(cluster, cluster->manifest.n_items, a_piece, cluster->manifest.contract != NULL, &work.sweep);

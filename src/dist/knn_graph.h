@@ -15,8 +15,8 @@ typedef struct myr_knn_options {
 
 typedef struct myr_knn_report {
     int64_t n_items;
-    int64_t n_short;    /* rows with fewer than k neighbours */
-    double mean_degree; /* neighbours of an item */
+    int64_t n_short;          /* rows with fewer than k neighbours */
+    double mean_degree;       /* neighbours of an item */
     double nearest, farthest; /* distance to the first and to the last neighbour, means over the items */
     double probes_per_query;
     double wall_s;

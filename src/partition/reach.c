@@ -1,9 +1,10 @@
 /*
  * Which shards may hold something within a distance.
  *
- * An item v of cluster c is no farther from centroid c than from any other, a say. Where |q - v| <= r, the plane halfway
- * between a and c is at most r from q on c's far side: (|q - c|^2 - |q - a|^2) / (2 |c - a|) <= r. With a the nearest of
- * q, few clusters pass. Products are rounded, when items are assigned and here: the margin is above what that can do.
+ * An item v of cluster c is no farther from centroid c than from any other, a say. Where |q - v| <= r, the plane
+ * halfway between a and c is at most r from q on c's far side: (|q - c|^2 - |q - a|^2) / (2 |c - a|) <= r. With a the
+ * nearest of q, few clusters pass. Products are rounded, when items are assigned and here: the margin is above what
+ * that can do.
  */
 #include "partition/router.h"
 
@@ -82,8 +83,7 @@ static myr_status reach_task(void *context, size_t first, size_t last, int threa
 myr_status myr_router_reach(const myr_router *router, const float *queries, size_t n_queries, float radius,
                             float rounding, myr_pool *pool, uint8_t *reached)
 {
-    reaching all = {
-        .router = router, .queries = queries, .radius = radius, .rounding = rounding, .reached = reached};
+    reaching all = {.router = router, .queries = queries, .radius = radius, .rounding = rounding, .reached = reached};
     size_t n_threads = (size_t)myr_pool_n_threads(pool), n_values;
     if (router == NULL || router->n_shards == 0)
         return myr_fail(MYR_ERR_ARG, "partition: reach: the router is not packed into shards yet");

@@ -1,5 +1,6 @@
 /*
- * Writing a graph of nearest neighbours: datasets of their whole size are made first, pieces go to their places in them.
+ * Writing a graph of nearest neighbours: datasets of their whole size are made first, pieces go to their places in
+ * them.
  */
 #include "store/knn_file.h"
 
@@ -106,7 +107,8 @@ myr_status myr_knn_file_create(const char *path, const myr_knn_facts *facts, myr
                            .k = facts->k,
                            .file = H5I_INVALID_HID,
                            .sets = {H5I_INVALID_HID, H5I_INVALID_HID, H5I_INVALID_HID, H5I_INVALID_HID}};
-    myr_status status = self->path && self->partial ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "%s: no memory for a path", path);
+    myr_status status =
+        self->path && self->partial ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "%s: no memory for a path", path);
     if (status == MYR_OK) {
         errno = 0;
         store_lock();

@@ -18,7 +18,7 @@ static int n_failed;
     do {                                                                                                               \
         if (!(condition)) {                                                                                            \
             n_failed++;                                                                                                \
-            fprintf(stderr, "rank %d of %d: %s:%d: %s (%s)\n", comm.rank, comm.size, __FILE__, __LINE__, #condition,  \
+            fprintf(stderr, "rank %d of %d: %s:%d: %s (%s)\n", comm.rank, comm.size, __FILE__, __LINE__, #condition,   \
                     myr_error_detail());                                                                               \
         }                                                                                                              \
     } while (0)
@@ -52,7 +52,8 @@ static void compare(const myr_groups *groups, const uint64_t *least)
     check(groups->n_members == n_members);
     for (size_t g = 0; g < groups->n_groups; g++) {
         const myr_group *group = &groups->groups[g];
-        check(group->n >= 2 && (g == 0 || group->n < group[-1].n || (group->n == group[-1].n && group->kept > group[-1].kept)));
+        check(group->n >= 2 &&
+              (g == 0 || group->n < group[-1].n || (group->n == group[-1].n && group->kept > group[-1].kept)));
         n_groups += group->n - 1;
         for (size_t m = group->first; m < group->first + group->n - 1; m++) {
             uint64_t i = (uint64_t)(groups->members[m].id - 17) / 1000003;
