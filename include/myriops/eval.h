@@ -70,6 +70,90 @@ MYR_API myr_status myr_eval_retrieval(const int32_t *query_label, const int32_t 
                                       size_t k, const int64_t *n_relevant, myr_retrieval *result);
 
 /*
+ * A study of labels: how well neighbours tell the label of an item, query by query.
+ * Use: create, add for each query, report, free.
+ */
+typedef struct myr_label_study myr_label_study;
+
+enum { MYR_STUDY_DEPTH = 100, MYR_STUDY_POINTS = 3, MYR_STUDY_VOTE = 10 };
+
+typedef struct myr_estimate {
+    double mean, low, high; /* 95 % confidence interval */
+} myr_estimate;
+
+/* Of the queries with one label. */
+typedef struct myr_label_row {
+    int32_t label;
+    int64_t n_queries;
+    double map, precision; /* mAP@MYR_STUDY_DEPTH, precision@MYR_STUDY_VOTE */
+    double accuracy;       /* of the vote of MYR_STUDY_VOTE neighbours */
+} myr_label_row;
+
+/* Queries with one label that MYR_STUDY_VOTE neighbours take for another. */
+typedef struct myr_confusion {
+    int32_t label, taken_for; /* -1 = no neighbour has a label */
+    int64_t n;
+} myr_confusion;
+
+typedef struct myr_label_report {
+    size_t n_scored; /* queries that have a label */
+    myr_estimate map;
+    myr_estimate precision[MYR_STUDY_POINTS]; /* at 1, 10, 100 */
+    myr_estimate accuracy[MYR_STUDY_POINTS];  /* of the vote of 1, 10, 20; ties go to the label met first */
+    myr_estimate weighted[MYR_STUDY_POINTS];  /* the same, nearer ones weighing more */
+    myr_label_row *rows;                      /* [owned] (n_rows) by label */
+    size_t n_rows;
+    myr_confusion *confusions; /* [owned] (n_confusions) the commonest first, ties by label */
+    size_t n_confusions;
+} myr_label_report;
+
+/*
+ * myr_label_study_create - Local.
+ *
+ *  metric  under cosine a neighbour's vote weighs exp(-distance / 0.07) (Wu et al. 2018), else 1 / its place
+ */
+MYR_API myr_status myr_label_study_create(myr_metric metric, myr_label_study **study);
+MYR_API void myr_label_study_free(myr_label_study *study); /* NULL is fine */
+/*
+ * myr_label_study_add - one query.
+ *
+ *  label       of the query; -1 = none: not scored
+ *  hit_label   [in]   (k) in order of distance, the query itself left out; -1 = none or no hit
+ *  distance    [in]   (k)
+ *  k           1 to MYR_STUDY_DEPTH; places behind it count as misses
+ *  n_relevant  other items with its label, in the whole set
+ *  ap          [out]  its average precision, as in myr_eval_retrieval; NAN where it has no label or no other has it.
+ *                     Such queries count for votes and precision only.
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM
+ */
+MYR_API myr_status myr_label_study_add(myr_label_study *study, int32_t label, const int32_t *hit_label,
+                                       const float *distance, size_t k, int64_t n_relevant, double *ap);
+/* myr_label_study_report - means of all. report: release with myr_label_report_clear. */
+MYR_API myr_status myr_label_study_report(myr_label_study *study, myr_label_report *report);
+MYR_API void myr_label_report_clear(myr_label_report *report);
+
+typedef struct myr_agreement {
+    double purity; /* share of the labelled items whose label is the commonest of their cluster */
+    double nmi;    /* mutual information of clusters and labels, by the mean of their entropies; 1 where both are 0 */
+    int64_t n_labelled;
+} myr_agreement;
+
+/*
+ * myr_eval_agreement - how well clusters agree with labels.
+ *
+ * Local.
+ *
+ *  counts  [in]   (n_clusters, n_labels) items of each label in each cluster, >= 0
+ *  result  [out]  all 0 where no item has a label
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM
+ * Source:   Manning, Raghavan and Schütze 2008, 16.3; Strehl and Ghosh 2002.
+ */
+MYR_API myr_status myr_eval_agreement(const int64_t *counts, size_t n_clusters, size_t n_labels,
+                                      myr_agreement *result);
+
+/*
  * The contact sheet: one HTML page that needs no network and no other file. Each query
  * stands beside its hits, each with key and distance.
  * Use: create, add_line for the summary, then for each query add_query and its add_hit calls, finish, free.
@@ -85,6 +169,8 @@ MYR_API void myr_sheet_free(myr_sheet *sheet); /* NULL is fine */
 /* myr_sheet_add_line - one line under the heading ("recall@10 0.981"); before the first query only, else
  * MYR_ERR_ARG. */
 MYR_API myr_status myr_sheet_add_line(myr_sheet *sheet, const char *text);
+/* myr_sheet_add_summary - the same at any time before finish, for what is known only then. */
+MYR_API myr_status myr_sheet_add_summary(myr_sheet *sheet, const char *text);
 
 /*
  * myr_sheet_add_query - open the section of a query.
@@ -97,6 +183,26 @@ MYR_API myr_status myr_sheet_add_line(myr_sheet *sheet, const char *text);
  */
 MYR_API myr_status myr_sheet_add_query(myr_sheet *sheet, const char *caption, const char *label,
                                        const void *jpeg, size_t jpeg_bytes);
+
+/* A section that is no query: a group of pictures, a cluster. */
+typedef struct myr_sheet_section {
+    const char *heading;        /* "Group 1" */
+    const char *note;           /* a line under the picture, or NULL */
+    const char *caption;        /* file name or key of the picture */
+    const char *label;          /* or NULL */
+    const char *match;          /* hits of this label are marked; NULL = those of label */
+    const void *jpeg;           /* jpeg_bytes bytes, or NULL and 0 */
+    size_t jpeg_bytes;
+    const char *const *names;   /* (n_shares) bars under it: what, */
+    const double *shares;       /* and how much, 0 to 1 */
+    size_t n_shares;
+} myr_sheet_section;
+/* myr_sheet_add_section - in place of add_query. Returns MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM. */
+MYR_API myr_status myr_sheet_add_section(myr_sheet *sheet, const myr_sheet_section *section);
+/* myr_sheet_add_divider - a line of text between the hits of a section; they are counted anew. */
+MYR_API myr_status myr_sheet_add_divider(myr_sheet *sheet, const char *text);
+/* myr_sheet_set_legend - the sentence at the end of the page, in place of the one about hits with the query's label. */
+MYR_API myr_status myr_sheet_set_legend(myr_sheet *sheet, const char *text);
 
 /*
  * myr_sheet_add_hit - the next hit of the query opened last, nearest first. As myr_sheet_add_query.

@@ -150,6 +150,10 @@ MYR_API void myr_hnsw_describe(const myr_hnsw *graph, myr_hnsw_facts *facts);
 /* The vector of a row, as it was given: (dim) f32. row < n. MYR_ERR_FORMAT where the graph's file is damaged there. */
 MYR_API myr_status myr_hnsw_vector(const myr_hnsw *graph, size_t row, float *vector);
 
+/* The first row with the vector of a row: the row itself where none before it has the same. row < n. MYR_ERR_FORMAT where
+ * the graph's file is damaged. */
+MYR_API myr_status myr_hnsw_first_equal(const myr_hnsw *graph, size_t row, size_t *first);
+
 MYR_API myr_status myr_hnsw_searcher_create(const myr_hnsw *graph, myr_hnsw_searcher **searcher);
 MYR_API void myr_hnsw_searcher_free(myr_hnsw_searcher *searcher);
 
@@ -202,6 +206,7 @@ MYR_API myr_status myr_hnsw_search_all(const myr_hnsw *graph, myr_pool *pool, co
 typedef struct myr_row_filter {
     bool (*accepts)(const void *context, int64_t id);
     const void *context; /* [borrowed] */
+    bool first_only;     /* of rows with the same vector, the first accepted one alone; searches within a distance */
 } myr_row_filter;
 
 typedef struct myr_id_set {

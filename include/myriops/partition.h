@@ -199,6 +199,26 @@ MYR_API myr_status myr_router_route(const myr_router *router, const float *queri
                                     size_t n_wanted, float enough, myr_pool *pool, uint32_t *shards, float *left,
                                     size_t *n_found);
 
+/*
+ * myr_router_reach - the shards that may hold a vector within a distance of each query.
+ *
+ * Local. Not likely ones, as route gives them, but all that can: items lie in the cluster of their nearest centroid, so
+ * a cluster has none within r of a query that lies more than r beyond the plane halfway between its centroid and the
+ * query's nearest one.
+ *
+ *  queries   [in]   (n_queries, dim) f32 row-major, finite
+ *  radius    Euclidean, >= 0
+ *  rounding  share of its length by which a vector, or a query, may be off what it was when it was assigned; 2^-11
+ *            where it was rounded to 16 bits since, 0 where it was not
+ *  pool      [borrowed] or NULL
+ *  reached   [out]  (n_queries, n_shards) 1 or 0; all 1 for a hash router
+ *
+ * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM
+ * Cost:     2 * dim * n_clusters flops in GEMM a query, and 3 * dim for each cluster that is about as near as the nearest.
+ */
+MYR_API myr_status myr_router_reach(const myr_router *router, const float *queries, size_t n_queries, float radius,
+                                    float rounding, myr_pool *pool, uint8_t *reached);
+
 enum { MYR_ROUTE_POINTS = 48, MYR_ROUTER_HOMES = 2 };
 
 /* What is found where queries visit shards while more than `left` is left: left falls, recall and visits rise. */

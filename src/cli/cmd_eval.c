@@ -4,6 +4,8 @@
 #include "base/alloc.h"
 #include "base/file.h"
 #include "cli/cli.h"
+#include "cli/eval_labels.h"
+#include "cli/recall.h"
 #include "dist/cluster.h"
 #include "myriops/eval.h"
 
@@ -30,42 +32,6 @@ typedef struct trial {
     myr_retrieval retrieval;
 } trial;
 
-/* The first `depth` of n hits without the item itself, which would make any index look good. */
-static void leave_out(const myr_hit *from, size_t n, int64_t self, myr_hit *to, size_t depth)
-{
-    size_t n_taken = 0;
-    for (size_t i = 0; i < n && n_taken < depth; i++)
-        if (from[i].id >= 0 && from[i].id != self)
-            to[n_taken++] = from[i];
-    while (n_taken < depth)
-        to[n_taken++] = (myr_hit){.id = -1, .distance = INFINITY};
-}
-
-/* Recall of hits (n, depth + 1) against the truth, the items themselves left out. */
-static myr_status compare(const trial *run, const myr_hit *hits, size_t depth, myr_recall *recall)
-{
-    size_t n_true = run->n_truth - 1;
-    int64_t *truth = myr_alloc(run->n * n_true, sizeof *truth);
-    float *distance = myr_alloc(run->n * n_true, sizeof *distance);
-    myr_hit *found = myr_alloc(run->n * depth, sizeof *found), *row = myr_alloc(n_true, sizeof *row);
-    myr_status status = truth && distance && found && row ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for recall");
-    for (size_t q = 0; q < run->n && status == MYR_OK; q++) {
-        leave_out(hits + q * (depth + 1), depth + 1, run->ids[q], found + q * depth, depth);
-        leave_out(run->truth + q * run->n_truth, run->n_truth, run->ids[q], row, n_true);
-        for (size_t i = 0; i < n_true; i++) {
-            truth[q * n_true + i] = row[i].id;
-            distance[q * n_true + i] = row[i].distance;
-        }
-    }
-    if (status == MYR_OK)
-        status = myr_eval_recall(truth, distance, n_true, found, run->n, depth, recall);
-    free(truth);
-    free(distance);
-    free(found);
-    free(row);
-    return status;
-}
-
 /* Searches as deep as is asked for, and compares. Collective. */
 static myr_status measure_recall(myr_cluster *cluster, bool root, myr_search_options options, size_t i, trial *run)
 {
@@ -77,7 +43,7 @@ static myr_status measure_recall(myr_cluster *cluster, bool root, myr_search_opt
     if (status == MYR_OK)
         status = myr_cluster_search(cluster, run->vectors, run->n, &options, hits, NULL);
     if (status == MYR_OK && root)
-        status = compare(run, hits, depths[i], &run->recall[i]);
+        status = myr_items_recall(run->ids, run->n, hits, run->truth, run->n_truth, depths[i], &run->recall[i]);
     free(hits);
     return myr_comm_agree(cluster->comm, status);
 }
@@ -260,17 +226,25 @@ myr_status myr_cmd_eval(const myr_cli *cli)
     const char *folder = myr_config_text(cli->config, "index");
     if (!folder)
         return myr_fail(MYR_ERR_ARG, "--index FOLDER is missing: which index shall be measured?");
+    const char *format = myr_config_text(cli->config, "format");
+    bool labels = myr_config_flag(cli->config, "labels");
+    if (!labels && (strcmp(format, "html") == 0 || myr_config_flag(cli->config, "exact")))
+        return myr_fail(MYR_ERR_ARG, "--exact and --format html go with --labels");
+    if (labels && strcmp(format, "table") == 0 && myr_config_text(cli->config, "out"))
+        return myr_fail(MYR_ERR_ARG, "--labels --out FILE: say with --format what it shall be, json or html");
     myr_cluster cluster;
     trial run = {0};
     myr_status status = myr_check_probe(cli->config);
     if (status != MYR_OK)
         return status;
     status = myr_cluster_open(cli->comm, folder, cli->n_threads, NULL, &cluster);
-    if (status == MYR_OK)
+    if (status == MYR_OK && labels)
+        status = myr_eval_labels(cli, &cluster);
+    else if (status == MYR_OK)
         status = measure(cli, &cluster, &run);
-    if (status == MYR_OK && cli->speaks)
+    if (status == MYR_OK && cli->speaks && !labels)
         status = print_report(cli, &cluster, &run);
-    if (status == MYR_OK && cli->speaks)
+    if (status == MYR_OK && cli->speaks && !labels)
         status = draw_routes(cli, &cluster.manifest);
     free(run.vectors);
     free(run.ids);

@@ -39,7 +39,7 @@ myr_status myr_cmd_import(const myr_cli *cli)
         .n_operands = cli->n_operands,
         .dataset = myr_config_text(config, "dataset-name"),
         .keys = myr_config_text(config, "keys"),
-        .labels = myr_config_text(config, "labels"),
+        .labels = myr_config_text(config, "label-file"),
         .folder = folder,
         .model = myr_config_is_set(config, "model") ? myr_config_text(config, "model") : NULL,
         .metric = myr_config_is_set(config, "metric") ? myr_config_text(config, "metric") : "cosine",

@@ -46,8 +46,24 @@ static const myr_command commands[] = {
      myr_cmd_query},
     {"eval", "", "recall of an index against exact search; kNN accuracy where labels exist",
      "  mpirun -n 4 myriops eval --index idx/ --sample 1000\n"
-     "  mpirun -n 4 myriops eval --index idx/ --probe auto --recall 0.95 --out shards.svg\n",
+     "  mpirun -n 4 myriops eval --index idx/ --probe auto --recall 0.95 --out shards.svg\n"
+     "  mpirun -n 4 myriops eval --index idx/ --labels --sample 10000 --format html --out worst.html\n",
      myr_cmd_eval},
+    {"knn-graph", "", "the nearest others of every item of an index, as HDF5",
+     "  mpirun -n 4 myriops knn-graph --index idx/ -k 10 --out graph.h5\n"
+     "  mpirun -n 4 myriops knn-graph --index idx/ -k 50 --probe auto --recall 0.95 --out graph.h5\n"
+     "  myriops knn-graph --index idx/ --exact --out truth.h5\n",
+     myr_cmd_knn_graph},
+    {"dedup", "", "near duplicates in an index: groups, and which of each to keep",
+     "  mpirun -n 4 myriops dedup --index idx/ --out groups.tsv\n"
+     "  mpirun -n 4 myriops dedup --index idx/ --threshold 0.05 --format html --out groups.html\n"
+     "  awk -F'\\t' '$2 == \"no\" {print $4}' groups.tsv > keys.txt && myriops index --delete keys.txt --out idx/\n",
+     myr_cmd_dedup},
+    {"cluster", "[EMBEDDINGS... | VECTORS.fbin]", "k-means over a corpus, with examples of each cluster",
+     "  mpirun -n 4 myriops cluster --index idx/ -K 100 --out clusters.tsv --centroids centroids.npy\n"
+     "  mpirun -n 4 myriops cluster -K 20 --format html --out clusters.html emb/\n"
+     "  myriops cluster --index idx/ -K 100 --format json\n",
+     myr_cmd_cluster},
     {"classify", "MODEL PICTURE...", "the likeliest classes of pictures",
      "  myriops classify efficientnet-lite0 cat.jpg\n"
      "  myriops classify efficientnet-lite0 --format json 'photos-{000000..000004}.tar'\n",
@@ -77,7 +93,7 @@ static const myr_command commands[] = {
     {"import", "VECTORS.npy | VECTORS.fbin | VECTORS.hdf5 | CLIP-RETRIEVAL-FOLDER ...", "vectors made elsewhere into an embedding folder, resumable",
      "  mpirun -n 4 myriops import --out emb/ --model clip-vit-b32 --keys keys.txt features-0.npy features-1.npy\n"
      "  myriops import --out emb/ --model clip-vit-b32 clip-output/\n"
-     "  myriops import --out emb/ --metric l2 --labels labels.txt --dataset-name features resnet.hdf5\n",
+     "  myriops import --out emb/ --metric l2 --label-file labels.txt --dataset-name features resnet.hdf5\n",
      myr_cmd_import},
     {"export", "EMBEDDINGS... | INDEX", "vectors into the files of other programs",
      "  mpirun -n 4 myriops export --to clip-retrieval --out clip/ emb/\n"

@@ -23,15 +23,15 @@ typedef struct open_source {
     myr_corpus *corpus;
 } open_source;
 
-typedef struct album {
+struct myr_album {
     open_source open[MAX_OPEN];
     size_t next; /* place to be used next, round robin */
     myr_item_reader *reader;
     myr_decoder *decoder;
-} album;
+};
 
 /* The items of a source, or NULL where it cannot be read. */
-static const myr_corpus *find_source(album *pictures, const char *path)
+static const myr_corpus *find_source(myr_album *pictures, const char *path)
 {
     for (size_t i = 0; i < MAX_OPEN; i++)
         if (pictures->open[i].path && strcmp(pictures->open[i].path, path) == 0)
@@ -81,8 +81,7 @@ static void fit(const myr_image *image, int *width, int *height)
     *height = *height > 0 ? *height : 1;
 }
 
-/* A thumbnail as JPEG, [owned by caller]; NULL where there is no picture to show. */
-static void *make_thumbnail(album *pictures, const char *source, const char *key, size_t *n_bytes)
+void *myr_album_thumbnail(myr_album *pictures, const char *source, const char *key, size_t *n_bytes)
 {
     const myr_corpus *corpus = source && source[0] ? find_source(pictures, source) : NULL;
     myr_item item;
@@ -103,12 +102,40 @@ static void *make_thumbnail(album *pictures, const char *source, const char *key
     return jpeg;
 }
 
+void myr_album_free(myr_album *pictures)
+{
+    if (!pictures)
+        return;
+    for (size_t i = 0; i < MAX_OPEN; i++) {
+        myr_corpus_free(pictures->open[i].corpus);
+        free(pictures->open[i].path);
+    }
+    myr_item_reader_free(pictures->reader);
+    myr_decoder_free(pictures->decoder);
+    free(pictures);
+}
+
+myr_status myr_album_create(myr_album **pictures)
+{
+    myr_album *made = *pictures = myr_alloc(1, sizeof *made);
+    if (!made)
+        return myr_fail(MYR_ERR_NOMEM, "no memory for thumbnails");
+    myr_status status = myr_item_reader_create(&made->reader);
+    if (status == MYR_OK)
+        status = myr_decoder_create(NULL, &made->decoder);
+    if (status != MYR_OK) {
+        myr_album_free(made);
+        *pictures = NULL;
+    }
+    return status;
+}
+
 static const char *class_name(const myr_answer_sheet *answer, int32_t label)
 {
     return label >= 0 && (size_t)label < answer->n_classes ? answer->classes[label] : NULL;
 }
 
-static myr_status add_hits(const myr_answer_sheet *answer, size_t q, album *pictures, myr_sheet *sheet)
+static myr_status add_hits(const myr_answer_sheet *answer, size_t q, myr_album *pictures, myr_sheet *sheet)
 {
     myr_status status = MYR_OK;
     for (size_t i = 0; i < answer->k && status == MYR_OK; i++) {
@@ -117,7 +144,7 @@ static myr_status add_hits(const myr_answer_sheet *answer, size_t q, album *pict
         if (hit->id < 0 || !facts->key)
             break;
         size_t n_bytes;
-        void *jpeg = make_thumbnail(pictures, facts->source, facts->key, &n_bytes);
+        void *jpeg = myr_album_thumbnail(pictures, facts->source, facts->key, &n_bytes);
         status = myr_sheet_add_hit(sheet, facts->key, (double)hit->distance, class_name(answer, facts->label), jpeg,
                                    n_bytes);
         free(jpeg);
@@ -125,38 +152,26 @@ static myr_status add_hits(const myr_answer_sheet *answer, size_t q, album *pict
     return status;
 }
 
-static void close_album(album *pictures)
-{
-    for (size_t i = 0; i < MAX_OPEN; i++) {
-        myr_corpus_free(pictures->open[i].corpus);
-        free(pictures->open[i].path);
-    }
-    myr_item_reader_free(pictures->reader);
-    myr_decoder_free(pictures->decoder);
-}
-
 myr_status myr_answer_sheet_write(const myr_answer_sheet *answer, myr_buffer *html)
 {
-    album pictures = {0};
+    myr_album *pictures = NULL;
     myr_sheet *sheet = NULL;
-    myr_status status = myr_item_reader_create(&pictures.reader);
-    if (status == MYR_OK)
-        status = myr_decoder_create(NULL, &pictures.decoder);
+    myr_status status = myr_album_create(&pictures);
     if (status == MYR_OK)
         status = myr_sheet_create("Myriops: pictures and their nearest neighbours", &sheet);
     if (status == MYR_OK && answer->summary)
         status = myr_sheet_add_line(sheet, answer->summary);
     for (size_t q = 0; q < answer->n && status == MYR_OK; q++) {
         size_t n_bytes;
-        void *jpeg = make_thumbnail(&pictures, answer->sources[q], answer->names[q], &n_bytes);
+        void *jpeg = myr_album_thumbnail(pictures, answer->sources[q], answer->names[q], &n_bytes);
         status = myr_sheet_add_query(sheet, answer->names[q], NULL, jpeg, n_bytes);
         free(jpeg);
         if (status == MYR_OK)
-            status = add_hits(answer, q, &pictures, sheet);
+            status = add_hits(answer, q, pictures, sheet);
     }
     if (status == MYR_OK)
         status = myr_sheet_finish(sheet, html);
     myr_sheet_free(sheet);
-    close_album(&pictures);
+    myr_album_free(pictures);
     return status;
 }

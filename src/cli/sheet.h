@@ -1,5 +1,5 @@
 /*
- * The contact sheet of a query's answer: thumbnails read again from their sources.
+ * The contact sheet of a query's answer, and thumbnails for it, read again from their sources.
  */
 #ifndef MYR_CLI_SHEET_H
 #define MYR_CLI_SHEET_H
@@ -7,6 +7,13 @@
 #include "base/buffer.h"
 #include "base/topk.h"
 #include "dist/cluster.h"
+
+/* Pictures found again by source and key. */
+typedef struct myr_album myr_album;
+myr_status myr_album_create(myr_album **pictures);
+void myr_album_free(myr_album *pictures); /* NULL is fine */
+/* A thumbnail as JPEG, [owned by caller]; NULL where there is no picture to show. */
+void *myr_album_thumbnail(myr_album *pictures, const char *source, const char *key, size_t *n_bytes);
 
 typedef struct myr_answer_sheet {
     size_t n, k;

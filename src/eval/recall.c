@@ -2,14 +2,13 @@
  * recall@k against exact search, with an interval that stays honest near 1.
  *
  * The k neighbours of one query succeed or fail together, so n * k trials would promise too
- * much. The interval is Wilson's score for n_effective trials, where n_effective =
- * p (1 - p) / variance of the mean, as measured between queries; it is kept between one trial a
- * query (a value in [0, 1] with mean p varies by at most p (1 - p)) and one a neighbour.
+ * much: the interval is by how much queries differ (interval.h).
  */
 #include "myriops/eval.h"
 
 #include "base/alloc.h"
 #include "base/topk.h"
+#include "eval/interval.h"
 
 #include <math.h>
 #include <stdbool.h>
@@ -58,21 +57,11 @@ static double recall_of(const int64_t *truth, const float *truth_distance, size_
     return (double)(n_right < wanted ? n_right : wanted) / (double)wanted;
 }
 
-/* Wilson 1927: the score interval of proportion p in n trials, 95 %. */
-static void wilson(double p, double n, double *low, double *high)
-{
-    const double z = 1.959963984540054;
-    double middle = (p + z * z / (2 * n)) / (1 + z * z / n);
-    double half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n));
-
-    *low = fmin(fmax(middle - half, 0.0), p);
-    *high = fmax(fmin(middle + half, 1.0), p);
-}
-
 myr_status myr_eval_recall(const int64_t *truth, const float *truth_distance, size_t k_truth,
                            const myr_hit *hits, size_t n_queries, size_t k, myr_recall *result)
 {
-    double mean = 0.0, squares = 0.0, worst = 1.0, n_effective, spread;
+    eval_mean mean = {0};
+    double worst = 1.0;
     int64_t *room;
 
     if (truth == NULL || hits == NULL || result == NULL || n_queries == 0 || k == 0 || k_truth < k ||
@@ -88,19 +77,12 @@ myr_status myr_eval_recall(const int64_t *truth, const float *truth_distance, si
         double one =
             recall_of(truth + q * k_truth, truth_distance == NULL ? NULL : truth_distance + q * k_truth,
                       k_truth, hits + q * k, k, room);
-        double step = one - mean; /* Welford 1962 */
 
-        mean += step / (double)(q + 1);
-        squares += step * (one - mean);
+        eval_mean_add(&mean, one);
         worst = one < worst ? one : worst;
     }
     free(room);
-    mean = fmin(fmax(mean, 0.0), 1.0);
-    spread = n_queries > 1 ? squares / (double)(n_queries - 1) : 0.0;
-    n_effective = (double)n_queries;
-    if (spread > 0.0)
-        n_effective *= fmin(fmax(mean * (1 - mean) / spread, 1.0), (double)k);
-    *result = (myr_recall){.recall = mean, .worst = worst, .n_queries = n_queries, .k = k};
-    wilson(mean, n_effective, &result->low, &result->high);
+    *result = (myr_recall){.recall = fmin(fmax(mean.mean, 0.0), 1.0), .worst = worst, .n_queries = n_queries, .k = k};
+    eval_mean_interval(&mean, (double)k, &result->low, &result->high);
     return MYR_OK;
 }

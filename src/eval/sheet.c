@@ -19,8 +19,10 @@ struct myr_sheet {
     myr_buffer head;   /* [owned] up to and with the summary */
     myr_buffer body;   /* [owned] the sections */
     char *query_label; /* [owned] of the section in hand, or NULL */
+    char *legend;      /* [owned] NULL = the usual one */
     size_t n_queries;
-    size_t n_hits; /* of the section in hand */
+    size_t n_hits;     /* of the section in hand */
+    size_t n_numbered; /* of these, since the last divider */
     bool finished;
 };
 
@@ -57,6 +59,14 @@ static const char *const style =
     "figcaption b{font-weight:600;font-variant-numeric:tabular-nums}\n"
     "figcaption span{color:var(--soft)}\n"
     ".match .label{color:var(--good);font-weight:600}\n"
+    ".divider{grid-column:1/-1;color:var(--soft);font-size:.78rem;letter-spacing:.06em;text-transform:uppercase;"
+    "border-bottom:1px solid var(--line);padding-bottom:.2rem}\n"
+    ".note{margin:.35rem 0 0;font-size:.85rem}\n"
+    ".bars{list-style:none;margin:.5rem 0 0;padding:0;font-size:.78rem}\n"
+    ".bars li{position:relative;padding:.12rem .4rem;margin-bottom:.2rem;border-radius:4px;overflow:hidden;"
+    "background:var(--page);display:flex;justify-content:space-between;gap:.5rem}\n"
+    ".bars i{position:absolute;inset:0 auto 0 0;background:var(--accent);opacity:.22}\n"
+    ".bars span{position:relative;overflow-wrap:anywhere}\n"
     "footer{color:var(--soft);font-size:.8rem;padding-top:0}\n";
 
 /* Length of the UTF-8 sequence at text, 0 where there is none (RFC 3629: no surrogates, no overlong forms).
@@ -214,6 +224,7 @@ void myr_sheet_free(myr_sheet *sheet)
     myr_buffer_free(&sheet->head);
     myr_buffer_free(&sheet->body);
     free(sheet->query_label);
+    free(sheet->legend);
     free(sheet);
 }
 
@@ -221,37 +232,117 @@ myr_status myr_sheet_add_line(myr_sheet *sheet, const char *text)
 {
     if (sheet == NULL || text == NULL || sheet->n_queries > 0 || sheet->finished)
         return myr_fail(MYR_ERR_ARG, "contact sheet: a summary line must come before the first query");
+    return myr_sheet_add_summary(sheet, text);
+}
+
+myr_status myr_sheet_add_summary(myr_sheet *sheet, const char *text)
+{
+    if (sheet == NULL || text == NULL || sheet->finished)
+        return myr_fail(MYR_ERR_ARG, "contact sheet: a summary needs a text, and a page that is not finished");
     myr_buffer_puts(&sheet->head, "<li>");
     put_escaped(&sheet->head, text);
     myr_buffer_puts(&sheet->head, "</li>\n");
     return check_memory(sheet);
 }
 
-myr_status myr_sheet_add_query(myr_sheet *sheet, const char *caption, const char *label, const void *jpeg,
-                               size_t jpeg_bytes)
+static void put_shares(myr_buffer *body, const myr_sheet_section *section)
+{
+    if (section->n_shares == 0)
+        return;
+    myr_buffer_puts(body, "<ul class=\"bars\">");
+    for (size_t i = 0; i < section->n_shares; i++) {
+        double share = 100 * fmin(fmax(section->shares[i], 0.0), 1.0);
+
+        myr_buffer_printf(body, "<li><i style=\"width:%.1f%%\"></i><span>", share);
+        put_escaped(body, section->names[i]);
+        myr_buffer_printf(body, "</span><span>%.1f %%</span></li>", share);
+    }
+    myr_buffer_puts(body, "</ul>");
+}
+
+/* heading NULL = a query. */
+static myr_status open_section(myr_sheet *sheet, const myr_sheet_section *section)
 {
     char *kept = NULL;
     myr_buffer *body;
 
-    if (sheet == NULL || caption == NULL || sheet->finished)
-        return myr_fail(MYR_ERR_ARG,
-                        "contact sheet: a query needs a caption, and a page that is not finished");
-    if (label != NULL && (kept = myr_strdup(label)) == NULL)
+    const char *match = section->match != NULL ? section->match : section->label;
+
+    if (match != NULL && (kept = myr_strdup(match)) == NULL)
         return myr_fail(MYR_ERR_NOMEM, "contact sheet: no memory for a label");
     free(sheet->query_label);
     sheet->query_label = kept;
     close_section(sheet);
     sheet->n_queries++;
-    sheet->n_hits = 0;
+    sheet->n_hits = sheet->n_numbered = 0;
     body = &sheet->body;
-    myr_buffer_printf(body, "<section aria-label=\"query %zu\">\n<figure class=\"query\"><h2>Query %zu</h2>",
-                      sheet->n_queries, sheet->n_queries);
-    put_picture(body, caption, jpeg, jpeg_bytes);
+    if (section->heading == NULL) {
+        myr_buffer_printf(body, "<section aria-label=\"query %zu\">\n<figure class=\"query\"><h2>Query %zu</h2>",
+                          sheet->n_queries, sheet->n_queries);
+    } else {
+        myr_buffer_puts(body, "<section aria-label=\"");
+        put_escaped(body, section->heading);
+        myr_buffer_puts(body, "\">\n<figure class=\"query\"><h2>");
+        put_escaped(body, section->heading);
+        myr_buffer_puts(body, "</h2>");
+    }
+    put_picture(body, section->caption, section->jpeg, section->jpeg_bytes);
     myr_buffer_puts(body, "<figcaption>");
-    put_escaped(body, caption);
-    put_label(body, label);
-    myr_buffer_puts(body, "</figcaption></figure>\n<ol class=\"hits\">\n");
+    put_escaped(body, section->caption);
+    put_label(body, section->label);
+    myr_buffer_puts(body, "</figcaption>");
+    if (section->note != NULL) {
+        myr_buffer_puts(body, "<p class=\"note\">");
+        put_escaped(body, section->note);
+        myr_buffer_puts(body, "</p>");
+    }
+    put_shares(body, section);
+    myr_buffer_puts(body, "</figure>\n<ol class=\"hits\">\n");
     return check_memory(sheet);
+}
+
+myr_status myr_sheet_add_query(myr_sheet *sheet, const char *caption, const char *label, const void *jpeg,
+                               size_t jpeg_bytes)
+{
+    myr_sheet_section section = {.caption = caption, .label = label, .jpeg = jpeg, .jpeg_bytes = jpeg_bytes};
+
+    if (sheet == NULL || caption == NULL || sheet->finished)
+        return myr_fail(MYR_ERR_ARG,
+                        "contact sheet: a query needs a caption, and a page that is not finished");
+    return open_section(sheet, &section);
+}
+
+myr_status myr_sheet_add_section(myr_sheet *sheet, const myr_sheet_section *section)
+{
+    if (sheet == NULL || section == NULL || section->heading == NULL || section->caption == NULL ||
+        (section->n_shares > 0 && (section->names == NULL || section->shares == NULL)) || sheet->finished)
+        return myr_fail(MYR_ERR_ARG, "contact sheet: a section needs a heading, a caption, and a page that is not finished");
+    return open_section(sheet, section);
+}
+
+myr_status myr_sheet_add_divider(myr_sheet *sheet, const char *text)
+{
+    if (sheet == NULL || text == NULL || sheet->n_queries == 0 || sheet->finished)
+        return myr_fail(MYR_ERR_ARG, "contact sheet: a divider needs a text, and a section opened before it");
+    myr_buffer_puts(&sheet->body, "<li class=\"divider\">");
+    put_escaped(&sheet->body, text);
+    myr_buffer_puts(&sheet->body, "</li>\n");
+    sheet->n_hits++; /* the section is not empty */
+    sheet->n_numbered = 0;
+    return check_memory(sheet);
+}
+
+myr_status myr_sheet_set_legend(myr_sheet *sheet, const char *text)
+{
+    char *kept = sheet != NULL && text != NULL ? myr_strdup(text) : NULL;
+
+    if (sheet == NULL || text == NULL)
+        return myr_fail(MYR_ERR_ARG, "contact sheet: a legend needs a text");
+    if (kept == NULL)
+        return myr_fail(MYR_ERR_NOMEM, "contact sheet: no memory for a legend");
+    free(sheet->legend);
+    sheet->legend = kept;
+    return MYR_OK;
 }
 
 myr_status myr_sheet_add_hit(myr_sheet *sheet, const char *key, double distance, const char *label,
@@ -264,10 +355,11 @@ myr_status myr_sheet_add_hit(myr_sheet *sheet, const char *key, double distance,
         return myr_fail(MYR_ERR_ARG, "contact sheet: a hit needs a key, and a query opened before it");
     body = &sheet->body;
     sheet->n_hits++;
+    sheet->n_numbered++;
     match = label != NULL && sheet->query_label != NULL && strcmp(label, sheet->query_label) == 0;
     myr_buffer_puts(body, match ? "<li class=\"match\"><figure>" : "<li><figure>");
     put_picture(body, key, jpeg, jpeg_bytes);
-    myr_buffer_printf(body, "<figcaption><b>%zu.</b> <span>distance</span> <b>", sheet->n_hits);
+    myr_buffer_printf(body, "<figcaption><b>%zu.</b> <span>distance</span> <b>", sheet->n_numbered);
     myr_buffer_printf(body, fabs(distance) < 100.0 ? "%.4f" : "%.6g", distance);
     myr_buffer_puts(body, "</b><br>");
     put_escaped(body, key);
@@ -287,8 +379,9 @@ myr_status myr_sheet_finish(myr_sheet *sheet, myr_buffer *html)
     myr_buffer_append(html, sheet->head.data, sheet->head.size);
     myr_buffer_puts(html, "</ul>\n</header>\n<main>\n");
     myr_buffer_append(html, sheet->body.data, sheet->body.size);
-    myr_buffer_puts(html, "</main>\n<footer>Made by myriops " MYRIOPS_VERSION
-                          ". A green frame marks a hit with the query's label.</footer>\n</body>\n</html>\n");
+    myr_buffer_puts(html, "</main>\n<footer>Made by myriops " MYRIOPS_VERSION ". ");
+    put_escaped(html, sheet->legend != NULL ? sheet->legend : "A green frame marks a hit with the query's label.");
+    myr_buffer_puts(html, "</footer>\n</body>\n</html>\n");
     if (html->failed)
         return myr_fail(MYR_ERR_NOMEM, "contact sheet: no memory for a page of %zu queries",
                         sheet->n_queries);

@@ -136,6 +136,8 @@ static bool offer(answer *self, uint32_t node, uint32_t code_distance)
             add_hit(self, hit);
         else
             myr_topk_push(&self->top, hit);
+        if (by_radius && self->filter && self->filter->first_only)
+            break;
     }
     if (!by_radius)
         self->reach = hnsw_reach(graph, &self->facts, myr_topk_bound(&self->top));

@@ -86,6 +86,14 @@ myr_status myr_hnsw_vector(const myr_hnsw *graph, size_t row, float *vector)
     return MYR_OK;
 }
 
+myr_status myr_hnsw_first_equal(const myr_hnsw *graph, size_t row, size_t *first)
+{
+    myr_status status = myr_hnsw_verify(graph, NULL);
+    if (status == MYR_OK)
+        *first = graph->alias_row[graph->alias_first[graph->row_node[row]]];
+    return status;
+}
+
 static void add_number(myr_sha256 *hash, uint64_t value)
 {
     unsigned char bytes[8];

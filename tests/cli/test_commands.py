@@ -6,7 +6,7 @@ from harness import *
 
 import numpy as np
 
-COMMANDS = ("embed", "index", "query", "eval", "classify", "plan", "info", "import", "export")
+COMMANDS = ("embed", "import", "index", "query", "eval", "knn-graph", "dedup", "cluster", "export", "classify", "plan", "info")
 
 
 class Usage(Case):

@@ -39,7 +39,7 @@ class Import(Case):
         wanted = None
         for ranks in (None, 2, 3, 25):
             out = place / f"emb-{ranks}"
-            result = run(out, "--model", "clip", "--chunk", 64, "--keys", place / "keys.txt", "--labels", place / "labels.txt",
+            result = run(out, "--model", "clip", "--chunk", 64, "--keys", place / "keys.txt", "--label-file", place / "labels.txt",
                          place / "a.npy", place / "b.fbin", place / "c.hdf5", ranks=ranks)
             self.check(result, DONE)
             self.assertEqual((result.json()["imported"], result.json()["bad"], result.json()["dtype"]), (700, 0, "f32"))
@@ -145,7 +145,7 @@ class Import(Case):
             (place / "keys.txt").write_text(text)
             self.check(run(place / "keyed", "--keys", place / "keys.txt", place / "rows.npy", ranks=2), FAILED, words)
         (place / "labels.txt").write_text("1\n" * 61)
-        self.check(run(place / "labelled", "--labels", place / "labels.txt", place / "rows.npy"), FAILED, "61 lines of labels")
+        self.check(run(place / "labelled", "--label-file", place / "labels.txt", place / "rows.npy"), FAILED, "61 lines of labels")
         self.check(myriops("import", place / "rows.npy"), USAGE, "--out")
         self.check(myriops("import", "--out", place / "x"), USAGE, "no vectors")
 

@@ -66,9 +66,55 @@ static void test_page(void **state)
     myr_sheet_free(NULL);
 }
 
+static void test_sections(void **state)
+{
+    static const char *const names[] = {"cat", "<dog>"};
+    static const double shares[] = {0.75, 7.0};
+    myr_sheet_section section = {.heading = "Cluster <1>",
+                                 .note = "12 & more",
+                                 .caption = "a.jpg",
+                                 .label = "cat",
+                                 .match = "<dog>",
+                                 .names = names,
+                                 .shares = shares,
+                                 .n_shares = 2};
+    myr_sheet *sheet = NULL;
+    myr_buffer html = {0};
+
+    (void)state;
+    assert_int_equal(myr_sheet_create("Clusters", &sheet), MYR_OK);
+    assert_int_equal(myr_sheet_add_divider(sheet, "early"), MYR_ERR_ARG);
+    assert_int_equal(myr_sheet_add_section(sheet, &(myr_sheet_section){.caption = "no heading"}), MYR_ERR_ARG);
+    assert_int_equal(myr_sheet_add_section(sheet, &section), MYR_OK);
+    assert_int_equal(myr_sheet_add_divider(sheet, "<nearest>"), MYR_OK);
+    assert_int_equal(myr_sheet_add_hit(sheet, "b.jpg", 0.5, "<dog>", NULL, 0), MYR_OK);
+    assert_int_equal(myr_sheet_add_hit(sheet, "c.jpg", 0.5, "cat", NULL, 0), MYR_OK);
+    assert_int_equal(myr_sheet_add_divider(sheet, "at random"), MYR_OK);
+    assert_int_equal(myr_sheet_add_hit(sheet, "d.jpg", 0.5, NULL, NULL, 0), MYR_OK);
+    assert_int_equal(myr_sheet_add_summary(sheet, "known late"), MYR_OK);
+    assert_int_equal(myr_sheet_set_legend(sheet, "What <this> is."), MYR_OK);
+    assert_int_equal(myr_sheet_finish(sheet, &html), MYR_OK);
+    assert_int_equal(myr_sheet_add_summary(sheet, "too late"), MYR_ERR_ARG);
+    assert_non_null(html.data);
+    assert_int_equal(count(html.data, "Cluster &lt;1&gt;"), 2);
+    assert_int_equal(count(html.data, "12 &amp; more"), 1);
+    assert_int_equal(count(html.data, "&lt;nearest&gt;"), 1);
+    assert_int_equal(count(html.data, "<li class=\"match\">"), 1);
+    assert_int_equal(count(html.data, "<b>1.</b>"), 2); /* counted anew behind a divider */
+    assert_int_equal(count(html.data, "width:75.0%"), 1);
+    assert_int_equal(count(html.data, "width:100.0%"), 1);
+    assert_int_equal(count(html.data, "What &lt;this&gt; is."), 1);
+    assert_null(strstr(html.data, "green frame"));
+    assert_true(strstr(html.data, "known late") < strstr(html.data, "<section"));
+    assert_int_equal(count(html.data, "<li"), count(html.data, "</li>"));
+    assert_int_equal(count(html.data, "<figure"), count(html.data, "</figure>"));
+    myr_buffer_free(&html);
+    myr_sheet_free(sheet);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_page)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_page), cmocka_unit_test(test_sections)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

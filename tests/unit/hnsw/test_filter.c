@@ -227,12 +227,53 @@ static void test_range_of_nothing(void **state)
     free_setting(&all);
 }
 
+static bool accept_all(const void *context, int64_t id)
+{
+    (void)context;
+    return id >= 0;
+}
+
+/* Rows that are copies of an earlier one are found by their first alone, where that is wanted. */
+static void test_first_of_equal_rows(void **state)
+{
+    enum { N = 600, N_DISTINCT = 200 };
+    myr_hnsw_options options = {.seed = 3, .code_max = 1};
+    myr_row_filter every = {.accepts = accept_all}, firsts = {.accepts = accept_all, .first_only = true};
+    float *vectors = make_vectors(SHAPE_UNIFORM, N, DIM, 7);
+    (void)state;
+    for (size_t i = N_DISTINCT; i < N; i++)
+        memcpy(vectors + i * DIM, vectors + i % N_DISTINCT * DIM, DIM * sizeof *vectors);
+    myr_hnsw *graph = make_graph(vectors, N, DIM, &options, 2);
+    myr_hnsw_searcher *searcher;
+    assert_int_equal(myr_hnsw_searcher_create(graph, &searcher), MYR_OK);
+    for (size_t row = 0; row < N; row++) {
+        size_t first = N;
+        assert_int_equal(myr_hnsw_first_equal(graph, row, &first), MYR_OK);
+        assert_int_equal(first, row % N_DISTINCT);
+    }
+    for (size_t q = 0; q < N_DISTINCT; q += 7) {
+        myr_hit *all, *some;
+        size_t n_all, n_some;
+        const float *query = vectors + q * DIM;
+        assert_int_equal(myr_hnsw_search_range(searcher, query, 0.6f, EF, &every, &all, &n_all, NULL), MYR_OK);
+        assert_int_equal(myr_hnsw_search_range(searcher, query, 0.6f, EF, &firsts, &some, &n_some, NULL), MYR_OK);
+        assert_int_equal(n_all, 3 * n_some);
+        for (size_t i = 0; i < n_some; i++) /* ids ascend with rows: of three copies the first comes first */
+            assert_int_equal(some[i].id, all[3 * i].id);
+        free(all);
+        free(some);
+    }
+    myr_hnsw_searcher_free(searcher);
+    myr_hnsw_free(graph);
+    free(vectors);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_recall_by_share),  cmocka_unit_test(test_sets),
         cmocka_unit_test(test_few_and_none),     cmocka_unit_test(test_range),
-        cmocka_unit_test(test_range_of_nothing),
+        cmocka_unit_test(test_range_of_nothing), cmocka_unit_test(test_first_of_equal_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

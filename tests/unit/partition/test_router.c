@@ -648,6 +648,67 @@ static void test_import(void **state)
     myr_router_free(router);
 }
 
+static double distance_of(const float *a, const float *b)
+{
+    double sum = 0;
+
+    for (size_t d = 0; d < DIM; d++)
+        sum += ((double)a[d] - (double)b[d]) * ((double)a[d] - (double)b[d]);
+    return sqrt(sum);
+}
+
+/* No shard that holds a vector within the radius is left out; most of those that hold none are. */
+static void test_reach_leaves_none_out(void **state)
+{
+    enum { N = 6000, N_SHARDS = 12 };
+    static const float radii[] = {0, 1.5f, 4, 8};
+    float *vectors = make_blobs(N, 150, 0.05, 2.0);
+    myr_router *router = NULL, *hash = NULL;
+    uint32_t *cluster = malloc(N * sizeof(*cluster));
+    uint8_t *reached = malloc(N * N_SHARDS);
+    size_t n_reached[4] = {0}, n_needed[4] = {0};
+
+    (void)state;
+    assert_true(cluster != NULL && reached != NULL);
+    assert_int_equal(myr_router_train(vectors, N, DIM, 150, 1, NULL, &router), MYR_OK);
+    assert_int_equal(myr_router_reach(router, vectors, 1, 1, 0, NULL, reached), MYR_ERR_ARG); /* not packed */
+    assert_int_equal(myr_router_assign(router, vectors, N, NULL, cluster, NULL), MYR_OK);
+    int64_t *counts = count_clusters(cluster, N, clusters_of(router));
+    assert_int_equal(myr_router_pack(router, counts, N_SHARDS), MYR_OK);
+    for (size_t r = 0; r < sizeof radii / sizeof *radii; r++) {
+        assert_int_equal(myr_router_reach(router, vectors, N, radii[r], 0, NULL, reached), MYR_OK);
+        for (size_t q = 0; q < N; q += 5) {
+            uint8_t needed[N_SHARDS] = {0};
+
+            for (size_t i = 0; i < N; i++)
+                if (distance_of(vectors + q * DIM, vectors + i * DIM) <= (double)radii[r])
+                    needed[myr_router_shard_of(router, cluster[i], (int64_t)i)] = 1;
+            for (size_t s = 0; s < N_SHARDS; s++) {
+                assert_true(reached[q * N_SHARDS + s] || !needed[s]);
+                n_reached[r] += reached[q * N_SHARDS + s];
+                n_needed[r] += needed[s];
+            }
+        }
+        print_message("radius %.1f: %.2f shards reached, %.2f hold something\n", (double)radii[r],
+                      (double)n_reached[r] * 5 / N, (double)n_needed[r] * 5 / N);
+    }
+    assert_true(n_reached[0] <= N / 5 * 3); /* the crowd is cut over several shards */
+    assert_true(n_reached[1] < N / 5 * N_SHARDS / 2);
+    assert_int_equal(myr_router_reach(router, vectors, 1, -1, 0, NULL, reached), MYR_ERR_ARG);
+    assert_int_equal(myr_router_reach(router, vectors, 1, NAN, 0, NULL, reached), MYR_ERR_ARG);
+    assert_int_equal(myr_router_create_hash(N_SHARDS, &hash), MYR_OK);
+    memset(reached, 0, N_SHARDS);
+    assert_int_equal(myr_router_reach(hash, vectors, 1, 0, 0, NULL, reached), MYR_OK);
+    for (size_t s = 0; s < N_SHARDS; s++)
+        assert_int_equal(reached[s], 1);
+    myr_router_free(hash);
+    myr_router_free(router);
+    free(counts);
+    free(cluster);
+    free(reached);
+    free(vectors);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -656,6 +717,7 @@ int main(void)
         cmocka_unit_test(test_threads_agree),      cmocka_unit_test(test_against_exact),
         cmocka_unit_test(test_overlap),            cmocka_unit_test(test_calibration),        cmocka_unit_test(test_training_finds_blobs),
         cmocka_unit_test(test_refuses_bad_values), cmocka_unit_test(test_import),
+        cmocka_unit_test(test_reach_leaves_none_out),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
