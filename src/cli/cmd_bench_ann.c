@@ -341,10 +341,10 @@ static myr_status print_outcome(const ann *self, const point *curve, size_t n)
                                                curve[i].recall, "qps", curve[i].queries_per_s, "hops", curve[i].hops,
                                                "distances", curve[i].distances));
         return myr_print_json(
-            json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:f, s:f, s:I, s:f, s:s, s:o}", "dataset",
+            json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:f, s:f, s:I, s:f, s:s, s:o}", "dataset",
                       myr_json_text(self->dataset), "n", (json_int_t)self->n, "dim", (json_int_t)self->dim, "queries",
                       (json_int_t)self->n_queries, "k", (json_int_t)self->k, "M", (json_int_t)facts.M,
-                      "ef_construction", (json_int_t)facts.ef_construction, "threads", self->cli->n_threads, "build_s",
+                      "axes", (json_int_t)facts.n_axes, "ef_construction", (json_int_t)facts.ef_construction, "threads", self->cli->n_threads, "build_s",
                       self->build_s, "build_points_per_s", points_per_s, "index_bytes", (json_int_t)facts.n_bytes,
                       "mean_links", facts.mean_links, "digest", digest, "curve", points));
     }
@@ -353,6 +353,8 @@ static myr_status print_outcome(const ann *self, const point *curve, size_t n)
     printf("built in %.1f s, %.0f points/s, M %d, ef_construction %d, %.1f links a node, %.1f MB, digest %.16s\n\n",
            self->build_s, points_per_s, facts.M, facts.ef_construction, facts.mean_links, (double)facts.n_bytes * 1e-6,
            digest);
+    if (facts.n_axes > 0)
+        printf("codes along %zu axes\n\n", facts.n_axes);
     printf("%6s %8s %12s %10s %12s\n", "ef", "recall", "queries/s", "hops", "distances");
     for (size_t i = 0; i < n; i++)
         printf("%6zu %8.4f %12.0f %10.1f %12.1f\n", curve[i].ef, curve[i].recall, curve[i].queries_per_s, curve[i].hops,

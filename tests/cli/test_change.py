@@ -63,7 +63,7 @@ class Change(Case):
         np.save(place / "first.npy", first)
         np.save(place / "second.npy", second)
         sizes = {}
-        for name in ("sq8", "sq8-f16"):
+        for name in ("sq8", "sq8-f16", "none"):
             self.check(index(place / name, "--shards", 2, "--quantize", name, place / "first.npy", ranks=2), DONE)
             self.check(index(place / name, "--add", place / "second.npy", ranks=3), DONE)
             self.assertEqual(json.loads((place / name / "index.json").read_text())["quantize"], name)
@@ -74,6 +74,27 @@ class Change(Case):
         np.save(place / "one.npy", one)
         hit = myriops("query", "--index", place / "sq8-f16", "--vectors", place / "one.npy", "--format", "json").json()["queries"][0]["hits"][0]
         self.assertEqual((hit["key"], hit["distance"]), ("0", 0.0))
+
+    def test_wide_vectors(self):
+        """Codes along axes: the same bytes for any ranks, what is near is found, also after a change."""
+        place = folder("wide")
+        rng = np.random.default_rng(5)
+        directions = rng.normal(size=(30, 300))
+        make = lambda n: (rng.normal(size=(n, 30)) @ directions + 0.3 * rng.normal(size=(n, 300))).astype("f4")
+        first, second, queries = make(2500), make(600), make(40)
+        np.save(place / "first.npy", first)
+        np.save(place / "second.npy", second)
+        digests = set()
+        for name, ranks, axes in (("a", 1, -1), ("b", 3, -1), ("c", 2, 0)):
+            self.check(index(place / name, "--shards", 2, "--axes", axes, place / "first.npy", ranks=ranks), DONE)
+            self.assert_finds(place / name, first, np.arange(2500), queries)
+            digests.add(json.loads((place / name / "index.json").read_text())["digest"])
+        self.assertEqual(len(digests), 2)
+        sizes = [sum(path.stat().st_size for path in (place / name).glob("shard*")) for name in "ac"]
+        self.assertLess(sizes[0], sizes[1] - 2500 * 150 + 2 * 128 * 300 * 4)  # codes of 128 bytes, not 320; axes
+        self.check(index(place / "b", "--add", place / "second.npy", ranks=2), DONE)
+        self.assert_finds(place / "b", np.concatenate([first, second]), np.arange(3100), queries)
+        self.check(index(place / "d", "--metric", "ip", "--axes", 64, place / "first.npy"), USAGE, "--axes")
 
     def test_the_router_follows(self):
         """A third of the index becomes something else, queries with it: shards are chosen by what is there now."""

@@ -72,15 +72,16 @@ class Surroundings(Case):
         self.assertEqual(result.err.count("2 ranks x 300 threads"), 1, str(result))
 
     def test_rank_0_has_the_say(self):
-        """Ranks whose environments differ run with rank 0's settings, and none waits for another."""
+        """What only rank 0's environment says is everybody's, threads may differ, and none waits for another."""
         base = write_u8bin(scratch / "say.u8bin", np.random.default_rng(1).integers(0, 256, (300, 8)))
         self.check(myriops("index", "--out", scratch / "say", base), DONE)
         arguments = f"{PROGRAM} query --index {scratch}/say --vectors {base} --format json"
-        for first, second in (("-k 10", "-k 200"), ("-k 200", "-k 10"), ("-k 5 --threads 1", "-k 5")):
-            line = f"mpirun -n 1 {arguments} {first} : -n 1 {arguments} {second}"
+        for k, first, second in ((200, "env MYRIOPS_K=200 {}", "{}"), (7, "env MYRIOPS_K=7 {}", "{} --threads 3"),
+                                 (5, "{} -k 5 --threads 1", "{} -k 5")):
+            line = f"mpirun -n 1 {first.format(arguments)} : -n 1 {second.format(arguments)}"
             run = subprocess.run(line, shell=True, capture_output=True, text=True, env=environment(), timeout=60)
             self.assertEqual(run.returncode, 0, run.stderr)
-            self.assertEqual(json.loads(run.stdout)["k"], int(first.split()[1]))
+            self.assertEqual(json.loads(run.stdout)["k"], k)
 
     def test_names_of_any_bytes(self):
         """Names that are no UTF-8 keep their place: classes, keys, JSON."""

@@ -6,7 +6,9 @@ class Plan(Case):
     def test_plan_without_measuring(self):
         facts = myriops("plan", "--images", "1e9", "--dim", 512, "--ranks", 64, "--threads", 16, "--format", "json").json()
         self.assertEqual((facts["images"], facts["dim"], facts["ranks"], facts["threads"], facts["measured"]), (1e9, 512, 64, 16, False))
-        self.assertGreater(facts["bytes"]["index"], 1e9 * 512 * 5)
+        self.assertGreater(facts["bytes"]["index"], 1e9 * (192 + 512 * 4))  # codes along axes, and the vectors
+        whole = myriops("plan", "--images", "1e9", "--dim", 512, "--ranks", 64, "--axes", 0, "--format", "json").json()
+        self.assertGreater(whole["bytes"]["index"], 1e9 * 512 * 5)
         self.assertEqual(facts["shards"] % 64, 0)
         small = myriops("plan", "--images", "1e9", "--dim", 512, "--ranks", 64, "--threads", 16, "--quantize", "sq8-f16", "--dtype", "f16",
                         "--format", "json").json()

@@ -20,7 +20,7 @@ static myr_plan_request some_request(void)
                               .ranks = 8,
                               .threads = 4,
                               .shards = 16,
-                              .code_bytes = 512,
+                              .code_bytes = 256,
                               .kept_value_bytes = 2,
                               .embedding_value_bytes = 4,
                               .rates = {.picture_s = 0.01,
