@@ -51,9 +51,10 @@ void myr_room_free(myr_room *room);
  *
  *  kind        "JPEG", for the sentence
  *  n_channels  bytes a pixel while it is decoded
+ *  n_kept      bytes a pixel that the kind's library takes besides, such as the coefficients of a progressive JPEG
  */
 myr_status myr_decoder_reserve(myr_decoder *decoder, const char *kind, uint64_t width, uint64_t height,
-                               size_t n_channels);
+                               size_t n_channels, size_t n_kept);
 
 /* R G B A to R G B on white, in place. */
 void myr_lay_on_white(uint8_t *pixels, size_t n_pixels);
