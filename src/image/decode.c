@@ -34,6 +34,7 @@ myr_status myr_decoder_create(const myr_image_limits *limits, myr_decoder **out)
         decoder->limits.max_bytes = MAX_BYTES;
     if (decoder->limits.max_memory == 0)
         decoder->limits.max_memory = MAX_MEMORY;
+    decoder->uses_avx512 = myr_resample_may_use_avx512();
     return MYR_OK;
 }
 
@@ -51,6 +52,8 @@ void myr_decoder_free(myr_decoder *decoder)
     myr_room_free(&decoder->cropped);
     myr_taps_free(&decoder->across);
     myr_taps_free(&decoder->down);
+    myr_room_free(&decoder->quads[0]);
+    myr_room_free(&decoder->quads[1]);
     free(decoder);
 }
 
