@@ -20,7 +20,7 @@
 #define HALF (1 << (FRACTION_BITS - 1))
 #define CHANNELS 3
 #define QUAD 4
-#define BLOCK 64                                /* bytes of a vector */
+#define BLOCK 64                                 /* bytes of a vector */
 #define MAX_WEIGHT ((1 << 23) - (1 << 15) - 256) /* what three signed bytes hold, and some less */
 
 /* The weights of output i: n_quads[i] of them from quads[i * width], for inputs from 4 * first[i]. */

@@ -73,7 +73,6 @@ class BadPictures(Case):
         out = scratch / "out-bombs"
         self.check(myriops("embed", "--out", out, "--max-bad", "0.5", good, ranks=2, timeout=60), DONE, "of 47")
         reasons = read_bad(out)
-        print({name: reasons.get(name) for name in made})
         for name, (_, word) in made.items():
             self.assertIn(word, reasons[name])
 

@@ -336,7 +336,7 @@ static void memory_is_limited_as_well(void **state)
             myr_decoder_free(strict);
         }
     }
-    static const uint8_t head[] = {0xff, 0xd8, 0xff, 0xc2, 0, 17, 8, 0x30, 0, 0x30, 0,
+    static const uint8_t head[] = {0xff, 0xd8, 0xff, 0xc2, 0, 17,   8, 0x30, 0,    0x30, 0,
                                    3,    1,    0x11, 0,    2, 0x11, 0, 3,    0x11, 0}; /* 12288 x 12288, 3 components */
     static const uint8_t scan[] = {0xff, 0xda, 0, 12, 3, 1, 0, 2, 0, 3, 0, 0, 0, 0};
     myr_buffer_append(&progressive, head, sizeof head);

@@ -64,8 +64,8 @@ static void compare(const myr_image *image, int width, int height, const myr_win
     for (size_t i = 0; i < GUARD_BYTES; i++)
         assert_int_equal(room[n_bytes + i], GUARD);
     if (memcmp(ours->bytes, theirs->bytes, n_bytes) != 0)
-        fail_msg("%d x %d to %d x %d, window %d x %d at (%d, %d), filter %d: other levels", image->width,
-                 image->height, width, height, window->width, window->height, window->x, window->y, (int)filter);
+        fail_msg("%d x %d to %d x %d, window %d x %d at (%d, %d), filter %d: other levels", image->width, image->height,
+                 width, height, window->width, window->height, window->x, window->y, (int)filter);
 }
 
 static void random_sizes_give_the_same_levels(void **state)
