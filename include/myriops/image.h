@@ -28,6 +28,7 @@ typedef struct myr_image {
 typedef struct myr_image_limits {
     uint64_t max_pixels; /* width x height; default 178,956,970 (Pillow's limit, twice its warning) */
     uint64_t max_bytes;  /* of the file; default 256 MiB */
+    uint64_t max_memory; /* bytes for its pixels and what the kind's library keeps of them; default 1 GiB */
 } myr_image_limits;
 
 typedef enum myr_filter { MYR_FILTER_BILINEAR, MYR_FILTER_BICUBIC } myr_filter;

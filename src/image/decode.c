@@ -13,6 +13,7 @@
 
 #define MAX_PIXELS 178956970u           /* Pillow's: twice the 1 GiB / 4 / 3 it warns at */
 #define MAX_BYTES ((uint64_t)256 << 20) /* of a file */
+#define MAX_MEMORY ((uint64_t)1 << 30)  /* of one picture while it is decoded */
 #define KEPT_BYTES ((size_t)64 << 20)   /* a room no larger than this is never given back */
 #define TEXT_BYTES 512                  /* how far into a text "<svg" is looked for */
 #define SHOWN_BYTES 16                  /* how much of an unknown file is shown */
@@ -31,6 +32,9 @@ myr_status myr_decoder_create(const myr_image_limits *limits, myr_decoder **out)
         decoder->limits.max_pixels = MAX_PIXELS;
     if (decoder->limits.max_bytes == 0)
         decoder->limits.max_bytes = MAX_BYTES;
+    if (decoder->limits.max_memory == 0)
+        decoder->limits.max_memory = MAX_MEMORY;
+    decoder->uses_avx512 = myr_resample_may_use_avx512();
     return MYR_OK;
 }
 
@@ -48,6 +52,8 @@ void myr_decoder_free(myr_decoder *decoder)
     myr_room_free(&decoder->cropped);
     myr_taps_free(&decoder->across);
     myr_taps_free(&decoder->down);
+    myr_room_free(&decoder->quads[0]);
+    myr_room_free(&decoder->quads[1]);
     free(decoder);
 }
 
@@ -74,7 +80,7 @@ void myr_room_free(myr_room *room)
 }
 
 myr_status myr_decoder_reserve(myr_decoder *decoder, const char *kind, uint64_t width, uint64_t height,
-                               size_t n_channels)
+                               size_t n_channels, size_t n_kept)
 {
     size_t n_pixels, n_bytes;
     if (width == 0 || height == 0)
@@ -85,6 +91,12 @@ myr_status myr_decoder_reserve(myr_decoder *decoder, const char *kind, uint64_t 
         return myr_fail(MYR_ERR_LIMIT, "%s of %llu x %llu pixels, above the limit of %llu in all", kind,
                         (unsigned long long)width, (unsigned long long)height,
                         (unsigned long long)decoder->limits.max_pixels);
+    if ((n_channels + n_kept) > decoder->limits.max_memory / n_pixels)
+        return myr_fail(MYR_ERR_LIMIT,
+                        "%s of %llu x %llu pixels, which takes %zu bytes a pixel to decode: above the limit of %llu "
+                        "bytes in all",
+                        kind, (unsigned long long)width, (unsigned long long)height, n_channels + n_kept,
+                        (unsigned long long)decoder->limits.max_memory);
     if (myr_room_reserve(&decoder->pixels, n_bytes) == NULL)
         return myr_fail(MYR_ERR_NOMEM, "no memory for a %s of %llu x %llu pixels", kind, (unsigned long long)width,
                         (unsigned long long)height);

@@ -146,7 +146,9 @@ static void read_pixels(reading *jpeg)
     myr_decoder *decoder = jpeg->decoder;
     size_t width = library->image_width;
     bool inks = library->out_color_space == JCS_CMYK;
-    jpeg->status = myr_decoder_reserve(decoder, "JPEG", width, library->image_height, 3);
+    /* Scans that complete each other: all coefficients, of 2 bytes, are kept until the last. */
+    size_t n_kept = jpeg_has_multiple_scans(library) ? 2 * (size_t)library->num_components : 0;
+    jpeg->status = myr_decoder_reserve(decoder, "JPEG", width, library->image_height, 3, n_kept);
     if (jpeg->status != MYR_OK)
         return;
     uint8_t *line = inks ? myr_room_reserve(&decoder->line, width * 4) : NULL;

@@ -48,7 +48,7 @@ static myr_status decode_pixels(myr_decoder *decoder, spng_ctx *png, const struc
         return explain(code);
     has_alpha = code == 0;
     int format = has_alpha ? SPNG_FMT_RGBA8 : SPNG_FMT_RGB8;
-    myr_status status = myr_decoder_reserve(decoder, "PNG", header->width, header->height, has_alpha ? 4 : 3);
+    myr_status status = myr_decoder_reserve(decoder, "PNG", header->width, header->height, has_alpha ? 4 : 3, 0);
     if (status != MYR_OK)
         return status;
     code = spng_decoded_image_size(png, format, &n_bytes);

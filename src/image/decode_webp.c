@@ -91,6 +91,15 @@ static myr_status decode_first_frame(uint8_t *pixels, const uint8_t *bytes, size
     return fine ? MYR_OK : explain(VP8_STATUS_BITSTREAM_ERROR);
 }
 
+/* Bytes a pixel that libwebp takes: two canvases and a frame of an animation; the whole of a lossless picture. */
+static size_t kept_bytes(const WebPBitstreamFeatures *features)
+{
+    enum { LOSSY = 1 };
+    if (features->has_animation)
+        return 12;
+    return features->format != LOSSY ? 4 : features->has_alpha ? 1 : 0;
+}
+
 myr_status myr_decode_webp(myr_decoder *decoder, const uint8_t *bytes, size_t n_bytes, myr_image *image,
                            int *orientation)
 {
@@ -103,8 +112,8 @@ myr_status myr_decode_webp(myr_decoder *decoder, const uint8_t *bytes, size_t n_
     if (is_cut(bytes, n_bytes))
         return explain(VP8_STATUS_NOT_ENOUGH_DATA);
     bool has_alpha = features.has_alpha || features.has_animation;
-    myr_status status =
-        myr_decoder_reserve(decoder, "WebP", (uint64_t)features.width, (uint64_t)features.height, has_alpha ? 4 : 3);
+    myr_status status = myr_decoder_reserve(decoder, "WebP", (uint64_t)features.width, (uint64_t)features.height,
+                                            has_alpha ? 4 : 3, kept_bytes(&features));
     if (status != MYR_OK)
         return status;
     uint8_t *pixels = decoder->pixels.bytes;

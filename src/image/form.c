@@ -12,7 +12,7 @@ static myr_status read_levels(myr_decoder *decoder, const myr_form *form, const 
         return myr_fail(MYR_ERR_FORMAT, "bare levels of %d x %d x %d: only 1 and 3 channels make a picture",
                         form->height, form->width, form->n_channels);
     myr_status status =
-        myr_decoder_reserve(decoder, "picture", (uint64_t)form->width, (uint64_t)form->height, 3);
+        myr_decoder_reserve(decoder, "picture", (uint64_t)form->width, (uint64_t)form->height, 3, 0);
     if (status != MYR_OK)
         return status;
     size_t n_pixels = (size_t)form->width * (size_t)form->height, n_channels = (size_t)form->n_channels;

@@ -35,6 +35,8 @@ struct myr_decoder {
     myr_room window; /* what a crop shows */
     myr_room cropped; /* a part cut out of a picture */
     myr_taps across, down;
+    myr_room quads[2]; /* their weights as the AVX-512 passes have them */
+    bool uses_avx512;
 };
 
 /* The part of a resized picture that is wanted. */
@@ -51,9 +53,10 @@ void myr_room_free(myr_room *room);
  *
  *  kind        "JPEG", for the sentence
  *  n_channels  bytes a pixel while it is decoded
+ *  n_kept      bytes a pixel that the kind's library takes besides, such as the coefficients of a progressive JPEG
  */
 myr_status myr_decoder_reserve(myr_decoder *decoder, const char *kind, uint64_t width, uint64_t height,
-                               size_t n_channels);
+                               size_t n_channels, size_t n_kept);
 
 /* R G B A to R G B on white, in place. */
 void myr_lay_on_white(uint8_t *pixels, size_t n_pixels);
@@ -80,6 +83,17 @@ myr_status myr_turn_upright(myr_decoder *decoder, int orientation, myr_image *im
 myr_status myr_resample(myr_decoder *decoder, const myr_image *in, int width, int height, const myr_window *window,
                         myr_filter filter, myr_room *out);
 void myr_taps_free(myr_taps *taps);
+
+/* Whether the processor can, and MYRIOPS_DISABLE_CPU lets it. */
+bool myr_resample_may_use_avx512(void);
+/*
+ * myr_resample_avx512 - both passes at once, with the same levels; decoder->across and down are computed.
+ *
+ *  out   [out]  window->width x window->height pixels
+ *  done  [out]  false: a weight is too large for it, and out is as it was
+ */
+myr_status myr_resample_avx512(myr_decoder *decoder, const myr_image *in, const myr_window *window, uint8_t *out,
+                               bool *done);
 
 /* NULL pixels, sizes below 1: MYR_ERR_ARG. */
 myr_status myr_image_check(const myr_image *image);

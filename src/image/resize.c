@@ -12,6 +12,7 @@
 #include "image/internal.h"
 
 #include "base/alloc.h"
+#include "kernel/kernel.h"
 
 #include <limits.h>
 #include <math.h>
@@ -207,19 +208,25 @@ typedef struct rows {
     size_t stride;
 } rows;
 
-/* The horizontal pass over rows [first, first + n) of the picture, into decoder->narrowed. */
-static myr_status narrow(myr_decoder *decoder, const myr_image *in, int width, const myr_window *window,
-                         myr_filter filter, int first, int n, rows *out)
+/* The weights of the horizontal pass, which is to make n rows. */
+static myr_status compute_across(myr_decoder *decoder, const myr_image *in, int width, const myr_window *window,
+                                 myr_filter filter, int n)
 {
     const pass across = {.n_in = in->width, .n_out = width, .first = window->x, .n = window->width};
-    const myr_taps *taps = &decoder->across;
-    size_t in_stride = (size_t)in->width * CHANNELS, stride = (size_t)window->width * CHANNELS + 1, n_bytes;
-    if ((uint64_t)window->width * (uint64_t)n > decoder->limits.max_pixels || !myr_mul(stride, (size_t)n, &n_bytes))
+    if ((uint64_t)window->width * (uint64_t)n > decoder->limits.max_pixels)
         return myr_fail(MYR_ERR_LIMIT, "a resize by way of %d x %d pixels, above the limit of %llu in all",
                         window->width, n, (unsigned long long)decoder->limits.max_pixels);
-    myr_status status = compute_taps(&decoder->across, &across, filter);
-    if (status != MYR_OK)
-        return status;
+    return compute_taps(&decoder->across, &across, filter);
+}
+
+/* The horizontal pass over rows [first, first + n) of the picture, into decoder->narrowed. */
+static myr_status narrow(myr_decoder *decoder, const myr_image *in, const myr_window *window, int first, int n,
+                         rows *out)
+{
+    const myr_taps *taps = &decoder->across;
+    size_t in_stride = (size_t)in->width * CHANNELS, stride = (size_t)window->width * CHANNELS + 1, n_bytes;
+    if (!myr_mul(stride, (size_t)n, &n_bytes))
+        return myr_fail(MYR_ERR_LIMIT, "a resize by way of %d x %d pixels", window->width, n);
     int left = taps->first[0], right = taps->first[taps->n - 1] + taps->count[taps->n - 1];
     pair *pairs = myr_room_reserve(&decoder->line, (size_t)(right - left) * sizeof *pairs);
     uint8_t *narrowed = myr_room_reserve(&decoder->narrowed, n_bytes);
@@ -250,11 +257,32 @@ static myr_status flatten(myr_decoder *decoder, rows in, const myr_window *windo
     return MYR_OK;
 }
 
+bool myr_resample_may_use_avx512(void)
+{
+#if defined(__x86_64__)
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") && myr_cpu_may_use("avx2") &&
+           myr_cpu_may_use("avx512");
+#else
+    return false;
+#endif
+}
+
+#if !defined(__x86_64__)
+myr_status myr_resample_avx512(myr_decoder *decoder, const myr_image *in, const myr_window *window, uint8_t *out,
+                               bool *done)
+{
+    (void)decoder, (void)in, (void)window, (void)out;
+    *done = false;
+    return MYR_OK;
+}
+#endif
+
 myr_status myr_resample(myr_decoder *decoder, const myr_image *in, int width, int height, const myr_window *window,
                         myr_filter filter, myr_room *out)
 {
     size_t n_pixels = 0, n = (size_t)window->width * CHANNELS, in_stride = (size_t)in->width * CHANNELS;
-    bool change_width = in->width != width, change_height = in->height != height;
+    bool change_width = in->width != width, change_height = in->height != height, done = false;
     int first = window->y, n_rows = window->height;
     myr_status status = MYR_OK;
     if (!myr_mul((size_t)window->width, (size_t)window->height, &n_pixels) || n_pixels > decoder->limits.max_pixels)
@@ -272,10 +300,16 @@ myr_status myr_resample(myr_decoder *decoder, const myr_image *in, int width, in
         first = decoder->down.first[0];
         n_rows = decoder->down.first[last] + decoder->down.count[last] - first;
     }
+    if (change_width)
+        status = compute_across(decoder, in, width, window, filter, n_rows);
+    if (status == MYR_OK && change_width && change_height && decoder->uses_avx512)
+        status = myr_resample_avx512(decoder, in, window, pixels, &done);
+    if (status != MYR_OK || done)
+        return status;
     rows between = {.first = in->pixels + (size_t)first * in_stride + (size_t)window->x * CHANNELS,
                     .stride = in_stride};
     if (change_width)
-        status = narrow(decoder, in, width, window, filter, first, n_rows, &between);
+        status = narrow(decoder, in, window, first, n_rows, &between);
     if (status != MYR_OK)
         return status;
     if (change_height)

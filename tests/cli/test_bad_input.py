@@ -16,6 +16,28 @@ def huge_png(side=100000):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
 
 
+def bombs():
+    """Small files that ask for much: {name: (bytes, a word of the reason)}."""
+    flat = encode(picture(1, 64, 48))
+    frame = flat.index(b"\xff\xc0")
+    wide_jpeg = flat[:frame + 5] + struct.pack(">HH", 60000, 60000) + flat[frame + 9:]
+    bits = 16382 | 16382 << 14
+    webp = b"WEBPVP8L" + struct.pack("<I", 12) + b"\x2f" + struct.pack("<I", bits) + b"\0" * 7
+    head = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0))
+    tail = chunk(b"IDAT", zlib.compress(b"\0" * 8 * 25)) + chunk(b"IEND", b"")
+    zeros = zlib.compress(b"\0" * (200 << 20), 9)
+    progressive = bytes([0xff, 0xd8, 0xff, 0xc2, 0, 17, 8]) + struct.pack(">HH", 12288, 12288)
+    progressive += bytes([3, 1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0, 0xff, 0xda, 0, 12, 3, 1, 0, 2, 0, 3, 0, 0, 0, 0])
+    scan_bomb = bytes([0xff, 0xd8, 0xff, 0xc2, 0, 11, 8, 0, 8, 0, 8, 1, 1, 0x11, 0, 0xff, 0xdb, 0, 67, 0]) + b"\1" * 64
+    scan_bomb += bytes([0xff, 0xc4, 0, 20, 0, 1]) + b"\0" * 16
+    scan_bomb += bytes([0xff, 0xda, 0, 8, 1, 1, 0, 0, 0, 0, 0x7f]) * 2000 + b"\xff\xd9"
+    return {"wide.png": (huge_png(60000), "60000 x 60000"), "wide.jpg": (wide_jpeg, "60000 x 60000"),
+            "wide.webp": (b"RIFF" + struct.pack("<I", len(webp)) + webp, "16383 x 16383"),
+            "profile.png": (head + chunk(b"iCCP", b"x\0\0" + zeros) + tail, "PNG"),
+            "words.png": (head + chunk(b"zTXt", b"x\0\0" + zeros) + tail, "PNG"),
+            "memory.jpg": (progressive, "9 bytes a pixel"), "scans.jpg": (scan_bomb, "scans")}
+
+
 class BadPictures(Case):
     """One bad picture among 39 good ones is listed with its reason; the rest is embedded."""
 
@@ -42,6 +64,17 @@ class BadPictures(Case):
 
     def test_png_that_declares_100000_squared(self):
         self.embed_with("huge.png", huge_png(), "100000 x 100000")
+
+    def test_bombs(self):
+        made = bombs()
+        good = pictures("with-bombs", 40)
+        for name, (data, _) in made.items():
+            (good / name).write_bytes(data)
+        out = scratch / "out-bombs"
+        self.check(myriops("embed", "--out", out, "--max-bad", "0.5", good, ranks=2, timeout=60), DONE, "of 47")
+        reasons = read_bad(out)
+        for name, (_, word) in made.items():
+            self.assertIn(word, reasons[name])
 
     def test_too_many_bad_pictures_fail_the_run(self):
         some = pictures("many-bad", 8)

@@ -317,6 +317,36 @@ static void limits_are_the_callers(void **state)
     assert_int_equal(myr_decoder_decode(decoder, files[0].bytes, 1, NULL), MYR_ERR_ARG);
 }
 
+/* What is taken besides the pixels counts: coefficients of a progressive file, the whole of a lossless one. */
+static void memory_is_limited_as_well(void **state)
+{
+    (void)state;
+    enum { MANY = WIDTH * HEIGHT };
+    static const uint64_t bytes_a_pixel[] = {3, 3, 4, 4 + 1, 4 + 4}; /* as `files` are; WebP: alpha, all levels */
+    myr_decoder *strict = NULL;
+    myr_image image;
+    myr_buffer progressive = {0};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        for (int short_of = 0; short_of < 2; short_of++) {
+            myr_image_limits limits = {.max_memory = MANY * bytes_a_pixel[i] - (uint64_t)short_of};
+            assert_int_equal(myr_decoder_create(&limits, &strict), MYR_OK);
+            assert_int_equal(myr_decoder_decode(strict, files[i].bytes, files[i].n_bytes, &image),
+                             short_of ? MYR_ERR_LIMIT : MYR_OK);
+            assert_true(!short_of || strstr(myr_error_detail(), "bytes in all"));
+            myr_decoder_free(strict);
+        }
+    }
+    static const uint8_t head[] = {0xff, 0xd8, 0xff, 0xc2, 0, 17,   8, 0x30, 0,    0x30, 0,
+                                   3,    1,    0x11, 0,    2, 0x11, 0, 3,    0x11, 0}; /* 12288 x 12288, 3 components */
+    static const uint8_t scan[] = {0xff, 0xda, 0, 12, 3, 1, 0, 2, 0, 3, 0, 0, 0, 0};
+    myr_buffer_append(&progressive, head, sizeof head);
+    myr_buffer_append(&progressive, scan, sizeof scan);
+    long before = peak_kib();
+    expect(MYR_ERR_LIMIT, "9 bytes a pixel", progressive.data, progressive.size);
+    assert_true(peak_kib() - before < 64 << 10);
+    myr_buffer_free(&progressive);
+}
+
 /* A progressive file may repeat a scan without end; the header and last scan of one, some hundred times over. */
 static void scan_bombs_are_refused(void **state)
 {
@@ -381,6 +411,7 @@ int main(void)
         cmocka_unit_test(damage_to_a_png_is_always_found),
         cmocka_unit_test(damage_never_crashes),
         cmocka_unit_test(limits_are_the_callers),
+        cmocka_unit_test(memory_is_limited_as_well),
         cmocka_unit_test(scan_bombs_are_refused),
         cmocka_unit_test(hostile_exif_turns_nothing_over),
     };
