@@ -3,6 +3,7 @@
  */
 #include "base/alloc.h"
 #include "cli/cli.h"
+#include "cli/knn_page.h"
 #include "cli/recall.h"
 #include "dist/knn_graph.h"
 
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ITEMS_SHOWN 24 /* of a page */
 #define USUAL_SAMPLE 100 /* exact search of one item takes as long as some hundred walks, or many more */
 
 /* Recall of a sample of the items, asked as all were. Collective; result on the root. */
@@ -98,6 +100,10 @@ static myr_status link_items(const myr_cli *cli, myr_cluster *cluster)
     myr_recall recall = {0};
     myr_status status = myr_choose_search(cli, &cluster->manifest, options.k + 1, &options.search);
     options.search.exact = myr_config_flag(cli->config, "exact");
+    if (status == MYR_OK && strcmp(myr_config_text(cli->config, "format"), "html") == 0) {
+        size_t n_shown = myr_config_is_set(cli->config, "sample") ? (size_t)myr_config_int(cli->config, "sample") : ITEMS_SHOWN;
+        return myr_knn_page_write(cli, cluster, &options.search, n_shown, options.path);
+    }
     if (status == MYR_OK)
         status = myr_knn_graph(cluster, &options, &report);
     if (status == MYR_OK && !options.search.exact)

@@ -52,7 +52,8 @@ static const myr_command commands[] = {
     {"knn-graph", "", "the nearest others of every item of an index, as HDF5",
      "  mpirun -n 4 myriops knn-graph --index idx/ -k 10 --out graph.h5\n"
      "  mpirun -n 4 myriops knn-graph --index idx/ -k 50 --probe auto --recall 0.95 --out graph.h5\n"
-     "  myriops knn-graph --index idx/ --exact --out truth.h5\n",
+     "  myriops knn-graph --index idx/ --exact --out truth.h5\n"
+     "  myriops knn-graph --index idx/ -k 10 --format html --out page.html   # some items beside their nearest\n",
      myr_cmd_knn_graph},
     {"dedup", "", "near duplicates in an index: groups, and which of each to keep",
      "  mpirun -n 4 myriops dedup --index idx/ --out groups.tsv\n"

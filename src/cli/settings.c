@@ -72,7 +72,7 @@ const myr_key myr_settings_table[] = {
     {"roofline", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "tell also how near the network comes to what this core computes and moves at best", "bench", 0},
     {"tensor", MYR_KEY_TEXT, NULL, 0, 0, NULL, "NAME", "the output asked for; default: the card's embedding, or the first", "bench", 0},
     {"top", MYR_KEY_INT, "5", 1, 1000, NULL, "N", "classes named for each picture", "classify", 't'},
-    {"format", MYR_KEY_CHOICE, "table", 0, 0, "table|json|tsv|html", "NAME", "output: for people (table), scripts (json, tsv) or a browser (html: query, dedup, cluster, eval --labels)", NULL, 'f'},
+    {"format", MYR_KEY_CHOICE, "table", 0, 0, "table|json|tsv|html", "NAME", "output: for people (table), scripts (json, tsv) or a browser (html: query, dedup, cluster, knn-graph, eval --labels)", NULL, 'f'},
     {"threads", MYR_KEY_INT, "0", 0, 4096, NULL, "N", "threads of each rank; 0 = the processors it may use, shared among the ranks of a host", NULL, 'j'},
     {"conf", MYR_KEY_TEXT, NULL, 0, 0, NULL, "FILE", "settings file, in place of conf/myriops.conf", NULL, 'c'},
     {"quiet", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "no progress line and no notes", NULL, 'q'},

@@ -160,7 +160,7 @@ class Hosts(Case):
                           write_u8bin(scratch / "hosts-few.u8bin", rows[:40]), "--format", "json")
         self.check(one, DONE)
         print(f"bytes over the links: {carried}; one query at a time: {one.json()['batch_p50_ms']:.1f} ms at the median")
-        self.assertGreater(one.json()["batch_p50_ms"], 4e-3 * DELAY_US, "its messages crossed the links, too")
+        self.assertGreater(one.json()["batch_p50_ms"], 2e-3 * DELAY_US, "its messages crossed the links, too")
         self.assertTrue(all(one > rows.nbytes // 8 for one in carried), carried)
 
     def test_2_a_host_is_cut_off(self):

@@ -1,4 +1,5 @@
 """knn-graph: the nearest others of every item, against numpy."""
+import re
 import time
 
 from harness import *
@@ -148,6 +149,25 @@ class KnnGraph(Case):
         self.assertEqual(process.wait(timeout=60), STOPPED)
         process.stdout.close()
         self.assertFalse((out / "stopped.h5").exists())
+
+    def test_a_page_to_look_at(self):
+        """Pictures beside their nearest others, the same page for any ranks."""
+        place = folder("page")
+        for i in range(30):
+            (place / f"{i:02}.png").write_bytes(encode(picture(i // 2, 60 + i % 2, 50), "PNG"))
+        self.check(myriops("embed", "--quiet", "--out", scratch / "page-emb", place), DONE)
+        self.check(myriops("index", "--quiet", "--shards", 2, "--out", scratch / "page-idx", scratch / "page-emb"), DONE)
+        pages = []
+        for ranks in (None, 2, 5):
+            out = scratch / f"page-{ranks}.html"
+            self.check(myriops("knn-graph", "--index", scratch / "page-idx", "-k", 3, "--format", "html", "--out", out, ranks=ranks), DONE, "items and their neighbours")
+            pages.append(out.read_text())
+        self.assertEqual(pages[0], pages[1])
+        self.assertEqual(pages[0], pages[2])
+        n = int(re.search(r"(\d+) of 30 items, each beside its 3 nearest others", pages[0]).group(1))
+        self.assertGreater(n, 12)
+        self.assertEqual(pages[0].count("data:image/jpeg"), n * 4)
+        self.check(myriops("knn-graph", "--index", scratch / "page-idx", "--format", "html", "--out", scratch / "no" / "page.html", ranks=2), FAILED, "page.html")
 
     def test_what_is_said_when_it_cannot(self):
         self.check(myriops("knn-graph", "--out", scratch / "x.h5", ranks=2), USAGE, "--index")
