@@ -39,7 +39,7 @@ typedef struct myr_plan_request {
 
 typedef struct myr_plan {
     size_t shards;
-    double shard_items; /* rows of a shard, copies among them */
+    double shard_items;                                                 /* rows of a shard, copies among them */
     double embed_s, partition_s, exchange_s, graph_s, write_s, index_s; /* index_s: the last four together */
     double embeddings_bytes, index_bytes;
     double build_rank_bytes, serve_rank_bytes; /* memory of the fullest rank */

@@ -49,7 +49,8 @@ myr_status myr_config_adopt(myr_config *config, const void *message, size_t n_by
 
 /*
  * Whether another process, whose packed message this is, has the same values in force; MYR_ERR_ARG names the first that
- * differs. Left out are the key named `except`, and what only the other's environment says: it may not have been passed on.
+ * differs. Left out are the key named `except`, and what only the other's environment says: it may not have been passed
+ * on.
  *
  *  who  this process, in the sentence; the other is rank 0
  */

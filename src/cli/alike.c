@@ -15,8 +15,8 @@ static bool is_same(const char *a, const char *b)
 static myr_status share(const myr_comm *comm, myr_buffer *message)
 {
     myr_status status = myr_comm_agree(
-        comm, message->failed ? myr_fail(MYR_ERR_NOMEM, "rank %d: no memory to compare arguments", comm->rank)
-                              : MYR_OK);
+        comm,
+        message->failed ? myr_fail(MYR_ERR_NOMEM, "rank %d: no memory to compare arguments", comm->rank) : MYR_OK);
     return status == MYR_OK ? myr_comm_share(comm, message) : status;
 }
 

@@ -343,10 +343,10 @@ static myr_status print_outcome(const ann *self, const point *curve, size_t n)
         return myr_print_json(
             json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:f, s:f, s:I, s:f, s:s, s:o}", "dataset",
                       myr_json_text(self->dataset), "n", (json_int_t)self->n, "dim", (json_int_t)self->dim, "queries",
-                      (json_int_t)self->n_queries, "k", (json_int_t)self->k, "M", (json_int_t)facts.M,
-                      "axes", (json_int_t)facts.n_axes, "ef_construction", (json_int_t)facts.ef_construction, "threads", self->cli->n_threads, "build_s",
-                      self->build_s, "build_points_per_s", points_per_s, "index_bytes", (json_int_t)facts.n_bytes,
-                      "mean_links", facts.mean_links, "digest", digest, "curve", points));
+                      (json_int_t)self->n_queries, "k", (json_int_t)self->k, "M", (json_int_t)facts.M, "axes",
+                      (json_int_t)facts.n_axes, "ef_construction", (json_int_t)facts.ef_construction, "threads",
+                      self->cli->n_threads, "build_s", self->build_s, "build_points_per_s", points_per_s, "index_bytes",
+                      (json_int_t)facts.n_bytes, "mean_links", facts.mean_links, "digest", digest, "curve", points));
     }
     printf("%s: %zu vectors of %zu values, %zu queries, recall@%zu, %d thread%s\n", self->dataset, self->n, self->dim,
            self->n_queries, self->k, self->cli->n_threads, self->cli->n_threads == 1 ? "" : "s");

@@ -17,15 +17,15 @@ static myr_status print_report(const myr_cli *cli, const char *folder, const myr
     if (strcmp(myr_config_text(cli->config, "format"), "json") == 0)
         return myr_print_json(json_pack(
             "{s:o, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:i, s:i, s:f, s:f, s:{s:f, s:f, s:f, s:f}, s:I, s:i, s:f, s:I, "
-            "s:I, s:I}", "out",
-            myr_json_text(folder), "items", (json_int_t)report->n_items, "embedded", (json_int_t)report->n_embedded,
-            "bad", (json_int_t)report->n_bad, "before", (json_int_t)report->n_before, "chunks",
-            (json_int_t)report->n_chunks, "dim", report->dim, "precision", myr_precision_name(report->precision),
-            "ranks", cli->comm->size, "threads", cli->n_threads, "seconds", report->wall_s, "images_per_s", rate,
-            "thread_seconds", "read", phases->read_s, "prepare", phases->prepare_s, "infer", phases->infer_s, "write",
-            phases->write_s, "handed_out_again", (json_int_t)report->n_repeated, "lost_ranks", report->n_lost,
-            "idle_at_end_s", report->idle_at_end_s, "tars_staged", (json_int_t)report->n_staged,
-            "root_peak_bytes", (json_int_t)report->root_peak_bytes,
+            "s:I, s:I}",
+            "out", myr_json_text(folder), "items", (json_int_t)report->n_items, "embedded",
+            (json_int_t)report->n_embedded, "bad", (json_int_t)report->n_bad, "before", (json_int_t)report->n_before,
+            "chunks", (json_int_t)report->n_chunks, "dim", report->dim, "precision",
+            myr_precision_name(report->precision), "ranks", cli->comm->size, "threads", cli->n_threads, "seconds",
+            report->wall_s, "images_per_s", rate, "thread_seconds", "read", phases->read_s, "prepare",
+            phases->prepare_s, "infer", phases->infer_s, "write", phases->write_s, "handed_out_again",
+            (json_int_t)report->n_repeated, "lost_ranks", report->n_lost, "idle_at_end_s", report->idle_at_end_s,
+            "tars_staged", (json_int_t)report->n_staged, "root_peak_bytes", (json_int_t)report->root_peak_bytes,
             "other_peak_bytes", (json_int_t)report->other_peak_bytes));
     printf("%lld of %lld pictures embedded (%d values each) into %s, %lld unusable\n", (long long)report->n_embedded,
            (long long)report->n_items, report->dim, folder, (long long)report->n_bad);

@@ -16,10 +16,11 @@ static myr_status print_report(const myr_cli *cli, const char *folder, const myr
     if (strcmp(myr_config_text(cli->config, "format"), "json") == 0)
         return myr_print_json(json_pack(
             "{s:o, s:I, s:I, s:I, s:I, s:f, s:s, s:i, s:i, s:f, s:{s:f, s:f, s:f, s:f}}", "out", myr_json_text(folder),
-            "items", (json_int_t)report->n_items, "copies", (json_int_t)(report->n_rows - report->n_items), "shards", (json_int_t)report->n_shards, "kept_shards",
-            (json_int_t)report->n_kept, "imbalance", imbalance, "digest", report->digest, "ranks", cli->comm->size,
-            "threads", cli->n_threads, "seconds", report->wall_s, "phases", "partition", report->partition_s,
-            "exchange", report->exchange_s, "graph", report->graph_s, "write", report->write_s));
+            "items", (json_int_t)report->n_items, "copies", (json_int_t)(report->n_rows - report->n_items), "shards",
+            (json_int_t)report->n_shards, "kept_shards", (json_int_t)report->n_kept, "imbalance", imbalance, "digest",
+            report->digest, "ranks", cli->comm->size, "threads", cli->n_threads, "seconds", report->wall_s, "phases",
+            "partition", report->partition_s, "exchange", report->exchange_s, "graph", report->graph_s, "write",
+            report->write_s));
     printf("%lld items in %zu shard%s, the fullest %.3f of its share, into %s\n", (long long)report->n_items,
            report->n_shards, report->n_shards == 1 ? "" : "s", imbalance, folder);
     if (report->n_rows > report->n_items)
@@ -38,14 +39,13 @@ static myr_status print_change(const myr_cli *cli, const char *folder, const myr
     double share = (double)report->n_rows / (double)report->n_shards;
     double imbalance = share > 0 ? (double)report->largest_shard / share : 0;
     if (strcmp(myr_config_text(cli->config, "format"), "json") == 0)
-        return myr_print_json(json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:s, s:f}", "out",
-                                        myr_json_text(folder), "items", (json_int_t)report->n_items, "copies",
-                                        (json_int_t)(report->n_rows - report->n_items), "added",
-                                        (json_int_t)report->n_added, "replaced", (json_int_t)report->n_replaced,
-                                        "deleted", (json_int_t)report->n_removed, "unknown",
-                                        (json_int_t)report->n_unknown, "shards", (json_int_t)report->n_shards,
-                                        "changed_shards", (json_int_t)report->n_changed, "imbalance", imbalance,
-                                        "digest", report->digest, "seconds", report->wall_s));
+        return myr_print_json(
+            json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:s, s:f}", "out", myr_json_text(folder),
+                      "items", (json_int_t)report->n_items, "copies", (json_int_t)(report->n_rows - report->n_items),
+                      "added", (json_int_t)report->n_added, "replaced", (json_int_t)report->n_replaced, "deleted",
+                      (json_int_t)report->n_removed, "unknown", (json_int_t)report->n_unknown, "shards",
+                      (json_int_t)report->n_shards, "changed_shards", (json_int_t)report->n_changed, "imbalance",
+                      imbalance, "digest", report->digest, "seconds", report->wall_s));
     printf("%lld items added, %lld of them in place of older ones; %lld deleted\n", (long long)report->n_added,
            (long long)report->n_replaced, (long long)report->n_removed);
     printf("%lld items in %zu shard%s, the fullest %.3f of its share, in %s; %.1f s\n", (long long)report->n_items,

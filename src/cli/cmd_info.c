@@ -135,12 +135,13 @@ static myr_status index_info(const char *folder, json_t **facts)
                               index.shards[s].file);
     }
     if (status == MYR_OK)
-        *facts = json_pack("{s:s, s:o, s:s, s:o, s:s?, s:s, s:i, s:I, s:I, s:i, s:i, s:I, s:s, s:i, s:I, s:O}", "kind",
-                           "index", "path", myr_json_text(folder), "digest", index.digest, "model",
-                           myr_json_text(index.model), "contract", index.contract, "metric", index.metric, "dim",
-                           index.dim, "items", (json_int_t)index.n_items, "copies", (json_int_t)index.n_copies, "M",
-                           index.M, "ef_construction", index.ef_construction, "seed", (json_int_t)index.seed, "partition", index.partition,
-                           "classes", (int)index.n_classes, "bytes", (json_int_t)n_bytes, "shards", shards);
+        *facts =
+            json_pack("{s:s, s:o, s:s, s:o, s:s?, s:s, s:i, s:I, s:I, s:i, s:i, s:I, s:s, s:i, s:I, s:O}", "kind",
+                      "index", "path", myr_json_text(folder), "digest", index.digest, "model",
+                      myr_json_text(index.model), "contract", index.contract, "metric", index.metric, "dim", index.dim,
+                      "items", (json_int_t)index.n_items, "copies", (json_int_t)index.n_copies, "M", index.M,
+                      "ef_construction", index.ef_construction, "seed", (json_int_t)index.seed, "partition",
+                      index.partition, "classes", (int)index.n_classes, "bytes", (json_int_t)n_bytes, "shards", shards);
     json_decref(shards);
     myr_index_manifest_clear(&index);
     return status;
@@ -184,8 +185,8 @@ static myr_status corpus_info(const myr_cli *cli, json_t **facts)
         myr_json_text(cli->operands[0]), "items", (json_int_t)found.n_items, "bad", (json_int_t)found.n_problems,
         "labelled", (json_int_t)found.n_labelled, "folders", (json_int_t)found.n_folders, "tars",
         (json_int_t)found.n_tars, "lists", (json_int_t)found.n_lists, "sets", (json_int_t)found.n_sets, "unfinished",
-        (json_int_t)found.n_unfinished, "ignored", (json_int_t)found.n_ignored, "bytes",
-        (json_int_t)found.n_bytes, "classes", (json_int_t)found.n_classes, "corpus", myr_corpus_digest(corpus));
+        (json_int_t)found.n_unfinished, "ignored", (json_int_t)found.n_ignored, "bytes", (json_int_t)found.n_bytes,
+        "classes", (json_int_t)found.n_classes, "corpus", myr_corpus_digest(corpus));
     myr_corpus_free(corpus);
     return MYR_OK;
 }

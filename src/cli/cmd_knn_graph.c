@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ITEMS_SHOWN 24 /* of a page */
+#define ITEMS_SHOWN 24   /* of a page */
 #define USUAL_SAMPLE 100 /* exact search of one item takes as long as some hundred walks, or many more */
 
 /* Recall of a sample of the items, asked as all were. Collective; result on the root. */
@@ -101,7 +101,8 @@ static myr_status link_items(const myr_cli *cli, myr_cluster *cluster)
     myr_status status = myr_choose_search(cli, &cluster->manifest, options.k + 1, &options.search);
     options.search.exact = myr_config_flag(cli->config, "exact");
     if (status == MYR_OK && strcmp(myr_config_text(cli->config, "format"), "html") == 0) {
-        size_t n_shown = myr_config_is_set(cli->config, "sample") ? (size_t)myr_config_int(cli->config, "sample") : ITEMS_SHOWN;
+        size_t n_shown =
+            myr_config_is_set(cli->config, "sample") ? (size_t)myr_config_int(cli->config, "sample") : ITEMS_SHOWN;
         return myr_knn_page_write(cli, cluster, &options.search, n_shown, options.path);
     }
     if (status == MYR_OK)

@@ -244,13 +244,13 @@ static myr_status print_json(size_t ef, const myr_plan_request *request, const m
     json_t *spent = json_pack("{s:f, s:[f,f], s:[f,f], s:[f,f], s:f}", "picture", rates->picture_s, "sizes",
                               rates->n_small, rates->n_large, "insert", rates->insert_s[0], rates->insert_s[1],
                               "search", rates->search_s[0], rates->search_s[1], "assign", rates->assign_s);
-    return myr_print_json(json_pack(
-        "{s:f, s:I, s:I, s:I, s:I, s:I, s:f, s:b, s:o, s:o, s:f, s:f, s:f, s:I, s:o}", "images", request->n_items, "ef",
-        (json_int_t)ef, "dim",
-        (json_int_t)request->dim, "ranks", (json_int_t)request->ranks, "threads", (json_int_t)request->threads,
-        "shards", (json_int_t)plan->shards, "shard_items", plan->shard_items, "measured", (int)measured, "seconds",
-        times, "bytes", bytes, "probes_per_query", plan->visits, "routed_qps", plan->routed_qps, "scattered_qps",
-        plan->scattered_qps, "least_ranks", (json_int_t)plan->least_ranks, "thread_seconds", spent));
+    return myr_print_json(json_pack("{s:f, s:I, s:I, s:I, s:I, s:I, s:f, s:b, s:o, s:o, s:f, s:f, s:f, s:I, s:o}",
+                                    "images", request->n_items, "ef", (json_int_t)ef, "dim", (json_int_t)request->dim,
+                                    "ranks", (json_int_t)request->ranks, "threads", (json_int_t)request->threads,
+                                    "shards", (json_int_t)plan->shards, "shard_items", plan->shard_items, "measured",
+                                    (int)measured, "seconds", times, "bytes", bytes, "probes_per_query", plan->visits,
+                                    "routed_qps", plan->routed_qps, "scattered_qps", plan->scattered_qps, "least_ranks",
+                                    (json_int_t)plan->least_ranks, "thread_seconds", spent));
 }
 
 static myr_status print_plan(const myr_cli *cli, const myr_plan_request *request, const myr_plan *plan, bool measured)

@@ -91,7 +91,8 @@ static const myr_command commands[] = {
      "  myriops info model.onnx\n"
      "  myriops info model.onnx --seconds 0 --format json\n",
      myr_cmd_info},
-    {"import", "VECTORS.npy | VECTORS.fbin | VECTORS.hdf5 | CLIP-RETRIEVAL-FOLDER ...", "vectors made elsewhere into an embedding folder, resumable",
+    {"import", "VECTORS.npy | VECTORS.fbin | VECTORS.hdf5 | CLIP-RETRIEVAL-FOLDER ...",
+     "vectors made elsewhere into an embedding folder, resumable",
      "  mpirun -n 4 myriops import --out emb/ --model clip-vit-b32 --keys keys.txt features-0.npy features-1.npy\n"
      "  myriops import --out emb/ --model clip-vit-b32 clip-output/\n"
      "  myriops import --out emb/ --metric l2 --label-file labels.txt --dataset-name features resnet.hdf5\n",

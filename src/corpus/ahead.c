@@ -110,8 +110,11 @@ static bool add_batch(myr_ahead_range *range, int64_t batch, const myr_item *hea
         last->n_left++;
     } else {
         last = &range->pieces[range->n_pieces++];
-        *last = (piece){.source = source, .offset = head->offset, .n_bytes = (size_t)(end - head->offset),
-                        .first_batch = batch, .n_left = 1};
+        *last = (piece){.source = source,
+                        .offset = head->offset,
+                        .n_bytes = (size_t)(end - head->offset),
+                        .first_batch = batch,
+                        .n_left = 1};
     }
     range->piece_of[batch] = (int32_t)(range->n_pieces - 1);
     return true;
@@ -184,8 +187,8 @@ static char *read_piece(myr_ahead *ahead, const piece *wanted)
     struct stat facts;
     if (!(nearer && open_file(ahead, nearer)) && !open_file(ahead, wanted->source))
         return NULL;
-    if (fstat(ahead->fd, &facts) != 0 ||
-        !S_ISREG(facts.st_mode) || (uint64_t)facts.st_size < wanted->offset + wanted->n_bytes)
+    if (fstat(ahead->fd, &facts) != 0 || !S_ISREG(facts.st_mode) ||
+        (uint64_t)facts.st_size < wanted->offset + wanted->n_bytes)
         return NULL;
     char *bytes = malloc(wanted->n_bytes);
     for (size_t done = 0; bytes && done < wanted->n_bytes;) {

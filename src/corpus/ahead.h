@@ -15,7 +15,7 @@
 typedef struct myr_ahead myr_ahead;
 typedef struct myr_ahead_range myr_ahead_range;
 
-#define MYR_AHEAD_PIECE_BYTES ((size_t)4 << 20) /* a piece ends after the batch that reaches it */
+#define MYR_AHEAD_PIECE_BYTES ((size_t)4 << 20)  /* a piece ends after the batch that reaches it */
 #define MYR_AHEAD_BATCH_BYTES ((size_t)16 << 20) /* a longer batch is not read ahead */
 #define MYR_AHEAD_MAX_BYTES ((size_t)48 << 20)   /* of all pieces in memory */
 
@@ -44,8 +44,8 @@ void myr_ahead_end(myr_ahead_range *range);
 void myr_ahead_lend(myr_ahead_range *range, int64_t first, myr_item_reader *reader);
 void myr_ahead_return(myr_ahead_range *range, int64_t first, myr_item_reader *reader);
 
-/* What the reader is asked for next, if it lies in these n_bytes of the source, from offset, need not be read. All of it is
- * borrowed until the next call; NULL = nothing. */
+/* What the reader is asked for next, if it lies in these n_bytes of the source, from offset, need not be read. All of
+ * it is borrowed until the next call; NULL = nothing. */
 void myr_item_reader_borrow(myr_item_reader *reader, const char *source, uint64_t offset, const char *bytes,
                             size_t n_bytes);
 

@@ -13,7 +13,6 @@
 #include "corpus/input.h"
 #include "corpus/internal.h"
 
-
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,8 +73,8 @@ static myr_status name_labels(myr_corpus *corpus, const char *path, const kind *
 {
     char *beside = myr_corpus_beside(path, set->names[which]), **names = NULL;
     size_t n = 0;
-    myr_status status = beside == NULL ? myr_fail(MYR_ERR_NOMEM, "%s: not enough memory", path)
-                                       : myr_corpus_lines(beside, &names, &n);
+    myr_status status =
+        beside == NULL ? myr_fail(MYR_ERR_NOMEM, "%s: not enough memory", path) : myr_corpus_lines(beside, &names, &n);
     for (int i = 0; i < MAX_CLASSES; i++)
         labels[i] = i;
     if (status == MYR_OK && n > 0 && n != (size_t)set->n_classes[which])
@@ -104,11 +103,11 @@ static myr_status add_records(myr_corpus *corpus, myr_input *file, const kind *s
             const uint8_t *told = block + i * stride;
             for (size_t j = 0; j < set->n_labels && status == MYR_OK; j++)
                 if (told[j] >= set->n_classes[j])
-                    status = myr_fail(MYR_ERR_FORMAT,
-                                      "%s: record %llu: label %d, where %s has %d classes; the file is damaged, or "
-                                      "something else: fetch it again, or leave it out",
-                                      file->path, (unsigned long long)(first + i), told[j], set->name,
-                                      set->n_classes[j]);
+                    status =
+                        myr_fail(MYR_ERR_FORMAT,
+                                 "%s: record %llu: label %d, where %s has %d classes; the file is damaged, or "
+                                 "something else: fetch it again, or leave it out",
+                                 file->path, (unsigned long long)(first + i), told[j], set->name, set->n_classes[j]);
             myr_record record = *like;
             record.offset = (first + i) * stride + set->n_labels;
             record.label = status == MYR_OK ? labels[told[which]] : -1;
@@ -138,7 +137,8 @@ myr_status myr_corpus_add_cifar(myr_corpus *corpus, const char *path, const char
         status = myr_corpus_add_form(
             corpus, &(myr_form){.width = SIDE, .height = SIDE, .n_channels = 3, .planar = true}, &form);
     if (status == MYR_OK) {
-        myr_record like = {.source = myr_corpus_text(corpus, path), .n_bytes = PICTURE_BYTES,
+        myr_record like = {.source = myr_corpus_text(corpus, path),
+                           .n_bytes = PICTURE_BYTES,
                            .in_tar = file.gzip == NULL,
                            .coding = file.gzip == NULL ? MYR_CODING_PLAIN : MYR_CODING_GZIP};
         like.form = form;

@@ -34,7 +34,7 @@
 #define WINDOW_BYTES 32768
 #define MAX_POINTS 128
 #define LEAST_SPACING ((uint64_t)2 << 20)
-#define GZIP_BITS 31  /* gzip members, checked */
+#define GZIP_BITS 31   /* gzip members, checked */
 #define RAW_BITS (-15) /* deflate alone: from a place in the middle */
 #define TRAILER_BYTES 8
 
@@ -55,7 +55,7 @@ struct myr_gzip {
     z_stream stream;
     bool made, raw;
     unsigned char in[IN_BYTES];
-    uint64_t in_end; /* place in the file behind what lies in in */
+    uint64_t in_end;     /* place in the file behind what lies in in */
     unsigned char *ring; /* byte i of the unpacked stream lies at i % RING_BYTES */
     uint64_t out_at;     /* bytes unpacked */
     uint64_t kept;       /* how many of the last are in the ring */

@@ -113,8 +113,8 @@ static bool holds_labels(hid_t file, const char *name, hsize_t n)
     hid_t space = set >= 0 ? H5Dget_space(set) : -1, type = set >= 0 ? H5Dget_type(set) : -1;
     int rank = space >= 0 ? H5Sget_simple_extent_ndims(space) : 0;
     bool holds = (rank == 1 || rank == 2) && H5Sget_simple_extent_dims(space, dims, NULL) == rank && dims[0] == n &&
-                 (rank == 1 || dims[1] == 1) && type >= 0 &&
-                 H5Tget_class(type) == H5T_INTEGER && H5Tget_size(type) <= 8;
+                 (rank == 1 || dims[1] == 1) && type >= 0 && H5Tget_class(type) == H5T_INTEGER &&
+                 H5Tget_size(type) <= 8;
     if (type >= 0)
         H5Tclose(type);
     if (space >= 0)
@@ -167,8 +167,8 @@ static myr_status read_labels(const char *path, hid_t file, const char *name, hs
     return status;
 }
 
-static myr_status find_labels(const char *path, const name_list *list, const char *pictures,
-                              const myr_image_set *rows, int64_t **labels)
+static myr_status find_labels(const char *path, const name_list *list, const char *pictures, const myr_image_set *rows,
+                              int64_t **labels)
 {
     myr_corpus_hdf5_lock();
     const char *name = choose_labels(rows->file, list, pictures, rows->dims[0]);
@@ -206,8 +206,12 @@ static myr_status add_rows(myr_corpus *corpus, const char *path, const char *sou
     for (hsize_t i = 0; i < rows->dims[0] && status == MYR_OK; i++) {
         bool known = labels != NULL && labels[i] >= 0 && labels[i] <= INT32_MAX;
         n_wrong += labels != NULL && !known;
-        myr_record record = {.source = text, .offset = plain ? offset + i * n_bytes : i, .n_bytes = n_bytes,
-                             .in_tar = plain, .form = form, .label = known ? (int32_t)labels[i] : -1,
+        myr_record record = {.source = text,
+                             .offset = plain ? offset + i * n_bytes : i,
+                             .n_bytes = n_bytes,
+                             .in_tar = plain,
+                             .form = form,
+                             .label = known ? (int32_t)labels[i] : -1,
                              .coding = plain ? MYR_CODING_PLAIN : MYR_CODING_HDF5};
         status = myr_corpus_add_numbered(corpus, front, i, &record);
     }
@@ -265,8 +269,8 @@ myr_status myr_corpus_add_hdf5(myr_corpus *corpus, const char *operand)
     }
     myr_corpus_hdf5_lock();
     hid_t file = myr_image_set_open_file(path);
-    myr_status status = file >= 0 ? list_sets(path, file, &list)
-                                  : myr_fail(MYR_ERR_FORMAT, "%s: no HDF5 file, or a damaged one", path);
+    myr_status status =
+        file >= 0 ? list_sets(path, file, &list) : myr_fail(MYR_ERR_FORMAT, "%s: no HDF5 file, or a damaged one", path);
     if (status == MYR_OK && set == NULL)
         status = choose_set(path, file, &list, &set);
     if (file >= 0)

@@ -13,7 +13,6 @@
 #include "corpus/input.h"
 #include "corpus/internal.h"
 
-
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -144,8 +143,12 @@ static myr_status add_all(myr_corpus *corpus, myr_input *file, const uint32_t di
             corpus, &(myr_form){.width = (int32_t)dims[2], .height = (int32_t)dims[1], .n_channels = 1}, &form);
     uint64_t source = myr_corpus_text(corpus, file->path);
     for (uint32_t i = 0; i < dims[0] && status == MYR_OK; i++) {
-        myr_record record = {.source = source, .offset = IMAGES_HEAD + i * n_bytes, .n_bytes = n_bytes, .form = form,
-                             .label = labels != NULL ? labels[i] : -1, .in_tar = file->gzip == NULL,
+        myr_record record = {.source = source,
+                             .offset = IMAGES_HEAD + i * n_bytes,
+                             .n_bytes = n_bytes,
+                             .form = form,
+                             .label = labels != NULL ? labels[i] : -1,
+                             .in_tar = file->gzip == NULL,
                              .coding = file->gzip == NULL ? MYR_CODING_PLAIN : MYR_CODING_GZIP};
         status = myr_corpus_add_numbered(corpus, front, i, &record);
     }

@@ -179,7 +179,8 @@ static myr_status open_locked(const char *source, const char *path, const char *
     rows->rank = rows->set >= 0 ? myr_image_set_dims(rows->set, rows->dims) : 0;
     if (rows->rank == 0)
         return myr_fail(MYR_ERR_FORMAT, "%s: no data set (n, height, width, 1 or 3) of u8", source);
-    rows->form = (myr_form){.width = (int32_t)rows->dims[2], .height = (int32_t)rows->dims[1],
+    rows->form = (myr_form){.width = (int32_t)rows->dims[2],
+                            .height = (int32_t)rows->dims[1],
                             .n_channels = rows->rank == 3 ? 1 : (int32_t)rows->dims[3]};
     return myr_image_set_check_stored(source, rows->set, 1);
 }
@@ -216,8 +217,7 @@ static bool read_locked(myr_image_set *rows, uint64_t row, void *room)
 {
     hsize_t first[4] = {row}, count[4] = {1, rows->dims[1], rows->dims[2], rows->dims[3]};
     hid_t from = H5Dget_space(rows->set), to = H5Screate_simple(rows->rank, count, NULL);
-    bool fine = from >= 0 && to >= 0 &&
-                H5Sselect_hyperslab(from, H5S_SELECT_SET, first, NULL, count, NULL) >= 0 &&
+    bool fine = from >= 0 && to >= 0 && H5Sselect_hyperslab(from, H5S_SELECT_SET, first, NULL, count, NULL) >= 0 &&
                 H5Dread(rows->set, H5T_NATIVE_UINT8, to, from, H5P_DEFAULT, room) >= 0;
     if (to >= 0)
         H5Sclose(to);

@@ -124,8 +124,7 @@ static bool has_room(const char *path, uint64_t n_bytes)
     bool fits = false;
     if (folder) {
         *strrchr(folder, '/') = 0;
-        fits = statvfs(folder, &facts) == 0 &&
-               (uint64_t)facts.f_bavail * facts.f_frsize >= n_bytes + SPARE_BYTES;
+        fits = statvfs(folder, &facts) == 0 && (uint64_t)facts.f_bavail * facts.f_frsize >= n_bytes + SPARE_BYTES;
     }
     free(folder);
     return fits;
@@ -155,7 +154,8 @@ static const char *copy_bytes(const myr_stage *stage, int from, int to, char *ro
     return "stopped";
 }
 
-/* The copy's temporary file, locked; -1 where another job makes the same copy, or has made it, or nothing can be written. */
+/* The copy's temporary file, locked; -1 where another job makes the same copy, or has made it, or nothing can be
+ * written. */
 static int open_partial(const tar *wanted, const char *partial, const char **wrong)
 {
     int to = open(partial, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);

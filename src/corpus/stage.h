@@ -13,7 +13,8 @@
 
 typedef struct myr_stage myr_stage;
 
-/* myr_stage_list - append what is to be known of a corpus' tars: path, size, time of change. One stat a tar, here alone. */
+/* myr_stage_list - append what is to be known of a corpus' tars: path, size, time of change. One stat a tar, here
+ * alone. */
 myr_status myr_stage_list(const myr_corpus *corpus, myr_buffer *message);
 
 /*
@@ -28,8 +29,8 @@ myr_status myr_stage_list(const myr_corpus *corpus, myr_buffer *message);
  */
 myr_status myr_stage_open(const char *folder, const void *message, size_t n_bytes, bool copies, bool keeps,
                           myr_stage **stage);
-/* Ends copying; who copies removes all copies of these tars, unless they are to be kept. When nobody reads any more. NULL is
- * fine. */
+/* Ends copying; who copies removes all copies of these tars, unless they are to be kept. When nobody reads any more.
+ * NULL is fine. */
 void myr_stage_close(myr_stage *stage);
 /* Path of the copy of a tar, NULL = there is none by now. [borrowed] stage may be NULL. Any number of threads. */
 const char *myr_stage_find(const myr_stage *stage, const char *source);

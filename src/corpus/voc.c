@@ -301,10 +301,9 @@ done:
 /* VOC's own classes where no others were met, else those that were met, by name. */
 static myr_status number_classes(voc_walk *w, int32_t *labels)
 {
-    static const char *const twenty[] = {"aeroplane",   "bicycle", "bird",  "boat",      "bottle",
-                                         "bus",         "car",     "cat",   "chair",     "cow",
-                                         "diningtable", "dog",     "horse", "motorbike", "person",
-                                         "pottedplant", "sheep",   "sofa",  "train",     "tvmonitor"};
+    static const char *const twenty[] = {
+        "aeroplane",   "bicycle", "bird",  "boat",      "bottle", "bus",         "car",   "cat",  "chair", "cow",
+        "diningtable", "dog",     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"};
     size_t n_twenty = sizeof twenty / sizeof *twenty, n = w->names.n, n_others = 0;
     const char **sorted = myr_alloc(n + n_twenty, sizeof *sorted);
     int32_t *numbers = myr_alloc(n + n_twenty, sizeof *numbers);

@@ -137,9 +137,10 @@ static void finish_object(reading *r)
             return;
     if (ends[XMAX] < ends[XMIN] || ends[YMAX] < ends[YMIN])
         return;
-    r->objects->objects[r->objects->n - 1].box =
-        (myr_box){.x = (int32_t)ends[XMIN] - 1, .y = (int32_t)ends[YMIN] - 1,
-                  .width = (int32_t)(ends[XMAX] - ends[XMIN]) + 1, .height = (int32_t)(ends[YMAX] - ends[YMIN]) + 1};
+    r->objects->objects[r->objects->n - 1].box = (myr_box){.x = (int32_t)ends[XMIN] - 1,
+                                                           .y = (int32_t)ends[YMIN] - 1,
+                                                           .width = (int32_t)(ends[XMAX] - ends[XMIN]) + 1,
+                                                           .height = (int32_t)(ends[YMAX] - ends[YMIN]) + 1};
 }
 
 static void XMLCALL on_end(void *context, const XML_Char *element)

@@ -45,7 +45,7 @@ typedef struct job {
     char build_id[9]; /* in the names of the files, so that an older index is not overwritten */
     int lock;         /* rank 0: the output folder is this job's; -1 = not held */
     float code_min, code_max;
-    int n_axes; /* of codes; none where they cannot be */
+    int n_axes;        /* of codes; none where they cannot be */
     bool all_whole;    /* all values are whole numbers */
     myr_buffer sample; /* on rank 0: rows of {id, vector} */
     myr_shard_plan plan;
@@ -342,8 +342,8 @@ static void choose_id(job *work, const char *in_force)
     char text[512], hash[MYR_SHA256_TEXT];
     for (int attempt = 0;; attempt++) {
         snprintf(text, sizeof text, "%s %s %d %d %d %zu %d %d %lld %d", MYRIOPS_VERSION, work->source.digest,
-                 options->hash, (int)options->quantize, work->n_axes, options->n_shards, options->M, options->ef_construction,
-                 (long long)options->seed, attempt);
+                 options->hash, (int)options->quantize, work->n_axes, options->n_shards, options->M,
+                 options->ef_construction, (long long)options->seed, attempt);
         if (options->overlap > 0)
             snprintf(text + strlen(text), sizeof text - strlen(text), " %.17g", options->overlap);
         myr_sha256_text(text, strlen(text), hash);

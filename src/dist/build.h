@@ -13,7 +13,7 @@ typedef struct myr_build_options {
     const char *folder; /* output */
     const char *metric; /* for a vector file: "l2" | "cosine" | "ip" */
     bool hash;          /* partition by id instead of k-means */
-    double overlap; /* share of the items that lie in a second shard, too; 0 to 1, not with hash */
+    double overlap;     /* share of the items that lie in a second shard, too; 0 to 1, not with hash */
     myr_quantize quantize;
     int n_axes; /* of codes, as of myr_hnsw_options */
     size_t n_shards;
@@ -29,7 +29,7 @@ typedef struct myr_build_report {
     int64_t n_rows; /* of all shards: items, and copies of them */
     size_t n_shards;
     int64_t largest_shard; /* rows */
-    size_t n_kept; /* shards that a run before this one had finished */
+    size_t n_kept;         /* shards that a run before this one had finished */
     char digest[MYR_SHA256_TEXT];
     double partition_s, exchange_s, graph_s, write_s, wall_s; /* of the slowest rank */
 } myr_build_report;

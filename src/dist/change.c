@@ -37,7 +37,7 @@ typedef struct job {
     myr_shard_rows *added; /* (n_shards), those of this rank filled */
     myr_key_set removed, replaced;
     char build_id[9];
-    int lock; /* rank 0; -1 = not held */
+    int lock;        /* rank 0; -1 = not held */
     myr_buffer gone; /* of this rank's shards: id, and whether another comes in its place */
     int64_t n_removed, n_replaced, n_changed;
     myr_hnsw_curve curve;

@@ -20,8 +20,8 @@ typedef struct myr_change_report {
     int64_t n_items; /* now */
     int64_t n_rows;  /* of all shards: items, and copies of them */
     int64_t n_added, n_replaced, n_removed;
-    int64_t n_unknown; /* keys to take out that are not there */
-    int64_t largest_shard; /* rows */
+    int64_t n_unknown;          /* keys to take out that are not there */
+    int64_t largest_shard;      /* rows */
     size_t n_shards, n_changed; /* shards */
     char digest[MYR_SHA256_TEXT];
     double wall_s;

@@ -180,9 +180,10 @@ static void warn_of_reading(const myr_comm *comm, double mapped)
     double available = myr_memory_available(), excess = available > 0 ? mapped - available : 0, most;
     MPI_Reduce(&excess, &most, 1, MPI_DOUBLE, MPI_MAX, 0, comm->mpi);
     if (comm->rank == 0 && most > 0)
-        myr_warn("the shards of a host are %.3g GB larger than the memory it has free: they will be read from disk again "
-                 "and again; use more hosts",
-                 most / 1e9);
+        myr_warn(
+            "the shards of a host are %.3g GB larger than the memory it has free: they will be read from disk again "
+            "and again; use more hosts",
+            most / 1e9);
 }
 
 myr_status myr_cluster_check_memory(const myr_cluster *cluster, double rank_bytes)

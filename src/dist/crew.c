@@ -24,10 +24,10 @@ typedef struct job {
     int32_t *boxes;     /* (n_items, 4) parts of pictures, NULL = all are whole; rows close up as the vectors' do */
     myr_item_list *items;
     myr_ahead_range *range; /* bytes that are read ahead, NULL = none */
-    float *vectors; /* (n_items, dim) */
-    char **reasons; /* (n_items) */
-    bool *done;     /* (n_items) vectors taken from the file that is there; NULL = none */
-    bool dropped;   /* another rank has made it */
+    float *vectors;         /* (n_items, dim) */
+    char **reasons;         /* (n_items) */
+    bool *done;             /* (n_items) vectors taken from the file that is there; NULL = none */
+    bool dropped;           /* another rank has made it */
     int64_t n_good, n_bad;
     myr_buffer bad; /* lines of bad.tsv */
 } job;
@@ -43,7 +43,7 @@ struct myr_crew {
     job *finished;
     int64_t n_waiting_items, n_done;
     job *running; /* all of those, to be released at the end */
-    int n_ended; /* workers */
+    int n_ended;  /* workers */
     double idle_since_s;
     bool stopping;
     myr_status status;
@@ -114,7 +114,8 @@ static void split_items(const job *done, size_t dim, myr_chunk *chunk)
     }
 }
 
-/* Whether another rank has put the chunk's file in place meanwhile: then that is what is reported, since it is what counts.
+/* Whether another rank has put the chunk's file in place meanwhile: then that is what is reported, since it is what
+ * counts.
  */
 static bool is_made(const myr_crew *crew, const char *path, job *done)
 {

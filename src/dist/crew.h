@@ -43,8 +43,8 @@ bool myr_crew_is_over(myr_crew *crew);
  * myr_crew_add - add a chunk.
  *
  *  items  taken over, also on failure
- *  retry  the chunk's file is there: only what is bad in it is tried again, and the file is written anew. Where it cannot
- *         be read all items are
+ *  retry  the chunk's file is there: only what is bad in it is tried again, and the file is written anew. Where it
+ * cannot be read all items are
  */
 myr_status myr_crew_add(myr_crew *crew, int64_t chunk, myr_item_list *items, bool retry);
 /* Another rank has made the chunk: what is left of it is not done, and no file written, unless that has begun. */

@@ -259,8 +259,8 @@ static myr_status open_stage(job *work)
         MPI_Comm_split_type(comm->mpi, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &host);
         MPI_Comm_rank(host, &place);
         MPI_Comm_free(&host);
-        status = myr_comm_agree(comm, myr_stage_open(options->stage, list.data, list.size, place == 0,
-                                                     options->keep_stage, &work->stage));
+        status = myr_comm_agree(
+            comm, myr_stage_open(options->stage, list.data, list.size, place == 0, options->keep_stage, &work->stage));
     }
     myr_buffer_free(&list);
     return status;

@@ -21,8 +21,8 @@ typedef struct myr_embed_options {
     int64_t chunk_items; /* 0 = chosen from the size of the corpus, fewer towards its end */
     double max_bad;      /* fraction of bad items above which the job fails */
     bool retry_bad;      /* items that could not be used by earlier runs are tried again */
-    const char *stage; /* folder on a disk of each host to which tars are copied, NULL = none */
-    bool keep_stage;   /* the copies stay */
+    const char *stage;   /* folder on a disk of each host to which tars are copied, NULL = none */
+    bool keep_stage;     /* the copies stay */
     bool progress;
 } myr_embed_options;
 
@@ -38,7 +38,7 @@ typedef struct myr_embed_report {
     double wall_s;
     double idle_at_end_s; /* from the first worker of any rank that had nothing more to do, to the end */
     int64_t root_peak_bytes, other_peak_bytes; /* memory of rank 0, and the most of another */
-    myr_phases phases; /* summed over all threads of all ranks */
+    myr_phases phases;                         /* summed over all threads of all ranks */
 } myr_embed_report;
 
 /*

@@ -32,7 +32,7 @@ typedef struct myr_embed_job {
     myr_embed_report *report;
     myr_encoder *encoder;
     myr_crew *crew;
-    myr_stage *stage; /* NULL = none */
+    myr_stage *stage;    /* NULL = none */
     myr_embed_root root; /* rank 0 */
     bool asked;          /* a request is on its way */
     bool ended;          /* told to end */

@@ -7,8 +7,8 @@
 
 #include <stdlib.h>
 
-#define LATE_TIMES 2.0  /* as long as chunks of that size took so far */
-#define LATE_MORE_S 1.0 /* and this, so that short chunks do not fly to and fro */
+#define LATE_TIMES 2.0       /* as long as chunks of that size took so far */
+#define LATE_MORE_S 1.0      /* and this, so that short chunks do not fly to and fro */
 #define LATE_AT_FIRST_S 30.0 /* while none is finished */
 
 /* A chunk that somebody works on. */

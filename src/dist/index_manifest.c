@@ -101,13 +101,13 @@ myr_status myr_index_manifest_write(const char *folder, const myr_index_manifest
         whole = json_array_append_new(classes, text_json(manifest->classes[i])) == 0;
     json_t *document = json_pack(
         "{s:i, s:I, s:I, s:f, s:i, s:s, s:s?, s:o, s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o}",
-        "schema_version", SCHEMA, "items", (json_int_t)manifest->n_items, "copies", (json_int_t)manifest->n_copies, "overlap",
-        manifest->overlap, "dim", manifest->dim, "metric", manifest->metric, "contract",
-        manifest->contract, "model", manifest->model ? text_json(manifest->model) : json_null(), "partition",
-        manifest->partition, "M", manifest->M, "ef_construction", manifest->ef_construction, "seed",
-        (json_int_t)manifest->seed, "digest", manifest->digest, "router_file", manifest->router_file, "router_checksum",
-        checksum, "quantize", myr_quantize_name(manifest->quantize), "classes", classes, "recall_curve",
-        curve_json(&manifest->curve), "route_curve", route_json(&manifest->route), "shards", shards);
+        "schema_version", SCHEMA, "items", (json_int_t)manifest->n_items, "copies", (json_int_t)manifest->n_copies,
+        "overlap", manifest->overlap, "dim", manifest->dim, "metric", manifest->metric, "contract", manifest->contract,
+        "model", manifest->model ? text_json(manifest->model) : json_null(), "partition", manifest->partition, "M",
+        manifest->M, "ef_construction", manifest->ef_construction, "seed", (json_int_t)manifest->seed, "digest",
+        manifest->digest, "router_file", manifest->router_file, "router_checksum", checksum, "quantize",
+        myr_quantize_name(manifest->quantize), "classes", classes, "recall_curve", curve_json(&manifest->curve),
+        "route_curve", route_json(&manifest->route), "shards", shards);
     char *text = document && whole ? json_dumps(document, JSON_INDENT(2)) : NULL;
     char *path = myr_path_join(folder, "index.json");
     myr_status status = text && path ? myr_file_replace(path, text, strlen(text))

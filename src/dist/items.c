@@ -35,10 +35,11 @@ static myr_status open_index(const char *folder, int n_threads, myr_items *items
     size_t by_bytes = PIECE_BYTES / (items->dim * sizeof(float));
     items->rows = by_bytes < 1 ? 1 : by_bytes < A_PIECE ? (int64_t)by_bytes : A_PIECE;
     if (index->n_copies > 0)
-        return myr_comm_agree(items->comm, myr_fail(MYR_ERR_UNSUPPORTED,
-                                                    "%s: %lld of its items lie in two shards (--overlap) and would count twice; "
-                                                    "name the folder of embeddings that it was made of instead",
-                                                    folder, (long long)index->n_copies));
+        return myr_comm_agree(items->comm,
+                              myr_fail(MYR_ERR_UNSUPPORTED,
+                                       "%s: %lld of its items lie in two shards (--overlap) and would count twice; "
+                                       "name the folder of embeddings that it was made of instead",
+                                       folder, (long long)index->n_copies));
     items->first_piece = myr_alloc(index->n_shards + 1, sizeof *items->first_piece);
     if (!items->first_piece)
         status = myr_fail(MYR_ERR_NOMEM, "no memory for %zu shards", index->n_shards);

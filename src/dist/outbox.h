@@ -1,6 +1,6 @@
 /*
- * Messages on their way that must not hold up who sends them: a rank that does not receive, because its host hangs or it
- * was stopped, must not stop the others.
+ * Messages on their way that must not hold up who sends them: a rank that does not receive, because its host hangs or
+ * it was stopped, must not stop the others.
  */
 #ifndef MYR_DIST_OUTBOX_H
 #define MYR_DIST_OUTBOX_H

@@ -32,7 +32,8 @@ myr_status myr_output_refuse_strays(const char *folder)
 static bool add_sizes(const myr_chunk *chunk, int64_t **ordinals, int64_t **n_bytes, size_t *n)
 {
     size_t n_bad = chunk->bad_n_bytes ? (size_t)chunk->n_bad : 0;
-    if (!myr_resize(ordinals, *n, *n + n_bad, sizeof **ordinals) || !myr_resize(n_bytes, *n, *n + n_bad, sizeof **n_bytes))
+    if (!myr_resize(ordinals, *n, *n + n_bad, sizeof **ordinals) ||
+        !myr_resize(n_bytes, *n, *n + n_bad, sizeof **n_bytes))
         return false;
     for (size_t i = 0; i < n_bad; i++) {
         (*ordinals)[*n] = chunk->bad_ordinal[i];

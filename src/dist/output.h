@@ -21,8 +21,8 @@ typedef struct myr_output {
 /* Chunks without the manifest that says what they were made from must not be taken for this run's. */
 myr_status myr_output_refuse_strays(const char *folder);
 /*
- * myr_output_accept_repairs - whether a corpus is that of a folder but for the sizes of what is bad there: pictures that
- * were mended, or that came later. Then the folder's manifest gets the digest of the corpus as it is now.
+ * myr_output_accept_repairs - whether a corpus is that of a folder but for the sizes of what is bad there: pictures
+ * that were mended, or that came later. Then the folder's manifest gets the digest of the corpus as it is now.
  *
  * Local. What cannot be read is not bad.
  */

@@ -209,8 +209,7 @@ static myr_status tell_router(const hunt *all, myr_router *router)
 myr_status myr_overlap_choose(const myr_comm *comm, const myr_source *source, myr_router *router, size_t n_shards,
                               double share, myr_pool *pool, myr_shard_plan *plan)
 {
-    hunt all = {
-        .comm = comm, .source = source, .router = router, .n_shards = n_shards, .pool = pool, .plan = plan};
+    hunt all = {.comm = comm, .source = source, .router = router, .n_shards = n_shards, .pool = pool, .plan = plan};
     myr_status status = ask_rows(&all);
     if (status == MYR_OK) {
         int64_t n_wanted = (int64_t)(share * (double)plan->n_items);
@@ -229,8 +228,7 @@ myr_status myr_overlap_choose(const myr_comm *comm, const myr_source *source, my
 myr_status myr_overlap_follow(const myr_comm *comm, const myr_source *source, const myr_router *router, size_t n_shards,
                               myr_pool *pool, myr_shard_plan *plan)
 {
-    hunt all = {
-        .comm = comm, .source = source, .router = router, .n_shards = n_shards, .pool = pool, .plan = plan};
+    hunt all = {.comm = comm, .source = source, .router = router, .n_shards = n_shards, .pool = pool, .plan = plan};
     myr_router_view view;
     myr_router_export(router, &view);
     if (!view.copy_bound)

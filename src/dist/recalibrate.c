@@ -143,8 +143,8 @@ myr_status myr_recount_gone(myr_recount *recount, const myr_router *router, cons
 
 /* A router's arrays that change. */
 typedef struct counts {
-    int64_t *part_items;    /* (n_parts) */
-    myr_buffer first;       /* u32 (n_parts + 1) */
+    int64_t *part_items;     /* (n_parts) */
+    myr_buffer first;        /* u32 (n_parts + 1) */
     myr_buffer shard, items; /* u32, i64 (n_copies) */
 } counts;
 

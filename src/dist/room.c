@@ -5,8 +5,7 @@
 
 #include "base/memory.h"
 
-myr_status myr_room_check(const myr_comm *comm, double mine, double rank_bytes, const char *purpose,
-                          const char *remedy)
+myr_status myr_room_check(const myr_comm *comm, double mine, double rank_bytes, const char *purpose, const char *remedy)
 {
     double all = mine, available = rank_bytes > 0 ? rank_bytes : myr_memory_available();
     int n_here = 1;

@@ -16,7 +16,8 @@
 
 #define FILE_BLOCK_ROWS 8192 /* fewer where they are long: */
 #define FILE_BLOCK_BYTES ((size_t)8 << 20)
-#define ROW_STEP 256 /* rows that are multiplied together: blocks are multiples, so that their length leaves no trace */
+#define ROW_STEP 256 /* rows that are multiplied together: blocks are multiples, so that their length leaves no trace  \
+                      */
 
 typedef struct myr_source_input {
     char *path;
@@ -92,8 +93,8 @@ static myr_status open_folder(myr_source *source, myr_source_input *input, myr_b
             status = no_memory(input->path);
     }
     source->n_ids += manifest.n_items;
-    input->sizes = (myr_manifest){
-        .n_items = manifest.n_items, .chunk_items = manifest.chunk_items, .guided = manifest.guided};
+    input->sizes =
+        (myr_manifest){.n_items = manifest.n_items, .chunk_items = manifest.chunk_items, .guided = manifest.guided};
     if (status == MYR_OK)
         status = take_classes(source, input, &manifest);
     myr_buffer_printf(digests, "%s %s %s %lld%s\n", manifest.contract, manifest.corpus_digest, manifest.storage,

@@ -287,7 +287,8 @@ myr_status hnsw_make_axes(myr_hnsw *graph, const float *const *rows, int wanted,
     all.n_axes = asked;
     if (status == MYR_OK && !chooses)
         status = find_axes(&all, graph->seed, pool);
-    for (size_t i = 0; chooses && status == MYR_OK && i < sizeof tried / sizeof *tried && 2 * tried[i] <= all.dim; i++) {
+    for (size_t i = 0; chooses && status == MYR_OK && i < sizeof tried / sizeof *tried && 2 * tried[i] <= all.dim;
+         i++) {
         all.n_axes = tried[i];
         status = find_axes(&all, graph->seed, pool);
         if (all.held >= ENOUGH)

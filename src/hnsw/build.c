@@ -158,7 +158,8 @@ static void measure_codes(const float *values, size_t n, float *code_min, float 
     myr_hnsw_fit_codes(all_whole, code_min, code_max);
 }
 
-/* Codes of such a range stand for whole numbers, one for each: what is gained by axes would be lost by keeping vectors. */
+/* Codes of such a range stand for whole numbers, one for each: what is gained by axes would be lost by keeping vectors.
+ */
 static bool are_whole(const myr_hnsw *graph)
 {
     return graph->code_max - graph->code_min == 255 && graph->code_min == truncf(graph->code_min);

@@ -108,7 +108,8 @@ static bool code_place(const myr_hnsw *graph, const float *vector, const float *
 }
 
 /* Codes without a tail, of the vector times stretch. */
-static bool code(const myr_hnsw *graph, const float *vector, const float *place, double stretch, uint8_t *codes, float *residual)
+static bool code(const myr_hnsw *graph, const float *vector, const float *place, double stretch, uint8_t *codes,
+                 float *residual)
 {
     if (graph->is_float)
         return copy_floats(graph, vector, codes, residual);

@@ -45,7 +45,8 @@ static size_t bytes_of(const myr_hnsw *graph)
                   sizeof *graph->upper_first + graph->n_code_bytes + room_at(graph, 0) * sizeof *graph->links;
     node += graph->vectors ? graph->dim * sizeof *graph->vectors : 0;
     node += graph->halves ? graph->dim * sizeof *graph->halves : 0;
-    return graph->n_axes * (graph->dim + 1) * sizeof *graph->axes + graph->n * row + graph->n_nodes * node + graph->n_upper * room_at(graph, 1) * sizeof *graph->upper_links;
+    return graph->n_axes * (graph->dim + 1) * sizeof *graph->axes + graph->n * row + graph->n_nodes * node +
+           graph->n_upper * room_at(graph, 1) * sizeof *graph->upper_links;
 }
 
 void myr_hnsw_describe(const myr_hnsw *graph, myr_hnsw_facts *facts)

@@ -30,7 +30,7 @@ enum {
     AHEAD = 4, /* full vectors asked for before they are needed */
     MOST_OF_PRODUCT = 32760, /* dimensions: with a tail no more than MYR_CODE_MAX_DIM */
     MOST_AXES = 1024,
-    MOST_SPARED = 4096,      /* values of a vector that is not kept as floats: they are made anew on the stack */
+    MOST_SPARED = 4096, /* values of a vector that is not kept as floats: they are made anew on the stack */
 };
 
 /* guard.c: of a graph in a file that is checked as it is read. */
@@ -236,7 +236,8 @@ void hnsw_widen_codes(myr_hnsw *graph);
 void hnsw_fit_codes(myr_hnsw *graph);
 /*
  * Codes of a query times stretch, or of a vector of this squared length, and the distance from what they stand for,
- * tails and all. place: (n_axes) along the axes, where it was made already by hnsw_place; else NULL. is_exact: whether that is none without the tail. False where a value is not finite.
+ * tails and all. place: (n_axes) along the axes, where it was made already by hnsw_place; else NULL. is_exact: whether
+ * that is none without the tail. False where a value is not finite.
  */
 bool hnsw_code_query(const myr_hnsw *graph, const float *query, const float *place, uint8_t *codes, double *residual,
                      double *stretch);
@@ -294,7 +295,8 @@ typedef struct hnsw_query {
     double squared;  /* |stretch query|^2, and that of the longest vector, tail and all; 0 for L2 */
     bool is_whole;   /* code distances are the squared distances, to the last bit */
 } hnsw_query;
-/* Codes of the query, whose place is as for hnsw_code_query, and what goes with them; false where a value is not finite. */
+/* Codes of the query, whose place is as for hnsw_code_query, and what goes with them; false where a value is not
+ * finite. */
 bool hnsw_query_of(const myr_hnsw *graph, const float *query, const float *place, uint8_t *codes, hnsw_query *facts);
 /*
  * The reach of a distance: a node at squared code distance d, whose residual is r, is farther than the distance

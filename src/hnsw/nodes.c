@@ -149,8 +149,8 @@ static myr_status code_task(void *context, size_t first, size_t last, int thread
             place_nodes(all, node, last, &places);
         double squared = graph->kernel->dot(vector, vector, graph->dim);
         bool is_exact;
-        if (!hnsw_code_vector(graph, vector, hnsw_place_of(graph, &places, at), squared, all->codes + node * graph->n_code_bytes, &all->residuals[node],
-                              &is_exact))
+        if (!hnsw_code_vector(graph, vector, hnsw_place_of(graph, &places, at), squared,
+                              all->codes + node * graph->n_code_bytes, &all->residuals[node], &is_exact))
             return myr_fail(MYR_ERR_ARG, "hnsw: vector %zu holds a value that is not finite", row);
         all->longest[thread] = squared > all->longest[thread] ? squared : all->longest[thread];
         if (!all->is_rounded[thread])

@@ -11,8 +11,7 @@ static myr_status read_levels(myr_decoder *decoder, const myr_form *form, const 
     if (form->width < 1 || form->height < 1 || (form->n_channels != 1 && form->n_channels != 3))
         return myr_fail(MYR_ERR_FORMAT, "bare levels of %d x %d x %d: only 1 and 3 channels make a picture",
                         form->height, form->width, form->n_channels);
-    myr_status status =
-        myr_decoder_reserve(decoder, "picture", (uint64_t)form->width, (uint64_t)form->height, 3, 0);
+    myr_status status = myr_decoder_reserve(decoder, "picture", (uint64_t)form->width, (uint64_t)form->height, 3, 0);
     if (status != MYR_OK)
         return status;
     size_t n_pixels = (size_t)form->width * (size_t)form->height, n_channels = (size_t)form->n_channels;
@@ -54,8 +53,8 @@ myr_status myr_decoder_crop(myr_decoder *decoder, const myr_image *in, const myr
     if (pixels == NULL)
         return myr_fail(MYR_ERR_NOMEM, "no memory for a part of %d x %d pixels", width, height);
     for (int row = 0; row < height; row++)
-        memcpy(pixels + (size_t)row * row_bytes,
-               in->pixels + 3 * ((size_t)(y + row) * (size_t)in->width + (size_t)x), row_bytes);
+        memcpy(pixels + (size_t)row * row_bytes, in->pixels + 3 * ((size_t)(y + row) * (size_t)in->width + (size_t)x),
+               row_bytes);
     *out = (myr_image){.width = width, .height = height, .pixels = pixels};
     return MYR_OK;
 }

@@ -32,7 +32,7 @@ struct myr_decoder {
     myr_room narrowed;   /* after the horizontal pass */
     myr_room resized[2]; /* used in turn, so that a resized picture can be resized again */
     int next_resized;
-    myr_room window; /* what a crop shows */
+    myr_room window;  /* what a crop shows */
     myr_room cropped; /* a part cut out of a picture */
     myr_taps across, down;
     myr_room quads[2]; /* their weights as the AVX-512 passes have them */

@@ -33,7 +33,7 @@ typedef struct seconds {
     const int64_t *ids;
     const uint32_t *home;
     size_t n_rows;
-    float *away;   /* (n_threads, n_rows, n_clusters) */
+    float *away;    /* (n_threads, n_rows, n_clusters) */
     double *masses; /* (n_threads, n_shards) */
     uint32_t *second;
     uint64_t *nearness;
@@ -111,12 +111,8 @@ static myr_status second_task(void *context, size_t first, size_t last, int thre
 myr_status myr_router_second(const myr_router *router, const float *vectors, const int64_t *ids, size_t n,
                              const uint32_t *home, myr_pool *pool, uint32_t *second, uint64_t *nearness)
 {
-    seconds all = {.router = router,
-                   .vectors = vectors,
-                   .ids = ids,
-                   .home = home,
-                   .second = second,
-                   .nearness = nearness};
+    seconds all = {
+        .router = router, .vectors = vectors, .ids = ids, .home = home, .second = second, .nearness = nearness};
     size_t n_threads = (size_t)myr_pool_n_threads(pool), n_values;
     if (router == NULL || router->n_parts == 0)
         return myr_fail(MYR_ERR_ARG, "partition: second: a trained and packed router is needed");

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SOFTNESS 0.3     /* to the spread */
+#define SOFTNESS 0.3    /* to the spread */
 #define LEAST_SHARE 0.7 /* no shard is emptied below this part of an even share */
 
 enum {
@@ -39,18 +39,18 @@ typedef struct near_cluster {
 
 typedef struct refining {
     packing *job;
-    int64_t *whole;      /* (K) place in the job's parts; NONE = cut, or empty */
-    near_cluster *near;  /* (K, LINKS) nearest others, ascending */
-    uint32_t *n_near;    /* (K) */
-    size_t *first;       /* (K + 1) */
-    link *links;         /* of cluster c [first[c], first[c + 1]) */
-    double *pull;        /* (n_shards) of the cluster in hand */
-    double *gain;        /* (K) of its best move */
-    uint32_t *order;     /* (K) */
-    int64_t *next;       /* (K) whole clusters of a shard, as a list */
-    int64_t *before;     /* (K) */
-    int64_t *head;       /* (n_shards) */
-    uint32_t *by_away;   /* (n_shards) */
+    int64_t *whole;     /* (K) place in the job's parts; NONE = cut, or empty */
+    near_cluster *near; /* (K, LINKS) nearest others, ascending */
+    uint32_t *n_near;   /* (K) */
+    size_t *first;      /* (K + 1) */
+    link *links;        /* of cluster c [first[c], first[c + 1]) */
+    double *pull;       /* (n_shards) of the cluster in hand */
+    double *gain;       /* (K) of its best move */
+    uint32_t *order;    /* (K) */
+    int64_t *next;      /* (K) whole clusters of a shard, as a list */
+    int64_t *before;    /* (K) */
+    int64_t *head;      /* (n_shards) */
+    uint32_t *by_away;  /* (n_shards) */
 } refining;
 
 static uint32_t shard_of(const refining *all, size_t c)
@@ -151,11 +151,11 @@ static void find_near(refining *all)
         for (size_t i = 0; i < n; i++)
             for (int64_t other = all->head[all->by_away[i]]; other != NONE; other = all->next[other])
                 if ((size_t)other != c)
-                    keep_near(all, c,
-                              (near_cluster){myr_partition_distance(packing_centroid(job, c),
-                                                                    packing_centroid(job, (size_t)other),
-                                                                    job->router->dim),
-                                             (uint32_t)other});
+                    keep_near(
+                        all, c,
+                        (near_cluster){myr_partition_distance(packing_centroid(job, c),
+                                                              packing_centroid(job, (size_t)other), job->router->dim),
+                                       (uint32_t)other});
     }
 }
 

@@ -123,7 +123,8 @@ static bool write_vectors(hid_t file, const myr_chunk *chunk, const float *value
                 store_write_array(file, "ordinal", H5T_STD_I64LE, H5T_NATIVE_INT64, 1, dims, chunk->ordinal) &&
                 store_write_array(file, "label", H5T_STD_I32LE, H5T_NATIVE_INT32, 1, dims, chunk->label);
     dims[1] = 4;
-    fine = fine && (!chunk->box || store_write_array(file, "box", H5T_STD_I32LE, H5T_NATIVE_INT32, 2, dims, chunk->box));
+    fine =
+        fine && (!chunk->box || store_write_array(file, "box", H5T_STD_I32LE, H5T_NATIVE_INT32, 2, dims, chunk->box));
     H5Tclose(half);
     return fine;
 }

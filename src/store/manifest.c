@@ -90,16 +90,15 @@ static json_t *encode_list(char *const *texts, size_t n)
 
 myr_status myr_manifest_write(const char *path, const myr_manifest *manifest)
 {
-    json_t *root =
-        json_pack("{s:i, s:o, s:s, s:s, s:s, s:i, s:s, s:s, s:I, s:I, s:s*, s:I, s:b, s:I, s:I, s:o, s:o}",
-                  "schema_version", SCHEMA, "model", encode_text(manifest->model), "contract", manifest->contract, "corpus",
-                  manifest->corpus_digest, "metric", manifest->metric, "dim", manifest->dim, "storage",
-                  manifest->storage, "precision", manifest->precision, "items", (json_int_t)manifest->n_items,
-                  "chunk_items", (json_int_t)manifest->chunk_items, "schedule",
-                  manifest->guided ? "guided" : NULL, "chunks", (json_int_t)manifest->n_chunks, "complete",
-                  manifest->complete, "embedded", (json_int_t)manifest->n_embedded, "bad",
-                  (json_int_t)manifest->n_bad, "operands", encode_list(manifest->operands, manifest->n_operands),
-                  "classes", encode_list(manifest->classes, manifest->n_classes));
+    json_t *root = json_pack(
+        "{s:i, s:o, s:s, s:s, s:s, s:i, s:s, s:s, s:I, s:I, s:s*, s:I, s:b, s:I, s:I, s:o, s:o}", "schema_version",
+        SCHEMA, "model", encode_text(manifest->model), "contract", manifest->contract, "corpus",
+        manifest->corpus_digest, "metric", manifest->metric, "dim", manifest->dim, "storage", manifest->storage,
+        "precision", manifest->precision, "items", (json_int_t)manifest->n_items, "chunk_items",
+        (json_int_t)manifest->chunk_items, "schedule", manifest->guided ? "guided" : NULL, "chunks",
+        (json_int_t)manifest->n_chunks, "complete", manifest->complete, "embedded", (json_int_t)manifest->n_embedded,
+        "bad", (json_int_t)manifest->n_bad, "operands", encode_list(manifest->operands, manifest->n_operands),
+        "classes", encode_list(manifest->classes, manifest->n_classes));
     char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
     json_decref(root);
     if (!text)

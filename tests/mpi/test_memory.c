@@ -1,8 +1,8 @@
 /*
  * What a rank holds while an index is built, asked and changed: its share, and the bounded rest, never the whole set.
  *
- * The system refuses a rank more: RLIMIT_DATA counts all private memory, touched or not, and mapped files not, whose pages
- * it can take back. The bounds of sample and messages are lowered, so that the set is large beside them.
+ * The system refuses a rank more: RLIMIT_DATA counts all private memory, touched or not, and mapped files not, whose
+ * pages it can take back. The bounds of sample and messages are lowered, so that the set is large beside them.
  */
 #include "base/alloc.h"
 #include "base/rng.h"
@@ -22,13 +22,13 @@ enum { N = 49152, FEW = 60, DIM = 1024, SHARDS = 20, M = 4, BLOBS = 50, MEBI = 1
 static myr_comm comm;
 static int n_failed;
 
-#define check(condition)                                                                                                           \
-    do {                                                                                                                           \
-        if (!(condition)) {                                                                                                        \
-            n_failed++;                                                                                                            \
-            fprintf(stderr, "rank %d of %d: %s:%d: %s (%s)\n", comm.rank, comm.size, __FILE__, __LINE__, #condition,              \
-                    myr_error_detail());                                                                                           \
-        }                                                                                                                          \
+#define check(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            n_failed++;                                                                                                \
+            fprintf(stderr, "rank %d of %d: %s:%d: %s (%s)\n", comm.rank, comm.size, __FILE__, __LINE__, #condition,   \
+                    myr_error_detail());                                                                               \
+        }                                                                                                              \
     } while (0)
 
 /* Rank 0: rows around a few places, one after the other. */

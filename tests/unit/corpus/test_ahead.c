@@ -51,7 +51,8 @@ static void make_member(const char *name, size_t n_bytes, uint64_t seed)
     assert_int_equal(fclose(file), 0);
 }
 
-/* one.tar: 300 members of 0 to 100 KB, one of 17 MB; two.tar: 50 small ones, with other files of 200 KB between; loose/: 5. */
+/* one.tar: 300 members of 0 to 100 KB, one of 17 MB; two.tar: 50 small ones, with other files of 200 KB between;
+ * loose/: 5. */
 static int set_up(void **state)
 {
     (void)state;
@@ -225,7 +226,8 @@ static void lent_bytes_need_no_file(void **state)
         myr_ahead_return(range, first, reader);
     }
     assert_int_equal(n_read, 355);
-    /* Not the batch with 17 MB, nor that across both tars, nor those that are small things far apart, nor loose files. */
+    /* Not the batch with 17 MB, nor that across both tars, nor those that are small things far apart, nor loose files.
+     */
     assert_in_range(n_lent, 300 - 16, 350);
     assert_in_range(n_lent, 1, 355 - 5 - 8 - 16);
     myr_ahead_end(range);

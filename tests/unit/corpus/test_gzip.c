@@ -69,7 +69,7 @@ static void any_place_is_read(void **state)
     myr_rng_seed(&rng, 5);
     assert_int_equal(myr_gzip_open("large.gz", &gzip), MYR_OK);
     assert_true(holds(gzip, 0, 100, LARGE));
-    assert_true(holds(gzip, (uint64_t)40 << 20, 70000, LARGE));  /* ahead */
+    assert_true(holds(gzip, (uint64_t)40 << 20, 70000, LARGE));   /* ahead */
     assert_true(holds(gzip, ((uint64_t)39 << 20) + 5, 5, LARGE)); /* in the ring */
     assert_true(holds(gzip, 3, 5, LARGE));                        /* from the beginning */
     assert_int_equal(myr_gzip_reach(gzip, UINT64_MAX, &reached), MYR_OK);
@@ -197,9 +197,8 @@ static void damage_is_found(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(any_place_is_read),   cmocka_unit_test(threads_share_a_file),
-        cmocka_unit_test(kinds_of_files),      cmocka_unit_test(cut_files_end_early),
-        cmocka_unit_test(damage_is_found),
+        cmocka_unit_test(any_place_is_read),   cmocka_unit_test(threads_share_a_file), cmocka_unit_test(kinds_of_files),
+        cmocka_unit_test(cut_files_end_early), cmocka_unit_test(damage_is_found),
     };
     return cmocka_run_group_tests(tests, make_files, remove_files);
 }

@@ -40,7 +40,8 @@ static int remove_folder(void **state)
 static void make(const char *what)
 {
     char command[4096];
-    snprintf(command, sizeof command, "/usr/bin/python3 -B " MYRIOPS_SOURCE_DIR "/tests/unit/corpus/make_sets.py %s", what);
+    snprintf(command, sizeof command, "/usr/bin/python3 -B " MYRIOPS_SOURCE_DIR "/tests/unit/corpus/make_sets.py %s",
+             what);
     int code = system(command);
     if (WIFEXITED(code) && WEXITSTATUS(code) == 77) {
         print_message("python3-h5py is missing\n");
@@ -197,9 +198,10 @@ static void idx_is_read(void **state)
     static const struct {
         const char *name, *word;
         bool only_plain;
-    } bad[] = {{"magic", "begins with"}, {"type", "begins with"}, {"short", "shorter"}, {"long", "longer"},
-               {"head", "ends after 11"}, {"nothing", "ends after 0"}, {"flat", "pictures of 0"},
-               {"wide", "pictures of 65536"}, {"many", "shorter"}, {"swapped", "begins with"}};
+    } bad[] = {{"magic", "begins with"},  {"type", "begins with"},       {"short", "shorter"},
+               {"long", "longer"},        {"head", "ends after 11"},     {"nothing", "ends after 0"},
+               {"flat", "pictures of 0"}, {"wide", "pictures of 65536"}, {"many", "shorter"},
+               {"swapped", "begins with"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         for (int packed = 0; packed < 2; packed++) {
             char path[128];

@@ -132,10 +132,8 @@ static void what_makes_no_sense_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sizes_and_times_add_up),
-        cmocka_unit_test(overlap_costs_and_saves),
-        cmocka_unit_test(more_machines_take_no_longer),
-        cmocka_unit_test(shards_are_chosen),
+        cmocka_unit_test(sizes_and_times_add_up),         cmocka_unit_test(overlap_costs_and_saves),
+        cmocka_unit_test(more_machines_take_no_longer),   cmocka_unit_test(shards_are_chosen),
         cmocka_unit_test(what_makes_no_sense_is_refused),
     };
 

@@ -189,10 +189,8 @@ static void test_refusals(void **state)
     (void)state;
     float *vectors = make_wide(300, 1);
     int64_t *ids = make_ids(300);
-    const myr_hnsw_options wrong[] = {{.n_axes = -2},
-                                      {.n_axes = 1025},
-                                      {.n_axes = 64, .is_float = true},
-                                      {.n_axes = 64, .metric = MYR_METRIC_IP}};
+    const myr_hnsw_options wrong[] = {
+        {.n_axes = -2}, {.n_axes = 1025}, {.n_axes = 64, .is_float = true}, {.n_axes = 64, .metric = MYR_METRIC_IP}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         myr_hnsw *graph;
         assert_int_equal(myr_hnsw_build(vectors, 300, DIM, ids, &wrong[i], NULL, &graph), MYR_ERR_ARG);

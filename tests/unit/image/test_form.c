@@ -82,10 +82,17 @@ static void parts_are_cut_out(void **state)
     static const struct {
         myr_box box;
         int width, height, first; /* 0 = nothing is left */
-    } cases[] = {{{1, 0, 2, 2}, 2, 2, 2},     {{0, 1, 1, 1}, 1, 1, 4},   {{2, 1, 100, 100}, 1, 1, 6},
-                 {{-5, -5, 7, 6}, 2, 1, 1},   {{3, 0, 1, 1}, 0, 0, 0},   {{0, 2, 1, 1}, 0, 0, 0},
-                 {{-4, 0, 4, 2}, 0, 0, 0},    {{INT_MAX, 0, INT_MAX, 1}, 0, 0, 0},
-                 {{INT_MIN, INT_MIN, INT_MAX, INT_MAX}, 0, 0, 0}, {{0, 0, 1, 0}, 0, 0, 0}, {{0, 0, -1, 1}, 0, 0, 0}};
+    } cases[] = {{{1, 0, 2, 2}, 2, 2, 2},
+                 {{0, 1, 1, 1}, 1, 1, 4},
+                 {{2, 1, 100, 100}, 1, 1, 6},
+                 {{-5, -5, 7, 6}, 2, 1, 1},
+                 {{3, 0, 1, 1}, 0, 0, 0},
+                 {{0, 2, 1, 1}, 0, 0, 0},
+                 {{-4, 0, 4, 2}, 0, 0, 0},
+                 {{INT_MAX, 0, INT_MAX, 1}, 0, 0, 0},
+                 {{INT_MIN, INT_MIN, INT_MAX, INT_MAX}, 0, 0, 0},
+                 {{0, 0, 1, 0}, 0, 0, 0},
+                 {{0, 0, -1, 1}, 0, 0, 0}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         myr_image image;
         myr_form form = {.width = 3, .height = 2, .n_channels = 3, .box = cases[i].box};

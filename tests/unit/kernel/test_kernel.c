@@ -228,7 +228,7 @@ int main(int argc, char **argv)
     if (argc == 2 && strcmp(argv[1], "--name") == 0)
         return printf("%s", myr_cpu_name()) < 0;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_codes), cmocka_unit_test(test_floats), cmocka_unit_test(test_quantise),
+        cmocka_unit_test(test_codes), cmocka_unit_test(test_floats),  cmocka_unit_test(test_quantise),
         cmocka_unit_test(test_widen), cmocka_unit_test(test_project), cmocka_unit_test(test_choice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -306,7 +306,8 @@ static void test_calibration(void **state)
     size_t n = 6000, n_shards = 8, n_queries = 400, n_clusters = 150;
     float *vectors = make_blobs(n, 40, 0.0, 6.0), *left = malloc(n_queries * n_shards * sizeof *left);
     uint32_t *cluster = malloc(n * sizeof *cluster), *home = malloc(n * sizeof *home);
-    uint32_t *homes = malloc(n_queries * 10 * MYR_ROUTER_HOMES * sizeof *homes), *shards = malloc(n_queries * n_shards * sizeof *shards);
+    uint32_t *homes = malloc(n_queries * 10 * MYR_ROUTER_HOMES * sizeof *homes),
+             *shards = malloc(n_queries * n_shards * sizeof *shards);
     size_t *n_found = malloc(n_queries * sizeof *n_found), n_right = 0, n_visits = 0;
     myr_router *router = NULL;
     myr_route_curve curve;
@@ -388,8 +389,8 @@ static int by_nearness(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static copies make_copies(const myr_router *router, const float *vectors, const uint32_t *cluster,
-                          const uint32_t *home, size_t n, size_t n_wanted)
+static copies make_copies(const myr_router *router, const float *vectors, const uint32_t *cluster, const uint32_t *home,
+                          size_t n, size_t n_wanted)
 {
     myr_router_view view;
     myr_router_export(router, &view);
@@ -530,11 +531,14 @@ static void test_overlap(void **state)
 
     made.shard[0] = view.part_shard[0]; /* a part's own shard is no second one */
     made.first[1] = made.first[1] > 0 ? made.first[1] : 1;
-    assert_int_equal(myr_router_overlap(router, made.bound, made.n, made.first, made.shard, made.items), MYR_ERR_FORMAT);
+    assert_int_equal(myr_router_overlap(router, made.bound, made.n, made.first, made.shard, made.items),
+                     MYR_ERR_FORMAT);
     made.shard[0] = 8;
-    assert_int_equal(myr_router_overlap(router, made.bound, made.n, made.first, made.shard, made.items), MYR_ERR_FORMAT);
+    assert_int_equal(myr_router_overlap(router, made.bound, made.n, made.first, made.shard, made.items),
+                     MYR_ERR_FORMAT);
     made.first[1] = made.n + 1;
-    assert_int_equal(myr_router_overlap(router, made.bound, made.n, made.first, made.shard, made.items), MYR_ERR_FORMAT);
+    assert_int_equal(myr_router_overlap(router, made.bound, made.n, made.first, made.shard, made.items),
+                     MYR_ERR_FORMAT);
     assert_int_equal(myr_router_pack(router, counts, n_shards), MYR_OK); /* another map has no copies */
     myr_router_export(router, &view);
     assert_null(view.copy_bound);
@@ -712,11 +716,17 @@ static void test_reach_leaves_none_out(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cap_blobs),          cmocka_unit_test(test_cap_crowd),
-        cmocka_unit_test(test_cap_equal),          cmocka_unit_test(test_hash_is_even),
-        cmocka_unit_test(test_threads_agree),      cmocka_unit_test(test_against_exact),
-        cmocka_unit_test(test_overlap),            cmocka_unit_test(test_calibration),        cmocka_unit_test(test_training_finds_blobs),
-        cmocka_unit_test(test_refuses_bad_values), cmocka_unit_test(test_import),
+        cmocka_unit_test(test_cap_blobs),
+        cmocka_unit_test(test_cap_crowd),
+        cmocka_unit_test(test_cap_equal),
+        cmocka_unit_test(test_hash_is_even),
+        cmocka_unit_test(test_threads_agree),
+        cmocka_unit_test(test_against_exact),
+        cmocka_unit_test(test_overlap),
+        cmocka_unit_test(test_calibration),
+        cmocka_unit_test(test_training_finds_blobs),
+        cmocka_unit_test(test_refuses_bad_values),
+        cmocka_unit_test(test_import),
         cmocka_unit_test(test_reach_leaves_none_out),
     };
 

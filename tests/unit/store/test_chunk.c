@@ -588,7 +588,8 @@ int main(int argc, char **argv)
     if (argc == 2)
         return write_only(argv[1]);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_written_is_read), cmocka_unit_test(boxes_come_back),
+        cmocka_unit_test(what_is_written_is_read),
+        cmocka_unit_test(boxes_come_back),
         cmocka_unit_test(halves_are_rounded_to_the_nearest_even),
         cmocka_unit_test(the_same_contents_give_the_same_bytes),
         cmocka_unit_test(texts_of_any_length_come_back),

@@ -251,34 +251,35 @@ static void numpy_and_h5py_agree(void **state)
     const int64_t ids[4] = {3, 1, 0, -1};
     const float distances[4] = {0, 1, 2, 3};
     assert_int_equal(myr_hits_write_hdf5(path_of("hits.hdf5"), 2, 2, ids, distances), MYR_OK);
-    snprintf(command, sizeof command,
-             "cd %s && /usr/bin/python3 -c \"\n"
-             "import sys\n"
-             "try:\n"
-             "    import h5py, numpy as np\n"
-             "except ImportError:\n"
-             "    sys.exit(77)\n"
-             "a = np.arange(12).reshape(4, 3)\n"
-             "for t in ('f4', 'f8', 'f2', 'i1', 'i8'):\n"
-             "    np.save(t + '.npy', a.astype(t))\n"
-             "np.save('f.npy', np.asfortranarray(a.astype('f4')))\n"
-             "np.save('3d.npy', a.reshape(2, 2, 3).astype('f4'))\n"
-             "np.lib.format.write_array(open('v2.npy', 'wb'), a.astype('f4'), (2, 0))\n"
-             "f = h5py.File('ann.hdf5', 'w')\n"
-             "f['train'] = a.astype('f4'); f['test'] = a[:1].astype('f4')\n"
-             "f['neighbors'] = a[:2].astype('i4'); f['distances'] = a[:2].astype('f4')\n"
-             "f.close()\n"
-             "h5py.File('none.hdf5', 'w')['other'] = a\n"
-             "h5py.File('chunked.hdf5', 'w').create_dataset('train', data=a.astype('f4'), chunks=(2, 3), compression=1)\n"
-             "h5py.File('f8.hdf5', 'w')['train'] = a.astype('f8')\n"
-             "h5py.File('be.hdf5', 'w')['train'] = a.astype('>f4')\n"
-             "h5py.File('unwritten.hdf5', 'w').create_dataset('train', (4, 3), 'f4')\n"
-             "h5py.File('huge.hdf5', 'w').create_dataset('train', (2**40, 64), 'f4', chunks=(1024, 64))\n"
-             "h = h5py.File('hits.hdf5')\n"
-             "assert h['neighbors'].dtype == np.int32 and h['neighbors'][:].tolist() == [[3, 1], [0, -1]]\n"
-             "assert h['distances'].dtype == np.float32 and h['distances'][1, 1] == 3\n"
-             "\"",
-             folder);
+    snprintf(
+        command, sizeof command,
+        "cd %s && /usr/bin/python3 -c \"\n"
+        "import sys\n"
+        "try:\n"
+        "    import h5py, numpy as np\n"
+        "except ImportError:\n"
+        "    sys.exit(77)\n"
+        "a = np.arange(12).reshape(4, 3)\n"
+        "for t in ('f4', 'f8', 'f2', 'i1', 'i8'):\n"
+        "    np.save(t + '.npy', a.astype(t))\n"
+        "np.save('f.npy', np.asfortranarray(a.astype('f4')))\n"
+        "np.save('3d.npy', a.reshape(2, 2, 3).astype('f4'))\n"
+        "np.lib.format.write_array(open('v2.npy', 'wb'), a.astype('f4'), (2, 0))\n"
+        "f = h5py.File('ann.hdf5', 'w')\n"
+        "f['train'] = a.astype('f4'); f['test'] = a[:1].astype('f4')\n"
+        "f['neighbors'] = a[:2].astype('i4'); f['distances'] = a[:2].astype('f4')\n"
+        "f.close()\n"
+        "h5py.File('none.hdf5', 'w')['other'] = a\n"
+        "h5py.File('chunked.hdf5', 'w').create_dataset('train', data=a.astype('f4'), chunks=(2, 3), compression=1)\n"
+        "h5py.File('f8.hdf5', 'w')['train'] = a.astype('f8')\n"
+        "h5py.File('be.hdf5', 'w')['train'] = a.astype('>f4')\n"
+        "h5py.File('unwritten.hdf5', 'w').create_dataset('train', (4, 3), 'f4')\n"
+        "h5py.File('huge.hdf5', 'w').create_dataset('train', (2**40, 64), 'f4', chunks=(1024, 64))\n"
+        "h = h5py.File('hits.hdf5')\n"
+        "assert h['neighbors'].dtype == np.int32 and h['neighbors'][:].tolist() == [[3, 1], [0, -1]]\n"
+        "assert h['distances'].dtype == np.float32 and h['distances'][1, 1] == 3\n"
+        "\"",
+        folder);
     int status = system(command);
     if (WEXITSTATUS(status) == 77) {
         print_message("skipped: python3-h5py is missing\n");

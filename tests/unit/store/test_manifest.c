@@ -319,10 +319,9 @@ static int remove_folder(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_item_is_in_one_chunk),
-        cmocka_unit_test(everything_comes_back),          cmocka_unit_test(wrong_fields_are_named),
-        cmocka_unit_test(other_files_are_refused),        cmocka_unit_test(damage_is_survived),
-        cmocka_unit_test(a_full_disk_keeps_the_old_file),
+        cmocka_unit_test(every_item_is_in_one_chunk), cmocka_unit_test(everything_comes_back),
+        cmocka_unit_test(wrong_fields_are_named),     cmocka_unit_test(other_files_are_refused),
+        cmocka_unit_test(damage_is_survived),         cmocka_unit_test(a_full_disk_keeps_the_old_file),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
