@@ -160,13 +160,15 @@ done:
     return status;
 }
 
-/* Bytes of the different shards that ranks of this host map. Collective. */
-static double mapped_here(const myr_comm *comm, double *shard_bytes, size_t n_shards)
+/* Bytes of the different shards that ranks of this host map, and how many these are. Collective. */
+static double mapped_here(const myr_comm *comm, double *shard_bytes, size_t n_shards, int *n_here)
 {
     double sum = 0;
     MPI_Comm host;
+    *n_here = 1;
     if (MPI_Comm_split_type(comm->mpi, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host) == MPI_SUCCESS) {
         MPI_Allreduce(MPI_IN_PLACE, shard_bytes, (int)n_shards, MPI_DOUBLE, MPI_MAX, host);
+        MPI_Comm_size(host, n_here);
         MPI_Comm_free(&host);
     }
     for (size_t s = 0; s < n_shards; s++)
@@ -191,6 +193,7 @@ myr_status myr_cluster_check_memory(const myr_cluster *cluster, double rank_byte
     const myr_comm *comm = cluster->comm;
     size_t n_shards = cluster->manifest.n_shards;
     double *shard_bytes = myr_alloc(n_shards, sizeof *shard_bytes), taken = 0, mapped = 0;
+    int n_here = 1;
     myr_status status = myr_comm_agree(
         comm, shard_bytes ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for the sizes of %zu shards", n_shards));
     for (size_t s = 0; s < n_shards && status == MYR_OK; s++) {
@@ -199,14 +202,16 @@ myr_status myr_cluster_check_memory(const myr_cluster *cluster, double rank_byte
             continue;
         myr_sections_bytes(cluster->shards[s].file, &n_bytes);
         shard_bytes[s] = (double)n_bytes;
-        mapped += (double)n_bytes;
         taken += (double)cluster->shards[s].n * WALK_BYTES * myr_pool_n_threads(cluster->pool);
     }
     if (status == MYR_OK)
-        status = myr_room_check(comm, rank_bytes > 0 ? taken + mapped : taken, rank_bytes, "search their shards",
-                                "use more ranks, on more hosts, or fewer threads");
+        mapped = mapped_here(comm, shard_bytes, n_shards, &n_here);
+    /* The ranks of a host share the pages of what they map. */
     if (status == MYR_OK)
-        warn_of_reading(comm, mapped_here(comm, shard_bytes, n_shards));
+        status = myr_room_check(comm, rank_bytes > 0 ? taken + mapped / n_here : taken, rank_bytes,
+                                "search their shards", "use more ranks, on more hosts, or fewer threads");
+    if (status == MYR_OK)
+        warn_of_reading(comm, mapped);
     free(shard_bytes);
     return status;
 }

@@ -141,12 +141,12 @@ class OutOfMemory(OneRank):
 
 class TooLittle(OneRank):
     def test_query_is_refused_before_the_memory_is_taken(self):
-        """By a limit: a rank's shards, mapped, and what walks in them take."""
+        """By a limit: a rank's share of what its host maps, and what walks take."""
         base = write_u8bin(scratch / "little.u8bin", np.random.default_rng(5).integers(0, 256, (3000, 32)))
         out = scratch / "little-idx"
         self.check(myriops("index", "--quiet", "--shards", 2, "--out", out, base), DONE)
         n_bytes = sum(path.stat().st_size for path in out.glob("shard-*.h5"))
-        for ranks, share in ((None, 1), (2, 0.5), (3, 0.5)):
+        for ranks, share in ((None, 1), (2, 1 / 2), (3, 1 / 3)):
             ask = ("query", "--quiet", "--threads", 1, "--index", out, "--vectors", base, "--out", scratch / "little.hdf5")
             self.check_single(myriops(*ask, "--memory", 0.9e-9 * share * n_bytes, ranks=ranks), FAILED, "to search their shards", "GB", "more ranks")
             self.assertFalse((scratch / "little.hdf5").exists())
