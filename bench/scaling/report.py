@@ -10,7 +10,8 @@ table{border-collapse:collapse;margin:1rem 0}td,th{border-bottom:1px solid #dfe3
 td:first-child,th:first-child{text-align:left}.bar{display:flex;height:14px;width:260px;border-radius:3px;overflow:hidden}
 .bad{color:#b42318}figure{margin:0}svg{max-width:100%}"""
 PHASES = {"read": "#94a3b8", "prepare": "#f59e0b", "infer": "#2457c5", "partition": "#f59e0b", "exchange": "#7c3aed",
-          "graph": "#2457c5", "write": "#64748b", "route": "#f59e0b", "search": "#2457c5", "merge": "#15803d", "wait": "#e11d48"}
+          "graph": "#2457c5", "write": "#64748b", "route": "#f59e0b", "search": "#2457c5", "merge": "#15803d", "wait": "#e11d48",
+          "other": "#a16207", "outside": "#cbd5e1"}
 
 
 def chart(rows, task):
@@ -62,7 +63,7 @@ def bar(phases):
 
 
 def spent(phases):
-    return ", ".join(f"{name} {value:.2f}" for name, value in phases.items())
+    return ", ".join(f'<span style="color:{PHASES.get(name, "#999")}">■</span> {name} {value:.2f}' for name, value in phases.items())
 
 
 def table(rows):

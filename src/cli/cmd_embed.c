@@ -16,14 +16,15 @@ static myr_status print_report(const myr_cli *cli, const char *folder, const myr
     const myr_phases *phases = &report->phases;
     if (strcmp(myr_config_text(cli->config, "format"), "json") == 0)
         return myr_print_json(json_pack(
-            "{s:o, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:i, s:i, s:f, s:f, s:{s:f, s:f, s:f, s:f}, s:I, s:i, s:f, s:I, "
+            "{s:o, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:i, s:i, s:f, s:f, s:{s:f, s:f, s:f, s:f, s:f, s:f, s:f}, s:I, s:i, s:f, s:I, "
             "s:I, s:I}",
             "out", myr_json_text(folder), "items", (json_int_t)report->n_items, "embedded",
             (json_int_t)report->n_embedded, "bad", (json_int_t)report->n_bad, "before", (json_int_t)report->n_before,
             "chunks", (json_int_t)report->n_chunks, "dim", report->dim, "precision",
             myr_precision_name(report->precision), "ranks", cli->comm->size, "threads", cli->n_threads, "seconds",
             report->wall_s, "images_per_s", rate, "thread_seconds", "read", phases->read_s, "prepare",
-            phases->prepare_s, "infer", phases->infer_s, "write", phases->write_s, "handed_out_again",
+            phases->prepare_s, "infer", phases->infer_s, "write", phases->write_s, "wait", phases->wait_s, "other", phases->other_s, "outside",
+            phases->outside_s, "handed_out_again",
             (json_int_t)report->n_repeated, "lost_ranks", report->n_lost, "idle_at_end_s", report->idle_at_end_s,
             "tars_staged", (json_int_t)report->n_staged, "root_peak_bytes", (json_int_t)report->root_peak_bytes,
             "other_peak_bytes", (json_int_t)report->other_peak_bytes));
@@ -32,8 +33,10 @@ static myr_status print_report(const myr_cli *cli, const char *folder, const myr
     printf("%lld in this run: %.1f images/s, %.1f s, %d rank%s x %d thread%s, in %s\n", (long long)n_now, rate,
            report->wall_s, cli->comm->size, cli->comm->size == 1 ? "" : "s", cli->n_threads,
            cli->n_threads == 1 ? "" : "s", myr_precision_name(report->precision));
-    printf("thread seconds: read %.1f, decode and resize %.1f, network %.1f, write %.1f\n", phases->read_s,
-           phases->prepare_s, phases->infer_s, phases->write_s);
+    printf("thread seconds: read %.1f, decode and resize %.1f, network %.1f, write %.1f, wait %.1f, other %.1f; before "
+           "and after %.1f\n",
+           phases->read_s, phases->prepare_s, phases->infer_s, phases->write_s, phases->wait_s, phases->other_s,
+           phases->outside_s);
     if (report->n_bad > 0)
         printf("what could not be used, and why: %s/bad.tsv\n", folder);
     return myr_flush_output();

@@ -263,15 +263,18 @@ static void *work(void *context)
 {
     myr_crew *crew = context;
     myr_encode_tools tools;
+    double begun_s = myr_now_s(), wait_s = 0;
     myr_status status = myr_encode_tools_create(crew->options.encoder, &tools);
     pthread_mutex_lock(&crew->lock);
     if (status != MYR_OK)
         keep_failure(crew, status);
     for (;;) {
         while (!crew->stopping && !crew->waiting) {
+            double idle_s = myr_now_s();
             if (crew->idle_since_s == 0)
-                crew->idle_since_s = myr_now_s();
+                crew->idle_since_s = idle_s;
             pthread_cond_wait(&crew->work, &crew->lock);
+            wait_s += myr_now_s() - idle_s;
         }
         if (crew->stopping)
             break;
@@ -302,6 +305,9 @@ static void *work(void *context)
     crew->phases.prepare_s += tools.phases.prepare_s;
     crew->phases.infer_s += tools.phases.infer_s;
     crew->phases.write_s += tools.phases.write_s;
+    crew->phases.wait_s += wait_s;
+    crew->phases.other_s += myr_now_s() - begun_s - wait_s - tools.phases.read_s - tools.phases.prepare_s -
+                            tools.phases.infer_s - tools.phases.write_s;
     crew->n_ended++;
     pthread_mutex_unlock(&crew->lock);
     myr_encode_tools_free(&tools);

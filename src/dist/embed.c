@@ -201,6 +201,14 @@ static int64_t peak_bytes(void)
     return getrusage(RUSAGE_SELF, &usage) == 0 ? (int64_t)usage.ru_maxrss * 1024 : 0;
 }
 
+/* What of this rank's threads' time its workers did not see. */
+static void add_outside(const job *work, double start_s, myr_phases *phases)
+{
+    double all_s = (myr_now_s() - start_s) * (double)work->options->n_threads;
+    phases->outside_s = all_s - phases->read_s - phases->prepare_s - phases->infer_s - phases->write_s -
+                        phases->wait_s - phases->other_s;
+}
+
 /* All ranks get the same report. */
 static myr_status conclude(job *work, double start_s)
 {
@@ -213,6 +221,7 @@ static myr_status conclude(job *work, double start_s)
     myr_status status = MYR_OK;
     myr_crew_free(work->crew, &phases);
     work->crew = NULL;
+    add_outside(work, start_s, &phases);
     MPI_Allreduce(&phases, &summed, sizeof phases / sizeof(double), MPI_DOUBLE, MPI_SUM, comm->mpi);
     MPI_Allreduce(&work->idle_at_end_s, &idle_s, 1, MPI_DOUBLE, MPI_MAX, comm->mpi);
     MPI_Allreduce(&other_peak, &most, 1, MPI_INT64_T, MPI_MAX, comm->mpi);
@@ -234,6 +243,7 @@ static myr_status conclude_alone(job *work, double start_s)
 {
     myr_crew_free(work->crew, &work->report->phases);
     work->crew = NULL;
+    add_outside(work, start_s, &work->report->phases);
     work->report->idle_at_end_s = work->idle_at_end_s;
     work->report->root_peak_bytes = peak_bytes();
     myr_status swept = myr_folder_sweep(work->options->folder); /* of what the others had begun to write */

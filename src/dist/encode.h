@@ -9,8 +9,12 @@
 #include "myriops/corpus.h"
 #include "myriops/encoder.h"
 
+/* Seconds of threads; all together they are those of the threads from the job's begin to its end. */
 typedef struct myr_phases {
     double read_s, prepare_s, infer_s, write_s;
+    double wait_s;    /* for work */
+    double other_s;   /* of a worker's life beside these: its tools, taking batches, waiting for each other */
+    double outside_s; /* before workers begin and after they have ended: opening the network and the corpus */
 } myr_phases;
 
 /* One thread's tools. */

@@ -47,6 +47,17 @@ class Embedding(Case):
         self.check(myriops("embed", "--out", out, "--threads", 1, some, ranks=2), DONE, "32 in this run")
         self.assertEqual(contents(out), wanted)
 
+    def test_the_phases_add_up(self):
+        """What threads did, waited for and lived without makes the time of the run, for every shape."""
+        some = pictures("phases", 60)
+        for ranks, threads in ((1, 1), (2, 1), (1, 3)):
+            out = scratch / f"phases-{ranks}-{threads}"
+            told = myriops("embed", "--quiet", "--threads", threads, "--format", "json", "--out", out, some, ranks=ranks).json()
+            phases = told["thread_seconds"]
+            self.assertEqual(set(phases), {"read", "prepare", "infer", "write", "wait", "other", "outside"})
+            self.assertTrue(all(seconds >= -1e-6 for seconds in phases.values()), phases)
+            self.assertAlmostEqual(sum(phases.values()), told["seconds"] * ranks * threads, delta=0.05 * told["seconds"] * ranks * threads + 0.1)
+
     def test_more_ranks_than_pictures(self):
         some = pictures("three", 3)
         result = myriops("embed", "--out", scratch / "three-emb", "--format", "json", some, ranks=8)
