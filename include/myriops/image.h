@@ -126,6 +126,18 @@ MYR_API myr_status myr_decoder_prepare(myr_decoder *decoder, const myr_image *im
                                        float *out);
 
 /*
+ * myr_decoder_read_prepared - myr_decoder_read, then myr_decoder_prepare: the same values, the same errors, sooner.
+ *
+ * Local. Of a JPEG only the part that the network will see is turned into pixels.
+ *
+ *  out  [out]  (3, height, width) f32
+ *
+ * Returns:  as myr_decoder_read and myr_decoder_prepare
+ */
+MYR_API myr_status myr_decoder_read_prepared(myr_decoder *decoder, const myr_form *form, const void *bytes,
+                                             size_t n_bytes, const myr_preprocess *preprocess, float *out);
+
+/*
  * myr_jpeg_encode - a picture as a JPEG file.
  *
  *  quality  1..100

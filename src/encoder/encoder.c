@@ -339,10 +339,8 @@ myr_status myr_encoder_prepare_form(myr_encoder_worker *worker, int slot, const 
 {
     const myr_encoder *encoder = worker->encoder;
     float *target = myr_session_input(worker->session) + (size_t)slot * values_per_picture(encoder);
-    myr_image image;
-    myr_status status = myr_decoder_read(worker->decoder, form, bytes, n_bytes, &image);
-    if (status == MYR_OK)
-        status = myr_decoder_prepare(worker->decoder, &image, &encoder->preprocess, target);
+    myr_status status =
+        myr_decoder_read_prepared(worker->decoder, form, bytes, n_bytes, &encoder->preprocess, target);
     if (status != MYR_OK)
         memset(target, 0, values_per_picture(encoder) * sizeof *target);
     return status;

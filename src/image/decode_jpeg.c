@@ -140,6 +140,64 @@ static void inks_to_levels(const uint8_t *inks, uint8_t *levels, size_t n_pixels
     }
 }
 
+/* [first, first + n) and `margin` more on each side, within [0, whole). */
+static void widen(int *first, int *n, int margin, int whole)
+{
+    int end = *first + *n < whole - margin ? *first + *n + margin : whole;
+    *first = *first > margin ? *first - margin : 0;
+    *n = end - *first;
+}
+
+/*
+ * What has to become pixels. Where colours are stored coarser than light, upsampling looks at neighbours: a block more
+ * on each side. All of files that are turned, in inks, of several scans or arithmetically coded, which are few.
+ */
+static myr_window find_window(const reading *jpeg)
+{
+    const struct jpeg_decompress_struct *library = &jpeg->library;
+    int width = (int)library->image_width, height = (int)library->image_height;
+    const myr_window whole = {.width = width, .height = height};
+    if (jpeg->decoder->shown == NULL || jpeg->orientation > 1 || library->out_color_space == JCS_CMYK ||
+        library->progressive_mode || library->arith_code || library->comps_in_scan != library->num_components)
+        return whole;
+    myr_window wanted = myr_prepare_inputs(jpeg->decoder->shown, width, height);
+    if (library->max_h_samp_factor > 1 || library->max_v_samp_factor > 1) {
+        widen(&wanted.x, &wanted.width, DCTSIZE * library->max_h_samp_factor, width);
+        widen(&wanted.y, &wanted.height, DCTSIZE * library->max_v_samp_factor, height);
+    }
+    return wanted;
+}
+
+static void read_row(reading *jpeg, uint8_t *line)
+{
+    struct jpeg_decompress_struct *library = &jpeg->library;
+    JSAMPROW row = line;
+    jpeg_read_scanlines(library, &row, 1);
+}
+
+/* The window's rows, in their places in the whole picture. Nothing else of it is written. */
+static void read_window(reading *jpeg, const myr_window *window, uint8_t *pixels, uint8_t *line)
+{
+    struct jpeg_decompress_struct *library = &jpeg->library;
+    JDIMENSION left = (JDIMENSION)window->x, n = (JDIMENSION)window->width, height = library->output_height;
+    JDIMENSION bottom = (JDIMENSION)(window->y + window->height);
+    size_t stride = (size_t)library->image_width * 3;
+    if (n < library->output_width)
+        jpeg_crop_scanline(library, &left, &n); /* may begin sooner */
+    if (window->y > 0)
+        jpeg_skip_scanlines(library, (JDIMENSION)window->y);
+    while (library->output_scanline < bottom) {
+        uint8_t *out = pixels + (size_t)library->output_scanline * stride + (size_t)left * 3;
+        read_row(jpeg, line ? line : out);
+        if (line)
+            inks_to_levels(line, out, n);
+    }
+    if (bottom + 1 < height)
+        jpeg_skip_scanlines(library, height - 1 - bottom);
+    if (bottom < height) /* the last row is read, since skipping it would skip whether the file has it */
+        read_row(jpeg, pixels + (size_t)(height - 1) * stride + (size_t)left * 3);
+}
+
 static void read_pixels(reading *jpeg)
 {
     struct jpeg_decompress_struct *library = &jpeg->library;
@@ -156,14 +214,9 @@ static void read_pixels(reading *jpeg)
         jpeg->status = myr_fail(MYR_ERR_NOMEM, "no memory for a row of %zu pixels", width);
         return;
     }
+    const myr_window window = find_window(jpeg);
     jpeg_start_decompress(library);
-    while (library->output_scanline < library->output_height) {
-        uint8_t *out = decoder->pixels.bytes + (size_t)library->output_scanline * width * 3;
-        JSAMPROW row = inks ? line : out;
-        jpeg_read_scanlines(library, &row, 1);
-        if (inks)
-            inks_to_levels(line, out, width);
-    }
+    read_window(jpeg, &window, decoder->pixels.bytes, line);
     jpeg_finish_decompress(library); /* reads on to the end marker: a file without one ends early */
 }
 

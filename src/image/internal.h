@@ -37,6 +37,7 @@ struct myr_decoder {
     myr_taps across, down;
     myr_room quads[2]; /* their weights as the AVX-512 passes have them */
     bool uses_avx512;
+    const myr_preprocess *shown; /* what of the next picture will be seen; NULL = all of it */
 };
 
 /* The part of a resized picture that is wanted. */
@@ -94,6 +95,13 @@ bool myr_resample_may_use_avx512(void);
  */
 myr_status myr_resample_avx512(myr_decoder *decoder, const myr_image *in, const myr_window *window, uint8_t *out,
                                bool *done);
+
+/* myr_resample_inputs - from outputs [first, first + n) of n_out to the inputs of n_in that they are made of. */
+void myr_resample_inputs(int n_in, int n_out, myr_filter filter, int *first, int *n);
+
+/* myr_prepare_inputs - the part of a picture of width x height that myr_decoder_prepare will read; all where it will
+ * fail. */
+myr_window myr_prepare_inputs(const myr_preprocess *preprocess, int width, int height);
 
 /* NULL pixels, sizes below 1: MYR_ERR_ARG. */
 myr_status myr_image_check(const myr_image *image);

@@ -50,21 +50,21 @@ static int scale_side(int side, int numerator, int denominator)
     return scaled < 1 ? 1 : scaled > MAX_SIDE ? MAX_SIDE + 1 : (int)scaled;
 }
 
-static void find_size(const myr_image *image, const myr_preprocess *preprocess, layout *place)
+static void find_size(int width, int height, const myr_preprocess *preprocess, layout *place)
 {
-    bool wide = image->width > image->height;
+    bool wide = width > height;
     /* Does the width of the input bind first? */
-    bool by_width = (int64_t)preprocess->width * image->height <= (int64_t)preprocess->height * image->width;
+    bool by_width = (int64_t)preprocess->width * height <= (int64_t)preprocess->height * width;
     place->width = preprocess->width;
     place->height = preprocess->height;
     if (preprocess->rule == MYR_RESIZE_SHORTER) {
         int side = preprocess->resize_to;
-        place->width = wide ? scale_side(image->width, side, image->height) : side;
-        place->height = wide ? side : scale_side(image->height, side, image->width);
+        place->width = wide ? scale_side(width, side, height) : side;
+        place->height = wide ? side : scale_side(height, side, width);
     } else if (preprocess->rule == MYR_RESIZE_LONGER && by_width) {
-        place->height = scale_side(image->height, preprocess->width, image->width);
+        place->height = scale_side(height, preprocess->width, width);
     } else if (preprocess->rule == MYR_RESIZE_LONGER) {
-        place->width = scale_side(image->width, preprocess->height, image->height);
+        place->width = scale_side(width, preprocess->height, height);
     }
 }
 
@@ -74,6 +74,28 @@ static void centre(int whole, int input, int *from, int *n, int *at)
     *from = whole > input ? (whole - input) / 2 : 0;
     *n = whole > input ? input : whole;
     *at = whole > input ? 0 : (input - whole) / 2;
+}
+
+/* Where everything goes; false: too narrow a picture. */
+static bool find_layout(int width, int height, const myr_preprocess *preprocess, layout *place)
+{
+    find_size(width, height, preprocess, place);
+    if (place->width > MAX_SIDE || place->height > MAX_SIDE)
+        return false;
+    centre(place->width, preprocess->width, &place->window.x, &place->window.width, &place->left);
+    centre(place->height, preprocess->height, &place->window.y, &place->window.height, &place->top);
+    return true;
+}
+
+myr_window myr_prepare_inputs(const myr_preprocess *preprocess, int width, int height)
+{
+    layout place = {0};
+    if (!find_layout(width, height, preprocess, &place))
+        return (myr_window){.width = width, .height = height};
+    myr_window *window = &place.window;
+    myr_resample_inputs(width, place.width, preprocess->filter, &window->x, &window->width);
+    myr_resample_inputs(height, place.height, preprocess->filter, &window->y, &window->height);
+    return *window;
 }
 
 static void fill_table(const myr_preprocess *preprocess, table *values)
@@ -131,17 +153,29 @@ myr_status myr_decoder_prepare(myr_decoder *decoder, const myr_image *image, con
     status = check(preprocess);
     if (status != MYR_OK)
         return status;
-    find_size(image, preprocess, &place);
-    if (place.width > MAX_SIDE || place.height > MAX_SIDE)
+    if (!find_layout(image->width, image->height, preprocess, &place))
         return myr_fail(MYR_ERR_LIMIT,
                         "a picture of %d x %d pixels is too narrow: its longer side would become more than %d",
                         image->width, image->height, MAX_SIDE);
-    centre(place.width, preprocess->width, &place.window.x, &place.window.width, &place.left);
-    centre(place.height, preprocess->height, &place.window.y, &place.window.height, &place.top);
     status =
         myr_resample(decoder, image, place.width, place.height, &place.window, preprocess->filter, &decoder->window);
     if (status != MYR_OK)
         return status;
     lay_out(decoder->window.bytes, &place, preprocess, out);
     return MYR_OK;
+}
+
+myr_status myr_decoder_read_prepared(myr_decoder *decoder, const myr_form *form, const void *bytes, size_t n_bytes,
+                                     const myr_preprocess *preprocess, float *out)
+{
+    myr_image image;
+    if (decoder == NULL || form == NULL || preprocess == NULL)
+        return myr_fail(MYR_ERR_ARG, "no decoder, no form or no preprocessing");
+    myr_status status = check(preprocess);
+    if (status != MYR_OK)
+        return status;
+    decoder->shown = form->box.width == 0 ? preprocess : NULL;
+    status = myr_decoder_read(decoder, form, bytes, n_bytes, &image);
+    decoder->shown = NULL;
+    return status == MYR_OK ? myr_decoder_prepare(decoder, &image, preprocess, out) : status;
 }

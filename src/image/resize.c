@@ -83,25 +83,43 @@ static int32_t to_fixed(double weight)
     return (int32_t)(weight < 0 ? scaled - 0.5 : scaled + 0.5);
 }
 
+/* How far a filter reaches, in inputs, and the factor by which it is stretched. */
+typedef struct reach {
+    double scale, stretch, support;
+} reach;
+
+static reach find_reach(const pass *wanted, myr_filter filter)
+{
+    reach of = {.scale = (double)wanted->n_in / wanted->n_out};
+    of.stretch = of.scale < 1.0 ? 1.0 : of.scale;
+    of.support = (filter == MYR_FILTER_BILINEAR ? 1.0 : 2.0) * of.stretch;
+    return of;
+}
+
+/* Inputs [first, end) of output i. */
+static void find_inputs(const pass *wanted, const reach *of, int i, double *centre, int *first, int *end)
+{
+    *centre = (i + 0.5) * of->scale;
+    double low = *centre - of->support + 0.5, high = *centre + of->support + 0.5;
+    *first = low < 0 ? 0 : (int)low;
+    *end = high > wanted->n_in ? wanted->n_in : (int)high;
+}
+
 static myr_status compute_taps(myr_taps *taps, const pass *wanted, myr_filter filter)
 {
     double (*weigh)(double) = filter == MYR_FILTER_BILINEAR ? bilinear : bicubic;
-    double scale = (double)wanted->n_in / wanted->n_out;
-    double stretch = scale < 1.0 ? 1.0 : scale;
-    double support = (filter == MYR_FILTER_BILINEAR ? 1.0 : 2.0) * stretch;
-    double width = fmin(ceil(support) * 2 + 1, wanted->n_in);
+    const reach of = find_reach(wanted, filter);
+    double width = fmin(ceil(of.support) * 2 + 1, wanted->n_in);
     myr_status status = reserve_taps(taps, wanted->n, (int)width);
     if (status != MYR_OK)
         return status;
     for (int i = 0; i < wanted->n; i++) {
-        double centre = (wanted->first + i + 0.5) * scale;
-        double low = centre - support + 0.5, high = centre + support + 0.5;
-        int first = low < 0 ? 0 : (int)low;
-        int end = high > wanted->n_in ? wanted->n_in : (int)high;
+        double centre, sum = 0.0;
+        int first, end;
+        find_inputs(wanted, &of, wanted->first + i, &centre, &first, &end);
         int32_t *weights = taps->weights + (size_t)i * (size_t)taps->width;
-        double sum = 0.0;
         for (int j = first; j < end; j++) {
-            double weight = weigh((j - centre + 0.5) * (1.0 / stretch));
+            double weight = weigh((j - centre + 0.5) * (1.0 / of.stretch));
             taps->exact[j - first] = weight;
             sum += weight;
         }
@@ -111,6 +129,19 @@ static myr_status compute_taps(myr_taps *taps, const pass *wanted, myr_filter fi
         taps->count[i] = end - first;
     }
     return MYR_OK;
+}
+
+void myr_resample_inputs(int n_in, int n_out, myr_filter filter, int *first, int *n)
+{
+    const pass wanted = {.n_in = n_in, .n_out = n_out, .first = *first, .n = *n};
+    const reach of = find_reach(&wanted, filter);
+    double centre;
+    int last, end;
+    if (n_in == n_out)
+        return;
+    find_inputs(&wanted, &of, wanted.first + wanted.n - 1, &centre, &last, &end);
+    find_inputs(&wanted, &of, wanted.first, &centre, first, &last);
+    *n = end - *first;
 }
 
 /*

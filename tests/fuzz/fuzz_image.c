@@ -13,6 +13,7 @@
 
 #define MOST_PIXELS (1u << 20)
 #define SIDE 32
+#define N_VALUES ((size_t)3 * SIDE * SIDE)
 
 enum { SIGNATURE = 8, BEFORE_DATA = 8, CRC = 4 };
 
@@ -38,26 +39,37 @@ static void repair_png(uint8_t *bytes, size_t size)
     }
 }
 
+static myr_status decode_all(myr_decoder *decoder, const uint8_t *bytes, size_t size, const myr_preprocess *preprocess,
+                             float *values)
+{
+    myr_image image;
+    myr_status status = myr_decoder_decode(decoder, bytes, size, &image);
+    return status == MYR_OK ? myr_decoder_prepare(decoder, &image, preprocess, values) : status;
+}
+
+/* Decoding all and decoding what the network will see must come to the same. */
 static void use(const uint8_t *bytes, size_t size)
 {
-    static float input[3 * SIDE * SIDE];
+    static float input[N_VALUES], whole[N_VALUES];
     static const myr_resize_rule rules[] = {MYR_RESIZE_SHORTER, MYR_RESIZE_STRETCH, MYR_RESIZE_LONGER};
-    static myr_decoder *decoder; /* one for all, so that what one picture leaves behind meets the next */
-    myr_image image;
-    if (!decoder && myr_decoder_create(&(myr_image_limits){.max_pixels = MOST_PIXELS}, &decoder) != MYR_OK)
-        abort();
-    if (myr_decoder_decode(decoder, bytes, size, &image) != MYR_OK)
-        return;
+    static myr_decoder *decoders[2]; /* for all files, so that what one picture leaves behind meets the next */
+    for (int i = 0; i < 2; i++)
+        if (!decoders[i] &&
+            myr_decoder_create(&(myr_image_limits){.max_pixels = MOST_PIXELS}, &decoders[i]) != MYR_OK)
+            abort();
     const myr_preprocess preprocess = {.width = SIDE,
                                        .height = SIDE,
                                        .rule = rules[size % 3],
                                        .resize_to = SIDE + 4,
                                        .filter = size % 2 ? MYR_FILTER_BICUBIC : MYR_FILTER_BILINEAR,
                                        .std = {1, 1, 1}};
-    if (myr_decoder_prepare(decoder, &image, &preprocess, input) != MYR_OK)
+    myr_status status = decode_all(decoders[0], bytes, size, &preprocess, whole);
+    if (myr_decoder_read_prepared(decoders[1], &(myr_form){0}, bytes, size, &preprocess, input) != status)
+        abort();
+    if (status != MYR_OK)
         return;
-    for (size_t i = 0; i < sizeof input / sizeof *input; i++) /* overshoot of bicubic is clipped: levels are bytes */
-        if (!(input[i] >= 0 && input[i] <= 255))
+    for (size_t i = 0; i < N_VALUES; i++) /* overshoot of bicubic is clipped: levels are bytes */
+        if (!(input[i] >= 0 && input[i] <= 255) || input[i] != whole[i])
             abort();
 }
 
