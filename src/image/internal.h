@@ -96,6 +96,14 @@ bool myr_resample_may_use_avx512(void);
 myr_status myr_resample_avx512(myr_decoder *decoder, const myr_image *in, const myr_window *window, uint8_t *out,
                                bool *done);
 
+/*
+ * myr_lay_out_avx512 - n pixels to n values in each of three planes: (level - mean) / std.
+ *
+ *  mean, std, planes  in the order of the pixels' channels
+ */
+void myr_lay_out_avx512(const uint8_t *levels, size_t n, const float mean[3], const float std[3],
+                        float *const planes[3]);
+
 /* myr_resample_inputs - from outputs [first, first + n) of n_out to the inputs of n_in that they are made of. */
 void myr_resample_inputs(int n_in, int n_out, myr_filter filter, int *first, int *n);
 

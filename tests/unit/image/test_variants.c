@@ -1,7 +1,7 @@
 /*
  * The resize of processors with AVX-512 against the plain one: the same levels, bit by bit, over random sizes, windows
- * and filters. Each picture ends where its memory ends, so that a sanitised build sees a read behind it; what lies
- * behind the result stays as it was.
+ * and filters, and the same values for a network. Each picture ends where its memory ends, so that a sanitised build
+ * sees a read behind it; what lies behind the result stays as it was.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -86,9 +86,42 @@ static void random_sizes_give_the_same_levels(void **state)
     }
 }
 
+static void inputs_of_networks_are_the_same(void **state)
+{
+    (void)state;
+    myr_rng rng;
+    myr_rng_seed(&rng, 4);
+    for (int i = 0; i < N_PICTURES / 3; i++) {
+        myr_image image = {.width = 1 + below(&rng, 3 * MAX_SIDE), .height = 1 + below(&rng, 3 * MAX_SIDE)};
+        uint8_t *levels = make_levels(&rng, (size_t)image.width * (size_t)image.height * 3);
+        const myr_preprocess preprocess = {.width = 1 + below(&rng, MAX_SIDE),
+                                           .height = 1 + below(&rng, MAX_SIDE),
+                                           .rule = (myr_resize_rule)(i % 3),
+                                           .resize_to = 1 + below(&rng, MAX_SIDE),
+                                           .filter = i % 2 ? MYR_FILTER_BICUBIC : MYR_FILTER_BILINEAR,
+                                           .mean = {123.675f, 116.28f, 103.53f},
+                                           .std = {58.395f, 57.12f, -57.375f},
+                                           .bgr = below(&rng, 2) == 0};
+        size_t n_bytes = 3 * (size_t)preprocess.width * (size_t)preprocess.height * sizeof(float);
+        float *ours = malloc(n_bytes), *theirs = malloc(n_bytes);
+        assert_true(ours && theirs);
+        memset(ours, 0xff, n_bytes); /* what is not written is not a number */
+        image.pixels = levels;
+        assert_int_equal(myr_decoder_prepare(plain, &image, &preprocess, theirs), MYR_OK);
+        assert_int_equal(myr_decoder_prepare(wide, &image, &preprocess, ours), MYR_OK);
+        if (memcmp(ours, theirs, n_bytes) != 0)
+            fail_msg("%d x %d for %d x %d, rule %d: other values", image.width, image.height, preprocess.width,
+                     preprocess.height, (int)preprocess.rule);
+        free(ours);
+        free(theirs);
+        free(levels);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(random_sizes_give_the_same_levels)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(random_sizes_give_the_same_levels),
+                                       cmocka_unit_test(inputs_of_networks_are_the_same)};
     if (myr_decoder_create(NULL, &plain) != MYR_OK || myr_decoder_create(NULL, &wide) != MYR_OK)
         return 1;
     if (!wide->uses_avx512) {
