@@ -22,8 +22,7 @@
 #include <string.h>
 
 enum {
-    ALONE = 4096,   /* queries of a batch where there is one rank, or every vector is scanned, */
-    TOGETHER = 512, /* and else, so that hosts have something to do soon */
+    BATCH = 4096,   /* queries: of fewer, too few visit a shard while it is in the cache */
     WINDOW = 4,     /* batches under way */
     MOST_JOBS = 16, /* on the desk at once */
     PATIENCE = 1000 /* looks for mail in vain before others get the processor */
@@ -219,8 +218,7 @@ static size_t choose_batch(const myr_cluster *cluster, const myr_search_options 
 {
     size_t n_shards = cluster->manifest.n_shards, n_ranks = (size_t)cluster->comm->size;
     size_t hit_bytes = options->k * sizeof(myr_hit), row_bytes = (size_t)cluster->manifest.dim * sizeof(float);
-    size_t usual = n_ranks == 1 || options->exact ? ALONE : TOGETHER, hosts = least(n_ranks, n_shards);
-    size_t most = options->batch > 0 ? options->batch : usual;
+    size_t hosts = least(n_ranks, n_shards), most = options->batch > 0 ? options->batch : BATCH;
     most = least(most, ((size_t)1 << 26) / n_shards);               /* visits */
     most = least(most, ((size_t)256 << 20) / hit_bytes / n_shards); /* found */
     if (n_ranks > 1) {
