@@ -68,9 +68,9 @@ build_variant() {
 run_stage "Release" "$build"
 if [ "$quick" = 0 ]; then
     build_variant "$build-sanitized" -DCMAKE_BUILD_TYPE=Debug -DMYRIOPS_SANITIZE=ON
-    run_stage "AddressSanitizer and UBSan" "$build-sanitized" -E '^(without-|house/|cli/test_(oracle|install|commands|resume|plan|hosts|scaling|slurm|torture|straggler|million|topology|one_rank))'
+    run_stage "AddressSanitizer and UBSan" "$build-sanitized" -E '^(without-|house/|cli/test_(oracle|install|commands|resume|plan|hosts|scaling|slurm|torture|straggler|million|topology|one_rank|knn_graph|labels|cluster))'
     build_variant "$build-openblas" -DCMAKE_BUILD_TYPE=Release -DMYRIOPS_ONEDNN=OFF
-    run_stage "Without oneDNN" "$build-openblas" -R '^(unit/(nn|encoder)/|mpi/|cli/test_ranks)'
+    run_stage "Without oneDNN" "$build-openblas" -R '^(unit/(nn|encoder)/|mpi/test_dist/|cli/test_ranks)'
 fi
 
 if [ "$skipped" -gt 0 ]; then
