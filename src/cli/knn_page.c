@@ -1,3 +1,7 @@
+/*
+ * The page: a sample of the items is asked as the graph asks all, each is left out of its own answer, and what is known
+ * of all of them is fetched in one go.
+ */
 #include "cli/knn_page.h"
 
 #include "base/alloc.h"

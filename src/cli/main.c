@@ -49,7 +49,7 @@ static const myr_command commands[] = {
      "  mpirun -n 4 myriops eval --index idx/ --probe auto --recall 0.95 --out shards.svg\n"
      "  mpirun -n 4 myriops eval --index idx/ --labels --sample 10000 --format html --out worst.html\n",
      myr_cmd_eval},
-    {"knn-graph", "", "the nearest others of every item of an index, as HDF5",
+    {"knn-graph", "", "the nearest others of every item of an index, as HDF5 or a page",
      "  mpirun -n 4 myriops knn-graph --index idx/ -k 10 --out graph.h5\n"
      "  mpirun -n 4 myriops knn-graph --index idx/ -k 50 --probe auto --recall 0.95 --out graph.h5\n"
      "  myriops knn-graph --index idx/ --exact --out truth.h5\n"
