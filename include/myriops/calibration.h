@@ -45,6 +45,9 @@ MYR_API void myr_calibration_free(myr_calibration *calibration); /* NULL is fine
 MYR_API double myr_calibration_cosine(const myr_calibration *calibration, myr_precision precision);
 /* Convolutions of the network, and how many of them stay wide. */
 MYR_API size_t myr_calibration_n_layers(const myr_calibration *calibration, size_t *n_wide);
+/* Inverted residuals of the network that run in one piece, and how many of them are not in 8 bits; 0 where the processor
+ * that measured has none in 8 bits. */
+MYR_API size_t myr_calibration_n_blocks(const myr_calibration *calibration, size_t *n_wide);
 
 /* The text it is saved as, JSON; model: digest of the network's files, kept with it. [owned by caller] NULL without
  * memory. */

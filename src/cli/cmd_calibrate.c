@@ -20,16 +20,19 @@ static void show_progress(void *context, double done)
 static myr_status print_outcome(const myr_cli *cli, const myr_card *card, const char *path,
                                 const myr_calibration *found, size_t n_pictures)
 {
-    size_t n_wide, n_layers = myr_calibration_n_layers(found, &n_wide);
+    size_t n_wide, n_layers = myr_calibration_n_layers(found, &n_wide), n_wide_blocks,
+                   n_blocks = myr_calibration_n_blocks(found, &n_wide_blocks);
     double bf16 = myr_calibration_cosine(found, MYR_PRECISION_BF16),
            int8 = myr_calibration_cosine(found, MYR_PRECISION_INT8);
     if (strcmp(myr_config_text(cli->config, "format"), "json") == 0)
-        return myr_print_json(json_pack("{s:s, s:o, s:I, s:I, s:I, s:{s:f, s:f}}", "model", card->name, "out",
-                                        myr_json_text(path), "pictures", (json_int_t)n_pictures, "layers",
-                                        (json_int_t)n_layers, "wide", (json_int_t)n_wide, "cosine", "bf16", bf16,
-                                        "int8", int8));
+        return myr_print_json(json_pack(
+            "{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:{s:f, s:f}}", "model", card->name, "out", myr_json_text(path),
+            "pictures", (json_int_t)n_pictures, "layers", (json_int_t)n_layers, "wide", (json_int_t)n_wide, "blocks",
+            (json_int_t)n_blocks, "wide_blocks", (json_int_t)n_wide_blocks, "cosine", "bf16", bf16, "int8", int8));
     printf("%s: %zu pictures, %zu convolutions, %zu of them stay wide in int8\n", card->name, n_pictures, n_layers,
            n_wide);
+    if (n_blocks > 0)
+        printf("in one piece: %zu inverted residuals, %zu of them not in int8\n", n_blocks, n_wide_blocks);
     printf("cosine to f32 of the worst picture: bf16 %.5f, int8 %.5f\n", bf16, int8);
     printf("written to %s; use it with --precision int8 or --precision auto\n", path);
     return myr_flush_output();

@@ -16,7 +16,7 @@ typedef struct myr_compiler {
     bool *is_kept;                      /* (n_values) a constant whose bytes steps read where they are */
     myr_precision asked, precision;     /* precision: what it computes in, F32 unless the backend says otherwise */
     const myr_calibration *calibration; /* [borrowed] NULL unless 8 bits were asked for */
-    bool is_layer_by_layer;             /* no blocks */
+    myr_way way;
     void *state;                        /* [owned] what the backend keeps with the network; freed by release */
 } myr_compiler;
 

@@ -6,6 +6,7 @@
 #ifndef MYR_NN_BLOCK_H
 #define MYR_NN_BLOCK_H
 
+#include "myriops/model.h"
 #include "nn/graph.h"
 
 typedef struct myr_block_options {
@@ -16,13 +17,19 @@ typedef struct myr_block_options {
     const float *project, *project_bias;                         /* (n_out, n_middle), (n_out) */
     myr_activation after_expand, after_depthwise, after_project; /* the last one behind the residual */
     bool adds_input;
-    bool reads_floats; /* the input is f32, else bf16 */
+    bool reads_floats;       /* the input is f32, else bf16 */
+    myr_precision precision; /* what it computes in */
+    /* INT8: the largest values behind the expansion, or of the input without one, and behind the depthwise part.
+     * More is cut, as what is below zero: both have to be behind such activations. */
+    float expand_most, depthwise_most;
 } myr_block_options;
 
 typedef struct myr_block myr_block;
 
-/* Whether this processor has blocks at all. */
-bool myr_block_has_processor(void);
+/* Whether this processor has blocks at all in a precision. */
+bool myr_block_has_processor(myr_precision precision);
+/* Whether its blocks in bf16 are as fast as those in 8 bits: it has AMX. */
+bool myr_block_prefers_halves(void);
 /* Whether this processor and shape have a fast block. */
 bool myr_block_is_possible(const myr_block_options *options);
 
@@ -43,7 +50,7 @@ size_t myr_block_weight_bytes(const myr_block *block); /* as packed */
  *  out      (out_height, out_width, n_out) f32; must not overlap in
  *  scratch  myr_block_scratch_bytes, aligned to 64
  *
- * Factors of the products are bf16; all else is f32.
+ * In BF16 only factors of the products are narrow; in INT8 also what lies between, sums being 32 bits.
  * Threads:  a block is read only.
  */
 void myr_block_run(const myr_block *block, const void *in, float *out, void *scratch);

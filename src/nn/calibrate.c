@@ -7,6 +7,7 @@
 #include "nn/calibration.h"
 
 #include "base/alloc.h"
+#include "nn/block.h"
 #include "nn/fuse.h"
 #include "nn/network.h"
 #include "nn/operator.h"
@@ -34,7 +35,8 @@ typedef struct measuring {
     const float *pictures;
     size_t n_pictures, per_picture;
     size_t dim;
-    float *truth; /* (n_pictures, dim) in f32 */
+    float *truth;             /* (n_pictures, dim) in f32 */
+    myr_names layers, blocks; /* [owned] of what the convolutions make, and the depthwise ones among them */
     const myr_calibration_options *options;
 } measuring;
 
@@ -194,8 +196,39 @@ static myr_status count_input(measuring *self)
     return MYR_OK;
 }
 
-/* Ranges and the f32 truth. layers: names of what the convolutions make, in order. */
-static myr_status measure_ranges(measuring *self, myr_calibration *found, char ***layers)
+static void free_names(myr_names *self)
+{
+    for (size_t i = 0; i < self->n; i++)
+        free(self->names[i]);
+    free(self->names);
+    *self = (myr_names){0};
+}
+
+static bool add_name(myr_names *self, const char *name)
+{
+    self->names[self->n] = myr_strdup(name);
+    return self->names[self->n] && ++self->n;
+}
+
+/* What could be narrow or wide. */
+static myr_status list_layers(measuring *self, const myr_graph *graph)
+{
+    self->layers.names = myr_alloc(graph->n_nodes + 1, sizeof *self->layers.names);
+    self->blocks.names = myr_alloc(graph->n_nodes + 1, sizeof *self->blocks.names);
+    bool is_whole = self->layers.names && self->blocks.names;
+    for (size_t i = 0; i < graph->n_nodes && is_whole; i++) {
+        const myr_node *node = &graph->nodes[i];
+        if (node->op->kind != MYR_KIND_CONV || !myr_node_constant(graph, node, 1))
+            continue;
+        const char *name = graph->values[node->outputs[0]].name;
+        is_whole =
+            add_name(&self->layers, name) && (myr_node_int(node, "group", 1) == 1 || add_name(&self->blocks, name));
+    }
+    return is_whole ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory to calibrate");
+}
+
+/* Ranges and the f32 truth. */
+static myr_status measure_ranges(measuring *self, myr_calibration *found)
 {
     myr_graph *graph = NULL, *kept = NULL;
     myr_network *network = NULL;
@@ -219,22 +252,15 @@ static myr_status measure_ranges(measuring *self, myr_calibration *found, char *
     myr_session_output(session, 0, &self->dim);
     seen = myr_alloc(kept->n_outputs, sizeof *seen);
     self->truth = myr_alloc(self->n_pictures * self->dim, sizeof *self->truth);
-    *layers = myr_alloc(kept->n_nodes + 1, sizeof **layers);
-    if (!seen || !self->truth || !*layers) {
+    if (!seen || !self->truth) {
         status = myr_fail(MYR_ERR_NOMEM, "no memory to calibrate");
         goto done;
     }
     status = watch_all(self, kept, session, seen);
     if (status == MYR_OK)
         status = fill_ranges(kept, seen, found);
-    for (size_t i = 0; i < kept->n_nodes && status == MYR_OK; i++) {
-        const myr_node *node = &kept->nodes[i];
-        if (node->op->kind != MYR_KIND_CONV || !myr_node_constant(kept, node, 1))
-            continue;
-        (*layers)[found->n_layers] = myr_strdup(kept->values[node->outputs[0]].name);
-        if (!(*layers)[found->n_layers++])
-            status = myr_fail(MYR_ERR_NOMEM, "no memory to calibrate");
-    }
+    if (status == MYR_OK)
+        status = list_layers(self, kept);
 done:
     free(seen);
     myr_session_free(session);
@@ -299,76 +325,96 @@ static int by_loss(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-/* What each layer loses alone in 8 bits; the worst first. */
-static myr_status rank_layers(const measuring *self, myr_calibration *found, char *const *names, layer *layers)
+/* What each of some layers loses alone in 8 bits, the others being wide; the worst first. */
+static myr_status rank_layers(const measuring *self, const myr_calibration *found, const myr_names *all,
+                              myr_names *wide, layer *layers)
 {
     size_t n = self->n_pictures < N_TRIAL_PICTURES ? self->n_pictures : N_TRIAL_PICTURES;
-    for (size_t i = 0; i < found->n_layers; i++) {
+    for (size_t i = 0; i < all->n; i++) {
         double worst, mean;
-        found->n_wide = 0;
-        for (size_t j = 0; j < found->n_layers; j++)
+        wide->n = 0;
+        for (size_t j = 0; j < all->n; j++)
             if (j != i)
-                found->wide[found->n_wide++] = names[j];
+                wide->names[wide->n++] = all->names[j];
         myr_status status = try_precision(self, MYR_PRECISION_INT8, found, n, &worst, &mean);
         if (status != MYR_OK)
             return status;
-        layers[i] = (layer){.name = names[i], .loss = 1 - mean};
-        report(self, 0.4 + 0.4 * (double)(i + 1) / (double)found->n_layers);
+        layers[i] = (layer){.name = all->names[i], .loss = 1 - mean};
+        report(self, 0.4 + 0.4 * (double)(i + 1) / (double)all->n);
     }
-    qsort(layers, found->n_layers, sizeof *layers, by_loss);
+    qsort(layers, all->n, sizeof *layers, by_loss);
     return MYR_OK;
 }
 
-/* The fewest of the worst layers that must stay wide, by halving. Names in found->wide are borrowed. */
-static myr_status choose_wide(const measuring *self, myr_calibration *found, char *const *names, double wanted)
+/* The fewest of the worst of all layers that must stay wide, by halving. wide: a list of found, whose names become
+ * borrowed ones. */
+static myr_status choose_wide(const measuring *self, const myr_calibration *found, const myr_names *all,
+                              myr_names *wide, double wanted)
 {
     double worst, mean;
-    myr_status status = try_precision(self, MYR_PRECISION_INT8, found, self->n_pictures, &worst, &mean);
-    if (status != MYR_OK || worst >= wanted)
+    wide->names = myr_alloc(all->n + 1, sizeof *wide->names);
+    layer *layers = myr_alloc(all->n + 1, sizeof *layers);
+    myr_status status = wide->names && layers
+                            ? try_precision(self, MYR_PRECISION_INT8, found, self->n_pictures, &worst, &mean)
+                            : myr_fail(MYR_ERR_NOMEM, "no memory to calibrate");
+    if (status != MYR_OK || worst >= wanted) {
+        free(layers);
         return status;
-    layer *layers = myr_alloc(found->n_layers, sizeof *layers);
-    if (!layers)
-        return myr_fail(MYR_ERR_NOMEM, "no memory to calibrate");
-    status = rank_layers(self, found, names, layers);
-    size_t low = 0, high = found->n_layers; /* low wide ones are too few, high are enough */
+    }
+    status = rank_layers(self, found, all, wide, layers);
+    size_t low = 0, high = all->n; /* low wide ones are too few, high are enough */
     while (high - low > 1 && status == MYR_OK) {
         size_t middle = (low + high) / 2;
-        found->n_wide = middle;
+        wide->n = middle;
         for (size_t i = 0; i < middle; i++)
-            found->wide[i] = layers[i].name;
+            wide->names[i] = layers[i].name;
         status = try_precision(self, MYR_PRECISION_INT8, found, self->n_pictures, &worst, &mean);
         *(worst >= wanted ? &high : &low) = middle;
-        report(self, 0.8 + 0.2 * (1 - (double)(high - low) / (double)found->n_layers));
+        report(self, 0.8 + 0.2 * (1 - (double)(high - low) / (double)all->n));
     }
-    found->n_wide = high;
-    for (size_t i = 0; i < high && status == MYR_OK; i++)
-        found->wide[i] = layers[i].name;
+    wide->n = status == MYR_OK ? high : 0;
+    for (size_t i = 0; i < wide->n; i++)
+        wide->names[i] = layers[i].name;
     free(layers);
     return status;
 }
 
-/* What both narrow precisions lose, as this processor computes them and as those without blocks do. */
+/* Layers that stay wide where convolutions go one by one, which every processor can, and blocks that do. */
+static myr_status choose_all(const measuring *self, myr_calibration *found, double wanted)
+{
+    static const myr_way layer_by_layer = MYR_LAYER_BY_LAYER, in_narrow_blocks = MYR_IN_NARROW_BLOCKS;
+    found->only_way = &layer_by_layer;
+    myr_status status = choose_wide(self, found, &self->layers, &found->wide, wanted);
+    found->has_narrow_blocks = myr_block_has_processor(MYR_PRECISION_INT8) && self->blocks.n > 0;
+    if (status != MYR_OK || !found->has_narrow_blocks)
+        return status;
+    found->only_way = &in_narrow_blocks;
+    found->n_blocks = self->blocks.n;
+    return choose_wide(self, found, &self->blocks, &found->wide_blocks, wanted);
+}
+
+/* What both narrow precisions lose on every way; one that this processor has not is as layer by layer. */
 static myr_status measure_losses(const measuring *self, myr_calibration *found)
 {
     double mean;
     myr_status status = MYR_OK;
-    for (int way = 0; way < MYR_N_WAYS; way++) {
-        found->is_layer_by_layer = way == MYR_LAYER_BY_LAYER;
+    for (myr_way way = 0; way < MYR_N_WAYS; way++) {
+        found->only_way = &way;
         for (myr_precision precision = MYR_PRECISION_BF16; precision <= MYR_PRECISION_INT8 && status == MYR_OK;
              precision++)
             status = try_precision(self, precision, found, self->n_pictures, &found->cosine[way][precision], &mean);
     }
-    found->is_layer_by_layer = false;
+    found->only_way = NULL;
     return status;
 }
 
-/* The borrowed names of wide layers become the calibration's own. */
-static myr_status own_names(myr_calibration *found)
+/* Borrowed names become a list's own. */
+static myr_status own_names(myr_names *self)
 {
-    for (size_t i = 0; i < found->n_wide; i++) {
-        found->wide[i] = myr_strdup(found->wide[i]);
-        if (!found->wide[i]) {
-            found->n_wide = i;
+    for (size_t i = 0; i < self->n; i++) {
+        self->names[i] = myr_strdup(self->names[i]);
+        if (!self->names[i]) {
+            self->n = i;
             return myr_fail(MYR_ERR_NOMEM, "no memory to calibrate");
         }
     }
@@ -384,7 +430,6 @@ myr_status myr_calibration_measure(const myr_model *model, const char *output, c
                       .pictures = pictures,
                       .n_pictures = n_pictures,
                       .options = options};
-    char **layers = NULL;
     double wanted = options->cosine > 0 ? options->cosine : DEFAULT_COSINE;
     *out = NULL;
     myr_calibration *found = myr_alloc(1, sizeof *found);
@@ -395,24 +440,23 @@ myr_status myr_calibration_measure(const myr_model *model, const char *output, c
     if (status == MYR_OK)
         status = count_input(&self);
     if (status == MYR_OK)
-        status = measure_ranges(&self, found, &layers);
+        status = measure_ranges(&self, found);
+    found->n_layers = self.layers.n;
     if (status == MYR_OK && found->n_layers == 0)
         status = myr_fail(MYR_ERR_UNSUPPORTED, "the network has no convolution that could run in 8 bits");
-    if (status == MYR_OK) {
-        found->wide = myr_alloc(found->n_layers, sizeof *found->wide);
-        found->is_layer_by_layer = true; /* what holds so holds on every processor */
-        status =
-            found->wide ? choose_wide(&self, found, layers, wanted) : myr_fail(MYR_ERR_NOMEM, "no memory to calibrate");
-    }
+    if (status == MYR_OK)
+        status = choose_all(&self, found, wanted);
     if (status == MYR_OK)
         status = measure_losses(&self, found);
-    if (status == MYR_OK)
-        status = own_names(found);
-    else
-        found->n_wide = 0; /* its names are borrowed still */
-    for (size_t i = 0; layers && i < found->n_layers; i++)
-        free(layers[i]);
-    free(layers);
+    myr_names *lists[] = {&found->wide, &found->wide_blocks};
+    for (size_t i = 0; i < 2; i++) {
+        if (status == MYR_OK)
+            status = own_names(lists[i]);
+        else
+            lists[i]->n = 0; /* its names are borrowed still */
+    }
+    free_names(&self.layers);
+    free_names(&self.blocks);
     free(self.truth);
     if (status != MYR_OK) {
         myr_calibration_free(found);

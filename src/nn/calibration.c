@@ -3,7 +3,10 @@
  *
  *   {"format": "myriops calibration 1", "model": "<sha256>", "pictures": 128, "layers": 50,
  *    "cosine": {"bf16": 0.9962, "int8": 0.995}, "cosine_in_blocks": {"bf16": 0.9997, "int8": 0.9993},
+ *    "cosine_in_narrow_blocks": 0.998, "blocks": 16, "wide_blocks": ["name", ...],
  *    "wide": ["name", ...], "ranges": {"name": [low, high], ...}}
+ *
+ * Without the third line, or with 0 for its cosine, blocks are not narrow.
  */
 #include "nn/calibration.h"
 
@@ -41,24 +44,48 @@ bool myr_calibration_range(const myr_calibration *calibration, const char *value
     return true;
 }
 
-bool myr_calibration_is_wide(const myr_calibration *calibration, const char *value)
+bool myr_names_hold(const myr_names *self, const char *name)
 {
-    for (size_t i = 0; i < calibration->n_wide; i++)
-        if (strcmp(calibration->wide[i], value) == 0)
+    for (size_t i = 0; i < self->n; i++)
+        if (strcmp(self->names[i], name) == 0)
             return true;
     return false;
 }
 
+myr_way myr_way_choose(const myr_calibration *calibration, myr_precision precision)
+{
+    if (calibration && calibration->only_way)
+        return *calibration->only_way;
+    if (precision == MYR_PRECISION_INT8 && calibration && calibration->has_narrow_blocks &&
+        myr_block_has_processor(MYR_PRECISION_INT8) && !myr_block_prefers_halves())
+        return MYR_IN_NARROW_BLOCKS;
+    /* Where blocks would be in f32 only, convolutions one by one are faster in 8 bits. */
+    myr_precision least = precision == MYR_PRECISION_INT8 ? MYR_PRECISION_BF16 : MYR_PRECISION_F32;
+    return myr_block_has_processor(least) ? MYR_IN_BLOCKS : MYR_LAYER_BY_LAYER;
+}
+
 double myr_calibration_cosine(const myr_calibration *calibration, myr_precision precision)
 {
-    int way = myr_block_has_processor() ? MYR_IN_BLOCKS : MYR_LAYER_BY_LAYER;
-    return precision == MYR_PRECISION_F32 ? 1 : calibration->cosine[way][precision];
+    return precision == MYR_PRECISION_F32 ? 1 : calibration->cosine[myr_way_choose(calibration, precision)][precision];
 }
 
 size_t myr_calibration_n_layers(const myr_calibration *calibration, size_t *n_wide)
 {
-    *n_wide = calibration->n_wide;
+    *n_wide = calibration->wide.n;
     return calibration->n_layers;
+}
+
+size_t myr_calibration_n_blocks(const myr_calibration *calibration, size_t *n_wide)
+{
+    *n_wide = calibration->has_narrow_blocks ? calibration->wide_blocks.n : calibration->n_blocks;
+    return calibration->n_blocks;
+}
+
+static void free_names(myr_names *self)
+{
+    for (size_t i = 0; i < self->n; i++)
+        free(self->names[i]);
+    free(self->names);
 }
 
 void myr_calibration_free(myr_calibration *calibration)
@@ -67,14 +94,21 @@ void myr_calibration_free(myr_calibration *calibration)
         return;
     for (size_t i = 0; i < calibration->n_ranges; i++)
         free(calibration->ranges[i].name);
-    for (size_t i = 0; i < calibration->n_wide; i++)
-        free(calibration->wide[i]);
+    free_names(&calibration->wide);
+    free_names(&calibration->wide_blocks);
     free(calibration->ranges);
-    free(calibration->wide);
     free(calibration);
 }
 
 /* ---- Writing ---- */
+
+static json_t *print_names(const myr_names *self)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < self->n; i++)
+        json_array_append_new(array, json_string(self->names[i]));
+    return array;
+}
 
 static json_t *print_cosine(const double *cosine)
 {
@@ -83,17 +117,20 @@ static json_t *print_cosine(const double *cosine)
 
 char *myr_calibration_print(const myr_calibration *self, const char *model)
 {
-    json_t *wide = json_array(), *ranges = json_object();
-    for (size_t i = 0; i < self->n_wide; i++)
-        json_array_append_new(wide, json_string(self->wide[i]));
+    json_t *ranges = json_object();
     for (size_t i = 0; i < self->n_ranges; i++)
         json_object_set_new(ranges, self->ranges[i].name,
                             json_pack("[f, f]", (double)self->ranges[i].low, (double)self->ranges[i].high));
-    json_t *document = json_pack("{s: s, s: s, s: I, s: I, s: o, s: o, s: o, s: o}", "format", FORMAT, "model", model,
-                                 "pictures", (json_int_t)self->n_pictures, "layers", (json_int_t)self->n_layers,
-                                 "cosine", print_cosine(self->cosine[MYR_LAYER_BY_LAYER]), "cosine_in_blocks",
-                                 print_cosine(self->cosine[MYR_IN_BLOCKS]), "wide", wide, "ranges", ranges);
-    bool whole = document && json_array_size(wide) == self->n_wide && json_object_size(ranges) == self->n_ranges;
+    double narrow = self->has_narrow_blocks ? self->cosine[MYR_IN_NARROW_BLOCKS][MYR_PRECISION_INT8] : 0;
+    json_t *document = json_pack("{s: s, s: s, s: I, s: I, s: o, s: o, s: f, s: I, s: o, s: o, s: o}", "format", FORMAT,
+                                 "model", model, "pictures", (json_int_t)self->n_pictures, "layers",
+                                 (json_int_t)self->n_layers, "cosine", print_cosine(self->cosine[MYR_LAYER_BY_LAYER]),
+                                 "cosine_in_blocks", print_cosine(self->cosine[MYR_IN_BLOCKS]),
+                                 "cosine_in_narrow_blocks", narrow, "blocks", (json_int_t)self->n_blocks, "wide_blocks",
+                                 print_names(&self->wide_blocks), "wide", print_names(&self->wide), "ranges", ranges);
+    bool whole = document && json_array_size(json_object_get(document, "wide")) == self->wide.n &&
+                 json_array_size(json_object_get(document, "wide_blocks")) == self->wide_blocks.n &&
+                 json_object_size(ranges) == self->n_ranges;
     char *text = whole ? json_dumps(document, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(document);
     return text;
@@ -130,17 +167,17 @@ static bool read_ranges(json_t *object, myr_calibration *self)
     return true;
 }
 
-static bool read_wide(json_t *array, myr_calibration *self)
+static bool read_names(json_t *array, myr_names *to)
 {
-    self->wide = myr_alloc(json_array_size(array), sizeof *self->wide);
-    if (!self->wide)
+    to->names = myr_alloc(json_array_size(array) + 1, sizeof *to->names);
+    if (!to->names)
         return false;
     for (size_t i = 0; i < json_array_size(array); i++) {
         const char *name = json_string_value(json_array_get(array, i));
         char *copy = name ? myr_strdup(name) : NULL;
         if (!copy)
             return false;
-        self->wide[self->n_wide++] = copy;
+        to->names[to->n++] = copy;
     }
     return true;
 }
@@ -155,14 +192,18 @@ static bool read_cosine(json_t *object, double *cosine)
 static const char *read_document(json_t *document, const char *model, myr_calibration *self)
 {
     const char *format = NULL, *of = NULL;
-    json_t *wide = NULL, *ranges = NULL, *cosine = NULL, *in_blocks = NULL;
-    json_int_t n_pictures = 0, n_layers = 0;
-    if (json_unpack(document, "{s: s, s: s, s: I, s: I, s: o, s: o, s: o, s: o}", "format", &format, "model", &of,
-                    "pictures", &n_pictures, "layers", &n_layers, "cosine", &cosine, "cosine_in_blocks", &in_blocks,
+    json_t *wide = NULL, *wide_blocks = NULL, *ranges = NULL, *cosine = NULL, *in_blocks = NULL;
+    json_int_t n_pictures = 0, n_layers = 0, n_blocks = 0;
+    double *narrow = &self->cosine[MYR_IN_NARROW_BLOCKS][MYR_PRECISION_INT8];
+    if (json_unpack(document, "{s: s, s: s, s: I, s: I, s: o, s: o, s?F, s?I, s?o, s: o, s: o}", "format", &format,
+                    "model", &of, "pictures", &n_pictures, "layers", &n_layers, "cosine", &cosine, "cosine_in_blocks",
+                    &in_blocks, "cosine_in_narrow_blocks", narrow, "blocks", &n_blocks, "wide_blocks", &wide_blocks,
                     "wide", &wide, "ranges", &ranges) != 0 ||
         !read_cosine(cosine, self->cosine[MYR_LAYER_BY_LAYER]) ||
         !read_cosine(in_blocks, self->cosine[MYR_IN_BLOCKS]) || !json_is_array(wide) || !json_is_object(ranges) ||
-        json_array_size(wide) > MAX_ENTRIES || json_object_size(ranges) > MAX_ENTRIES || n_pictures < 1 || n_layers < 0)
+        (wide_blocks && !json_is_array(wide_blocks)) || json_array_size(wide) > MAX_ENTRIES ||
+        json_array_size(wide_blocks) > MAX_ENTRIES || json_object_size(ranges) > MAX_ENTRIES || n_pictures < 1 ||
+        n_layers < 0 || n_blocks < 0)
         return "not a calibration";
     if (strcmp(format, FORMAT) != 0)
         return "a calibration of another version";
@@ -170,7 +211,11 @@ static const char *read_document(json_t *document, const char *model, myr_calibr
         return "of another model; calibrate this one";
     self->n_pictures = (size_t)n_pictures;
     self->n_layers = (size_t)n_layers;
-    return read_ranges(ranges, self) && read_wide(wide, self) ? NULL : "a range or a name in it is damaged";
+    self->n_blocks = (size_t)n_blocks;
+    self->has_narrow_blocks = *narrow > 0;
+    bool whole =
+        read_ranges(ranges, self) && read_names(wide, &self->wide) && read_names(wide_blocks, &self->wide_blocks);
+    return whole ? NULL : "a range or a name in it is damaged";
 }
 
 myr_status myr_calibration_parse(const char *text, size_t size, const char *name, const char *model,

@@ -142,7 +142,7 @@ static myr_status compile(myr_network *network, const myr_network_options *optio
                              .is_kept = myr_alloc(graph->n_values, sizeof(bool)),
                              .asked = options->precision,
                              .calibration = options->precision == MYR_PRECISION_INT8 ? options->calibration : NULL,
-                             .is_layer_by_layer = options->calibration && options->calibration->is_layer_by_layer};
+                             .way = myr_way_choose(options->calibration, options->precision)};
     network->inputs = no_buffers(graph->n_inputs);
     network->outputs = no_buffers(graph->n_outputs);
     if (!compiler.buffer || !compiler.last_use || !compiler.is_kept || !network->inputs || !network->outputs)

@@ -90,6 +90,14 @@ static bool is_simple(const myr_activation *activation)
            activation->kind == MYR_ACTIVATION_CLIP;
 }
 
+/* The largest value of one that is never below zero. */
+static bool find_most(const myr_onednn_builder *build, int value, float *most)
+{
+    float low;
+    return myr_calibration_range(build->compiler->calibration, build->graph->values[value].name, &low, most) &&
+           low >= 0;
+}
+
 /* The three nodes (expand NULL where the block begins with the depthwise one) as a block's options. */
 static bool describe(const myr_onednn_builder *build, const myr_node *expand, const myr_node *depthwise,
                      const myr_node *projection, myr_block_options *options)
@@ -128,7 +136,15 @@ static bool describe(const myr_onednn_builder *build, const myr_node *expand, co
                                    .adds_input = projection->residual >= 0};
     if (expand)
         options->after_expand = expand->activation;
-    return myr_block_is_possible(options);
+    options->precision = MYR_PRECISION_INT8;
+    if (build->compiler->way == MYR_IN_NARROW_BLOCKS && build->compiler->calibration &&
+        !myr_names_hold(&build->compiler->calibration->wide_blocks, build->graph->values[depthwise->outputs[0]].name) &&
+        find_most(build, expand ? expand->outputs[0] : depthwise->inputs[0], &options->expand_most) &&
+        find_most(build, depthwise->outputs[0], &options->depthwise_most) && myr_block_is_possible(options))
+        return true;
+    options->precision = build->type == dnnl_bf16 ? MYR_PRECISION_BF16 : MYR_PRECISION_F32;
+    /* In f32 and without an expansion there is no wide middle to save: oneDNN's convolutions are faster. */
+    return (expand || options->precision == MYR_PRECISION_BF16) && myr_block_is_possible(options);
 }
 
 static myr_status add_step(myr_onednn_builder *build, const myr_node *first, const myr_node *last,
@@ -169,7 +185,7 @@ myr_status myr_onednn_inverted_residual(myr_onednn_builder *build, const myr_nod
     const myr_node *depthwise, *projection;
     myr_block_options options;
     *taken = false;
-    if (build->type != dnnl_bf16 || build->compiler->is_layer_by_layer || !is_convolution(build, node))
+    if (build->compiler->way == MYR_LAYER_BY_LAYER || !is_convolution(build, node))
         return MYR_OK;
     depthwise = only_reader(build, node->outputs[0]);
     projection = depthwise ? only_reader(build, depthwise->outputs[0]) : NULL;

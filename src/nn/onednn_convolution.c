@@ -42,7 +42,7 @@ static bool is_narrowed(const myr_onednn_builder *build, const myr_node *node)
     float low, high;
     return calibration && node->op->kind == MYR_KIND_CONV && myr_node_constant(build->graph, node, 1) &&
            has_range(build, node->inputs[0], &low, &high) &&
-           !myr_calibration_is_wide(calibration, build->graph->values[node->outputs[0]].name);
+           !myr_names_hold(&calibration->wide, build->graph->values[node->outputs[0]].name);
 }
 
 /* Whether a convolution in 8 bits reads the value, straight or through a maximum. */

@@ -77,7 +77,7 @@ static float depthwise_cell(const myr_block_options *shape, const float *wide, i
     return (float)sum;
 }
 
-/* All in floats. [owned by caller] */
+/* All in floats, but for what BF16 rounds between. [owned by caller] */
 static float *reference(const myr_block_options *shape, const float *in)
 {
     size_t n_in = (size_t)(shape->height * shape->width), n_out = (size_t)(shape->out_height * shape->out_width);
@@ -94,13 +94,46 @@ static float *reference(const myr_block_options *shape, const float *in)
         for (int x = 0; x < shape->out_width; x++)
             for (int c = 0; c < shape->n_middle; c++)
                 middle[(y * shape->out_width + x) * shape->n_middle + c] =
-                    from_bf16(to_bf16(activate(&shape->after_depthwise, depthwise_cell(shape, wide, y, x, c))));
+                    activate(&shape->after_depthwise, depthwise_cell(shape, wide, y, x, c));
+    for (size_t i = 0; shape->precision == MYR_PRECISION_BF16 && i < n_out * (size_t)shape->n_middle; i++)
+        middle[i] = from_bf16(to_bf16(middle[i]));
     product(middle, n_out, shape->n_middle, shape->n_out, shape->project, shape->project_bias, out);
     for (size_t i = 0; i < n_out * (size_t)shape->n_out; i++)
         out[i] = activate(&shape->after_project, out[i] + (shape->adds_input ? in[i] : 0));
     free(wide);
     free(middle);
     return out;
+}
+
+/* Largest value behind the depthwise part, or behind the expansion, which 8 bits are for. */
+static float find_most(const myr_block_options *shape, const float *in, bool is_expanded)
+{
+    myr_block_options part = *shape;
+    size_t n = (size_t)shape->n_middle;
+    float most = 0, *identity = myr_alloc(n * n, sizeof *identity), *one = myr_alloc(n, sizeof *one);
+    for (size_t c = 0; c < n; c++)
+        identity[c * n + c] = one[c] = 1;
+    part.project = identity;
+    part.project_bias = NULL;
+    part.n_out = shape->n_middle;
+    part.adds_input = false;
+    part.after_project.kind = MYR_ACTIVATION_NONE;
+    if (is_expanded) {
+        part.kernel = part.stride = 1;
+        part.pad_top = part.pad_left = 0;
+        part.out_height = shape->height;
+        part.out_width = shape->width;
+        part.depthwise = one;
+        part.depthwise_bias = NULL;
+        part.after_depthwise.kind = MYR_ACTIVATION_NONE;
+    }
+    float *values = reference(&part, in);
+    for (size_t i = 0; i < (size_t)(part.out_height * part.out_width) * n; i++)
+        most = fmaxf(most, values[i]);
+    free(values);
+    free(identity);
+    free(one);
+    return most;
 }
 
 /* Largest difference over the largest value; 0 where there is no fast block. */
@@ -121,6 +154,12 @@ static double compare(myr_block_options shape, bool *ran)
     shape.project = projection;
     shape.project_bias = project_bias;
     double worst = 0, most = 1e-6;
+    for (size_t i = 0; shape.precision == MYR_PRECISION_INT8 && !expand && i < n_in; i++)
+        in[i] = fabsf(in[i]); /* as behind an activation */
+    if (shape.precision == MYR_PRECISION_INT8) {
+        shape.expand_most = find_most(&shape, in, true);
+        shape.depthwise_most = find_most(&shape, in, false);
+    }
     *ran = myr_block_is_possible(&shape);
     if (*ran) {
         myr_block *block;
@@ -162,9 +201,10 @@ static int between(int least, int most)
     return least + (int)(myr_rng_next(&rng) % (uint64_t)(most - least + 1));
 }
 
-static void many_shapes(void **state)
+static void try_shapes(myr_precision precision)
 {
-    (void)state;
+    static const double most_errors[] = {
+        [MYR_PRECISION_F32] = 1e-5, [MYR_PRECISION_BF16] = 0.01, [MYR_PRECISION_INT8] = 0.06};
     static const int n_ins[] = {3, 7, 16, 24, 32, 40, 64, 80, 112};
     static const myr_activation activations[] = {{.kind = MYR_ACTIVATION_NONE},
                                                  {.kind = MYR_ACTIVATION_RELU},
@@ -183,8 +223,9 @@ static void many_shapes(void **state)
                                    .n_out = between(0, 1) ? n_in : between(1, 70),
                                    .pad_top = between(0, kernel / 2),
                                    .pad_left = between(0, kernel / 2),
-                                   .after_expand = activations[between(0, 2)],
-                                   .after_depthwise = activations[between(0, 2)],
+                                   .precision = precision,
+                                   .after_expand = activations[between(precision == MYR_PRECISION_INT8 ? 1 : 0, 2)],
+                                   .after_depthwise = activations[between(precision == MYR_PRECISION_INT8 ? 1 : 0, 2)],
                                    .after_project = activations[between(0, 2)]};
         /* As padding on the far sides of any size up to half the kernel gives. */
         int far_y = shape.height + shape.pad_top + between(0, kernel / 2) - kernel,
@@ -198,7 +239,7 @@ static void many_shapes(void **state)
             stride == 1 && shape.n_out == n_in && shape.out_height == shape.height && shape.out_width == shape.width;
         double error = compare(shape, &ran);
         n_ran += ran;
-        if (error > 0.01)
+        if (error > most_errors[precision])
             fail_msg("%dx%d, %d -> %d -> %d channels, kernel %d, stride %d, pads %d %d, out %dx%d, residual %d: off by "
                      "%g of the largest value",
                      shape.height, shape.width, n_in, shape.n_middle, shape.n_out, kernel, stride, shape.pad_top,
@@ -208,6 +249,24 @@ static void many_shapes(void **state)
     if (n_ran == 0)
         skip(); /* this processor has no fast block */
     assert_true(n_ran > 100);
+}
+
+static void many_shapes_in_f32(void **state)
+{
+    (void)state;
+    try_shapes(MYR_PRECISION_F32);
+}
+
+static void many_shapes_in_bf16(void **state)
+{
+    (void)state;
+    try_shapes(MYR_PRECISION_BF16);
+}
+
+static void many_shapes_in_8_bits(void **state)
+{
+    (void)state;
+    try_shapes(MYR_PRECISION_INT8);
 }
 
 static void impossible_shapes_are_refused(void **state)
@@ -235,11 +294,22 @@ static void impossible_shapes_are_refused(void **state)
     shape.adds_input = true;
     shape.n_out = 9;
     assert_int_equal(myr_block_create(&shape, &block), MYR_ERR_UNSUPPORTED); /* nothing to add */
+    shape.n_out = 8;
+    shape.precision = MYR_PRECISION_INT8;
+    shape.expand_most = shape.depthwise_most = 1;
+    shape.after_expand.kind = MYR_ACTIVATION_RELU;
+    assert_int_equal(myr_block_create(&shape, &block),
+                     MYR_ERR_UNSUPPORTED); /* values without sign, from no activation */
+    shape.after_depthwise.kind = MYR_ACTIVATION_RELU;
+    shape.depthwise_most = 0;
+    assert_int_equal(myr_block_create(&shape, &block), MYR_ERR_UNSUPPORTED); /* no range */
     myr_block_free(NULL);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(many_shapes), cmocka_unit_test(impossible_shapes_are_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(many_shapes_in_f32), cmocka_unit_test(many_shapes_in_bf16),
+                                       cmocka_unit_test(many_shapes_in_8_bits),
+                                       cmocka_unit_test(impossible_shapes_are_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

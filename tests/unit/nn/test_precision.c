@@ -183,8 +183,12 @@ static void files_keep_everything(void **state)
         assert_string_equal(made->ranges[i].name, read->ranges[i].name);
         assert_true(made->ranges[i].low == read->ranges[i].low && made->ranges[i].high == read->ranges[i].high);
     }
-    for (size_t i = 0; i < made->n_wide; i++)
-        assert_string_equal(made->wide[i], read->wide[i]);
+    for (size_t i = 0; i < made->wide.n; i++)
+        assert_string_equal(made->wide.names[i], read->wide.names[i]);
+    assert_int_equal(myr_calibration_n_blocks(made, &n_made), myr_calibration_n_blocks(read, &n_read));
+    assert_int_equal(n_made, n_read);
+    for (size_t i = 0; i < made->wide_blocks.n; i++)
+        assert_string_equal(made->wide_blocks.names[i], read->wide_blocks.names[i]);
     myr_calibration_free(read);
     assert_int_equal(myr_calibration_load(path, "another", &read), MYR_ERR_FORMAT);
     assert_non_null(strstr(myr_error_detail(), "another model"));
