@@ -26,6 +26,17 @@ class Scaling(Case):
                              env=environment(MYRIOPS_PROGRAM=PROGRAM))
         return Result(run.returncode, run.stdout, run.stderr)
 
+    def check_sent(self, rows):
+        """Nothing where there is one rank; of an index, the half of the sample and of the rows that are not rank 0's."""
+        for row in rows:
+            sent, vector = row["sent_bytes"], 32 * 4
+            if row["ranks"] == 1:
+                self.assertEqual(sent, 0, row)
+            elif row["task"] == "index":
+                self.assertTrue(row["work"] * vector * 0.3 < sent < row["work"] * (vector + 200), row)
+            elif row["task"] == "embed":  # numbers and lists of pictures, no vectors
+                self.assertTrue(32 < sent < 64000, row)
+
     def test_strong_and_weak(self):
         out = scratch / "scaling"
         write_tar(scratch / "scaling.tar", [(f"{i:03}.jpg", encode(picture(i))) for i in range(6)])
@@ -36,6 +47,10 @@ class Scaling(Case):
         for row in document["rows"]:
             self.assertTrue(row["valid"] and row["rate"] > 0 and row["efficiency"] > 0, row)
             self.assertLess(abs(sum(row["phases"].values()) - row["seconds"]), 0.3 * row["seconds"] + 0.2, row)
+            self.assertTrue(1 <= row["imbalance"] <= row["ranks"] + 1e-6, row)
+            if row["task"] == "query":
+                self.assertGreaterEqual(row["recall"], 0.9, row)
+        self.check_sent(document["rows"])
         self.assertEqual({row["work"] for row in document["rows"] if (row["task"], row["kind"]) == ("index", "weak")}, {1500, 3000})
         for name in ("embed", "index", "query"):
             xml.etree.ElementTree.parse(out / f"{name}.svg")
@@ -59,9 +74,22 @@ class Scaling(Case):
                                  "--kinds", "strong")
         self.check(result, FAILED)
         row = json.loads((out / "scaling.json").read_text())["rows"][-1]
+        self.assertIn("invalid: recall", (out / "index.html").read_text())
+        self.check_wrong(row)
+
+    def test_a_part_of_the_vectors_is_checked_too(self):
+        """A weak run that asks one shard of three finds too little, and says so in place of a rate."""
+        out = scratch / "weak"
+        result = self.run_script("--vectors", self.data, "--out", out, "--shapes", "1x1,1x2", "--rounds", 1, "--shards", 3, "--floor", 0.99,
+                                 "--kinds", "weak", "--probe", 1)
+        self.check(result, FAILED)
+        rows = json.loads((out / "scaling.json").read_text())["rows"]
+        row = next(row for row in rows if row["task"] == "query" and row["share"] < 1)
+        self.check_wrong(row)
+
+    def check_wrong(self, row):
         self.assertEqual((row["task"], row["valid"]), ("query", False))
         self.assertNotIn("rate", row)
-        self.assertIn("invalid: recall", (out / "index.html").read_text())
 
 
 if __name__ == "__main__":
