@@ -9,7 +9,7 @@ WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 640, 400, 60, 56, 40, 110
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2rem auto;padding:0 1rem;color:#1b1f24}
 table{border-collapse:collapse;margin:1rem 0}td,th{border-bottom:1px solid #dfe3e8;padding:.3rem .7rem;text-align:right}
 td:first-child,th:first-child{text-align:left}.bar{display:flex;height:14px;width:260px;border-radius:3px;overflow:hidden}
-.bad{color:#b42318}figure{margin:0}svg{max-width:100%}"""
+.bad{color:#b42318}figure{margin:0}svg{max-width:100%}.pair{display:grid;grid-template-columns:1fr 1fr}"""
 PHASES = {"read": "#94a3b8", "prepare": "#f59e0b", "infer": "#2457c5", "partition": "#f59e0b", "exchange": "#7c3aed",
           "graph": "#2457c5", "write": "#64748b", "route": "#f59e0b", "search": "#2457c5", "merge": "#15803d", "wait": "#e11d48",
           "other": "#a16207", "outside": "#cbd5e1"}
@@ -104,9 +104,9 @@ def chart(rows, task):
             shape = (f'<circle cx="{x(n):.1f}" cy="{y(speedup):.1f}" r="5"' if row["ranks"] > 1 or n == 1
                      else f'<rect x="{x(n) - 5:.1f}" y="{y(speedup) - 5:.1f}" width="10" height="10"')
             out.append(f'{shape} fill="{COLOURS[kind]}" fill-opacity=".7"><title>{name}</title></{shape[1:].split()[0]}>')
-        out.append(f'<text x="{WIDTH - RIGHT + 12}" y="{TOP + 20 * i + 10}" fill="{COLOURS[kind]}">{kind}</text>')
-    out.append(f'<text x="{WIDTH - RIGHT + 12}" y="{TOP + 70}" fill="#5b6470">○ ranks</text>'
-               f'<text x="{WIDTH - RIGHT + 12}" y="{TOP + 90}" fill="#5b6470">□ threads</text></svg>')
+        out.append(f'<text x="{WIDTH - RIGHT + 20}" y="{TOP + 20 * i + 10}" fill="{COLOURS[kind]}">{kind}</text>')
+    out.append(f'<text x="{WIDTH - RIGHT + 20}" y="{TOP + 70}" fill="#5b6470">○ ranks</text>'
+               f'<text x="{WIDTH - RIGHT + 20}" y="{TOP + 90}" fill="#5b6470">□ threads</text></svg>')
     return "\n".join(out)
 
 
@@ -123,17 +123,17 @@ def spent(phases):
 
 def table(rows):
     out = ["<table><tr><th>ranks x threads</th><th>scaling</th><th>work</th><th>rate, /s</th><th>efficiency</th>"
-           "<th>imbalance</th><th>MB sent</th><th>recall</th><th>seconds of a rank</th></tr>"]
+           "<th>imbalance</th><th>bytes sent</th><th>recall</th><th>seconds of a rank</th></tr>"]
     for row in rows:
         shape = f"<td>{row['ranks']} x {row['threads']}</td><td>{row['kind']}</td>"
         if not row["valid"]:
             out.append(f'<tr>{shape}<td colspan="7" class="bad">invalid: {escape(row["why"])}</td></tr>')
             continue
 
-        def cell(name, form, scale=1):
-            return f"<td>{row[name] * scale:{form}}</td>" if row.get(name) is not None else "<td>–</td>"
+        def cell(name, form):
+            return f"<td>{row[name]:{form}}</td>" if row.get(name) is not None else "<td>–</td>"
         out.append(f"<tr>{shape}{cell('work', ',')}{cell('rate', ',.0f')}{cell('efficiency', '.2f')}{cell('imbalance', '.2f')}"
-                   f"{cell('sent_bytes', ',.1f', 1e-6)}{cell('recall', '.4f')}<td>{bar(row['phases'])}{spent(row['phases'])}</td></tr>")
+                   f"<td>{short(row['sent_bytes'])}</td>{cell('recall', '.4f')}<td>{bar(row['phases'])}{spent(row['phases'])}</td></tr>")
     return "\n".join([*out, "</table>"])
 
 
