@@ -192,6 +192,15 @@ def at_once(visits, shares, threads):
     return groups / rounds
 
 
+def log_none(chance):
+    """Logarithm of the chance that none of it happens; sums and multiples of these are of several that do not."""
+    return np.log1p(-np.minimum(chance, 1 - 1e-12))
+
+
+def any_of(log):
+    return -np.expm1(log)
+
+
 def query(costs, machine, n, n_shards, visits, skew=0.0, seed=1, n_own=None):
     """Queries a second in the steady state, what bounds them, and how a lone query fares.
 
@@ -206,10 +215,12 @@ def query(costs, machine, n, n_shards, visits, skew=0.0, seed=1, n_own=None):
     shard, node, served, own = spread(chance, of, n_nodes, rng)
     on_node = lambda values: np.bincount(node, values, n_nodes)
     load, away = on_node(served), on_node(served - own)
-    # Ranks of a node that a query from elsewhere asks, and parcels: a batch's queries to a rank go in one.
-    asked = here * -np.expm1(on_node(np.log1p(-np.minimum((served - own) / here, 1 - 1e-12))))
+    # Of queries from elsewhere: ranks of the node that one asks, and parcels, since a batch's queries to a rank go in one.
+    elsewhere = 1 - 1 / n_nodes
+    asked = here * any_of(on_node(log_none((served - own) / here / max(elsewhere, 1e-12))))
     batch = batch_size(machine, n_shards, costs.dim, n_own)
-    parcels = here * -np.expm1(batch * np.log1p(-np.minimum(asked / here, 1 - 1e-12))) / batch
+    parcels = elsewhere * here * any_of(batch * log_none(asked / here)) / batch
+    asked = elsewhere * asked
 
     # Seconds of a rank, for each query of all. First what one thread of it does alone.
     sent, rows = parcels.sum() / n_nodes, asked.sum() / n_nodes  # as a coordinator, whichever node it is
@@ -247,7 +258,7 @@ def query(costs, machine, n, n_shards, visits, skew=0.0, seed=1, n_own=None):
     query_s = max(rank_s[worst], line_s[worst], window_s)
     bound = ("the line" if line_s[worst] >= query_s else "batches under way" if window_s >= query_s
              else max(parts, key=parts.get))
-    return {"rate": 1 / query_s, "bound": bound, "batch": batch, "imbalance": max(1.0, float(rank_s.max() / rank_s.mean())),
+    return {"rate": 1 / query_s, "bound": bound, "batch": batch, "sent_bytes": float((into + back).sum()), "imbalance": max(1.0, float(rank_s.max() / rank_s.mean())),
             "hosts": len(node) / n_shards, "node_bytes": costs.node_bytes * n / n_shards * float(on_node(np.ones(len(node))).max()),
             "alone_s": lone_query_s(costs, machine, n, n_shards, visits), "parts": {k: float(v * machine.ranks) for k, v in parts.items()}}
 
