@@ -217,11 +217,14 @@ def main():
     tasks = (["embed"] if options.pictures else []) + (["index", "query"] if options.vectors else [])
     rows = [row for kind in options.kinds.split(",") for task in tasks for row in bench.measure(task, kind)]
     shutil.rmtree(bench.scratch)
+    settings = {"shards": options.shards, "probe": options.probe, "recall": options.recall, "precision": options.precision,
+                "launcher": options.launcher}
+    if options.vectors:
+        path, _ = read_bin(options.vectors, "base")
+        settings["dim"] = int(np.fromfile(path, "<u4", 2)[1])
     document = {"date": datetime.date.today().isoformat(), "rounds": options.rounds,
                 "machine": {"processor": processor(), "cpus": os.cpu_count(), "host": platform.node()},
-                "settings": {"shards": options.shards, "probe": options.probe, "recall": options.recall,
-                             "precision": options.precision, "launcher": options.launcher},
-                "rows": rows}
+                "settings": settings, "rows": rows}
     report.write(document, options.out)
     sys.exit(0 if all(row["valid"] for row in rows) else 1)
 

@@ -79,6 +79,7 @@ class Scaling(Case):
             self.assertIn(f"| {row['off']:+.0%} |", found.out)
         self.assertIn("Against what was measured", (scratch / "validated/index.html").read_text())
         self.check(simulate("--costs", costs, "--validate", out / "scaling.json", "--within", "0"), FAILED)
+        self.assertEqual(document["settings"]["dim"], 32)
 
     def test_wrong_results_bear_no_numbers(self):
         out = scratch / "invalid"
