@@ -141,6 +141,16 @@ class Simulation(Case):
                     self.assertTrue(0 < x < 640 and 0 < y < 400, (name, x, y))
         self.assertIn("How Myriops would scale", (scratch / "simulated/index.html").read_text())
 
+    def test_wrong_costs_are_told(self):
+        wrong = scratch / "wrong.json"
+        for text in ("", "[]", '{"dim": 128}'):
+            wrong.write_text(text)
+            found = simulate("--costs", wrong)
+            self.assertEqual(found.code, 1)
+            self.assertIn("wrong.json: not what myriops plan", found.err)
+            self.assertNotIn("Traceback", found.err)
+        self.check(simulate("--costs", self.costs, "--threads", 0), USAGE)
+
     def test_where_nothing_is_in_the_way_rates_are_as_visits(self):
         for row in self.rows("--network", "free", "--skew", 0, "--threads", 1):
             routed, scatter = row["routed"]["rate"], row["scatter"]["rate"]
