@@ -201,66 +201,93 @@ def any_of(log):
     return -np.expm1(log)
 
 
+@dataclasses.dataclass
+class Traffic:
+    """What one query of all makes each node do, on average. Arrays are by node, those of visits by pairs of shard and node."""
+    node: np.ndarray      # of the pairs
+    served: np.ndarray    # visits of the pairs
+    load: np.ndarray      # visits served
+    own: np.ndarray       # of those, of its own ranks' queries
+    asked: np.ndarray     # rows of hits that go to other nodes
+    parcels: np.ndarray   # in so many messages
+    batch: float
+    hosts: float          # nodes of a shard
+    most_shards: float    # of a node
+
+    def sent(self, dim):
+        """Bytes of vectors in, bytes of hits back."""
+        away = self.load - self.own
+        return self.asked * dim * VALUE + away * VISIT + self.parcels * HEAD, self.asked * K * HIT + self.parcels * HEAD
+
+
+def traffic(machine, n_shards, dim, visits, skew, seed, n_own):
+    rng = np.random.default_rng(seed)
+    heat = popularity(n_shards, skew, rng)
+    chance = visited(heat, visits) if visits < n_shards else np.ones(n_shards)
+    _, node, served, own = spread(chance, hosting_nodes(n_shards, machine, heat), machine.nodes, rng)
+    on_node = lambda values: np.bincount(node, values, machine.nodes)
+    # Of queries from elsewhere: ranks of the node that one asks, and parcels, since a batch's queries to a rank go in one.
+    elsewhere = 1 - 1 / machine.nodes
+    asked = any_of(on_node(log_none((served - own) / machine.here / max(elsewhere, 1e-12))))
+    batch = batch_size(machine, n_shards, dim, n_own)
+    parcels = any_of(batch * log_none(asked)) / batch
+    return Traffic(node, served, on_node(served), on_node(own), elsewhere * machine.here * asked, elsewhere * machine.here * parcels, batch,
+                   len(node) / n_shards, float(on_node(np.ones(len(node))).max()))
+
+
+def on_desks(machine, way):
+    """Visits that lie on a busy rank's desk at once, and how many of them its threads walk at the same time, by node: parcels of
+    others, as many as there are boxes, and a batch of its own."""
+    away = way.load - way.own
+    waiting = WINDOW * way.batch * machine.ranks * away / machine.here  # in all windows
+    boxes = np.where(way.parcels > 0, BOXES * away / np.maximum(way.parcels, 1e-300), 0.0)
+    visits = np.maximum(np.minimum(boxes, waiting) + way.batch * way.own * machine.nodes / machine.here, 1.0)
+    side = [at_once(visits[i], way.served[way.node == i] / way.load[i], machine.threads) if way.load[i] > 0 else machine.threads
+            for i in range(machine.nodes)]
+    return visits, np.array(side)
+
+
 def query(costs, machine, n, n_shards, visits, skew=0.0, seed=1, n_own=None):
     """Queries a second in the steady state, what bounds them, and how a lone query fares.
 
     Everything is reckoned for one query of all: what it makes each node do. The busiest node bounds the rate."""
     o, latency, gap = NETWORKS[machine.network]
-    rng = np.random.default_rng(seed)
-    here, n_nodes, threads = machine.here, machine.nodes, machine.threads
-    routed = visits < n_shards
-    heat = popularity(n_shards, skew, rng)
-    chance = visited(heat, visits) if routed else np.ones(n_shards)
-    of = hosting_nodes(n_shards, machine, heat)
-    shard, node, served, own = spread(chance, of, n_nodes, rng)
-    on_node = lambda values: np.bincount(node, values, n_nodes)
-    load, away = on_node(served), on_node(served - own)
-    # Of queries from elsewhere: ranks of the node that one asks, and parcels, since a batch's queries to a rank go in one.
-    elsewhere = 1 - 1 / n_nodes
-    asked = here * any_of(on_node(log_none((served - own) / here / max(elsewhere, 1e-12))))
-    batch = batch_size(machine, n_shards, costs.dim, n_own)
-    parcels = elsewhere * here * any_of(batch * log_none(asked / here)) / batch
-    asked = elsewhere * asked
-
-    # Seconds of a rank, for each query of all. First what one thread of it does alone.
-    sent, rows = parcels.sum() / n_nodes, asked.sum() / n_nodes  # as a coordinator, whichever node it is
+    here, n_nodes = machine.here, machine.nodes
+    way = traffic(machine, n_shards, costs.dim, visits, skew, seed, n_own)
+    on_desk, side = on_desks(machine, way)
     search_s = costs.search(n / n_shards)
-    talk = (2 * parcels + 2 * sent) * o / here
-    alone = (VISIT_S * (load + visits / n_nodes) + MERGE_S * (load + rows) + rows * costs.dim * VALUE / COPIED) / here
-    alone = alone + PARTNER_S * machine.ranks / batch / machine.ranks
-    route = costs.assign * clusters_of(n, costs.dim, n_shards) * ROUTED / threads / machine.ranks if routed else 0.0
-    # Then what all of its threads share: groups of visits to one shard, of as many parcels as there are boxes.
-    on_desk, side = np.zeros(n_nodes), np.zeros(n_nodes)
-    for i in range(n_nodes):
-        mine = node == i
-        if load[i] <= 0:
-            side[i] = threads
-            continue
-        in_boxes = min(BOXES * away[i] / parcels[i], WINDOW * batch * machine.ranks * away[i] / here) if parcels[i] > 0 else 0
-        on_desk[i] = max(in_boxes + batch * own[mine].sum() * n_nodes / here, 1.0)
-        side[i] = at_once(on_desk[i], served[mine] / load[i], threads)
-    busy = load * search_s / threads / here
-    idle = load * search_s / side / here - busy
+
+    # Seconds of a rank: what one thread of it does alone, then what all of its threads share.
+    messages = 2 * (way.parcels + way.parcels.sum() / n_nodes)  # of a node's ranks as hosts and as coordinators, in and out
+    rows = way.asked.sum() / n_nodes
+    talk = messages * o / here
+    alone = ((VISIT_S * (way.load + visits / n_nodes) + MERGE_S * (way.load + rows) + rows * costs.dim * VALUE / COPIED) / here
+             + PARTNER_S / way.batch)
+    route = costs.assign * clusters_of(n, costs.dim, n_shards) * ROUTED / machine.threads / machine.ranks if visits < n_shards else 0.0
+    busy = way.load * search_s / machine.threads / here
+    idle = way.load * search_s / side / here - busy
     rank_s = talk + alone + route + busy + idle
 
-    # Bytes go both ways at once.
-    into = asked * costs.dim * VALUE + away * VISIT + parcels * HEAD
-    back = asked * K * HIT + parcels * HEAD
-    line_s = np.maximum(into + back.sum() / n_nodes, back + into.sum() / n_nodes) * gap + (2 * parcels + 2 * sent) * o
+    # Of its line: bytes go both ways at once.
+    into, back = way.sent(costs.dim)
+    line_s = np.maximum(into + back.sum() / n_nodes, back + into.sum() / n_nodes) * gap + messages * o
+    worst = int(np.argmax(np.maximum(rank_s, line_s)))
 
     # A rank has no more batches under way than its window; each comes back when the busiest host has served it.
-    worst = int(np.argmax(np.maximum(rank_s, line_s)))
-    trip_s = (batch * machine.ranks * (route + talk[worst] + alone[worst]) + 2 * latency
-              + on_desk.max() * search_s / max(side[int(np.argmax(on_desk))], 1e-9))
-    window_s = trip_s / (WINDOW * batch * machine.ranks) if n_nodes > 1 else 0.0
+    fullest = int(np.argmax(on_desk))
+    trip_s = (way.batch * machine.ranks * (route + talk[worst] + alone[worst]) + 2 * latency + on_desk[fullest] * search_s / side[fullest])
+    window_s = trip_s / (WINDOW * way.batch * machine.ranks) if n_nodes > 1 else 0.0
+
     parts = {"searches": busy[worst], "idle threads": idle[worst], "routing": route, "one thread's work": alone[worst],
              "messages": talk[worst]}
     query_s = max(rank_s[worst], line_s[worst], window_s)
     bound = ("the line" if line_s[worst] >= query_s else "batches under way" if window_s >= query_s
              else max(parts, key=parts.get))
-    return {"rate": 1 / query_s, "bound": bound, "batch": batch, "sent_bytes": float((into + back).sum()), "imbalance": max(1.0, float(rank_s.max() / rank_s.mean())),
-            "hosts": len(node) / n_shards, "node_bytes": costs.node_bytes * n / n_shards * float(on_node(np.ones(len(node))).max()),
-            "alone_s": lone_query_s(costs, machine, n, n_shards, visits), "parts": {k: float(v * machine.ranks) for k, v in parts.items()}}
+    return {"rate": 1 / query_s, "bound": bound, "batch": way.batch, "sent_bytes": float((into + back).sum()),
+            "imbalance": max(1.0, float(rank_s.max() / rank_s.mean())), "hosts": way.hosts,
+            "node_bytes": costs.node_bytes * n / n_shards * way.most_shards,
+            "alone_s": lone_query_s(costs, machine, n, n_shards, visits),
+            "parts": {name: float(part * machine.ranks) for name, part in parts.items()}}
 
 
 def lone_query_s(costs, machine, n, n_shards, visits):
