@@ -438,8 +438,8 @@ static myr_status run(job *work)
     if (status == MYR_OK)
         status = myr_comm_agree(comm, comm->rank == 0 ? put_in_force(work) : MYR_OK);
     double busy_s = report->graph_s + report->write_s, summed[2] = {busy_s, report->sent_bytes}, all[6];
-    double mine[6] = {report->partition_s, report->exchange_s, report->graph_s, report->write_s, myr_now_s() - start_s,
-                      busy_s};
+    double mine[6] = {report->partition_s, report->exchange_s,    report->graph_s,
+                      report->write_s,     myr_now_s() - start_s, busy_s};
     MPI_Allreduce(mine, all, 6, MPI_DOUBLE, MPI_MAX, comm->mpi);
     MPI_Allreduce(MPI_IN_PLACE, summed, 2, MPI_DOUBLE, MPI_SUM, comm->mpi);
     report->partition_s = all[0];
