@@ -17,7 +17,7 @@ static myr_status print_report(const myr_cli *cli, const char *folder, const myr
     if (strcmp(myr_config_text(cli->config, "format"), "json") == 0)
         return myr_print_json(json_pack(
             "{s:o, s:I, s:I, s:I, s:I, s:I, s:i, s:s, s:i, s:i, s:f, s:f, s:{s:f, s:f, s:f, s:f, s:f, s:f, s:f}, s:I, s:i, s:f, s:I, "
-            "s:I, s:I}",
+            "s:I, s:I, s:f, s:f}",
             "out", myr_json_text(folder), "items", (json_int_t)report->n_items, "embedded",
             (json_int_t)report->n_embedded, "bad", (json_int_t)report->n_bad, "before", (json_int_t)report->n_before,
             "chunks", (json_int_t)report->n_chunks, "dim", report->dim, "precision",
@@ -27,7 +27,8 @@ static myr_status print_report(const myr_cli *cli, const char *folder, const myr
             phases->outside_s, "handed_out_again",
             (json_int_t)report->n_repeated, "lost_ranks", report->n_lost, "idle_at_end_s", report->idle_at_end_s,
             "tars_staged", (json_int_t)report->n_staged, "root_peak_bytes", (json_int_t)report->root_peak_bytes,
-            "other_peak_bytes", (json_int_t)report->other_peak_bytes));
+            "other_peak_bytes", (json_int_t)report->other_peak_bytes, "imbalance", report->imbalance, "sent_bytes",
+            report->sent_bytes));
     printf("%lld of %lld pictures embedded (%d values each) into %s, %lld unusable\n", (long long)report->n_embedded,
            (long long)report->n_items, report->dim, folder, (long long)report->n_bad);
     printf("%lld in this run: %.1f images/s, %.1f s, %d rank%s x %d thread%s, in %s\n", (long long)n_now, rate,

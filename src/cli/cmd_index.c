@@ -14,13 +14,14 @@ static myr_status print_report(const myr_cli *cli, const char *folder, const myr
     double share = report->n_shards ? (double)report->n_rows / (double)report->n_shards : 0;
     double imbalance = share > 0 ? (double)report->largest_shard / share : 0;
     if (strcmp(myr_config_text(cli->config, "format"), "json") == 0)
-        return myr_print_json(json_pack(
-            "{s:o, s:I, s:I, s:I, s:I, s:f, s:s, s:i, s:i, s:f, s:{s:f, s:f, s:f, s:f}}", "out", myr_json_text(folder),
-            "items", (json_int_t)report->n_items, "copies", (json_int_t)(report->n_rows - report->n_items), "shards",
-            (json_int_t)report->n_shards, "kept_shards", (json_int_t)report->n_kept, "imbalance", imbalance, "digest",
-            report->digest, "ranks", cli->comm->size, "threads", cli->n_threads, "seconds", report->wall_s, "phases",
-            "partition", report->partition_s, "exchange", report->exchange_s, "graph", report->graph_s, "write",
-            report->write_s));
+        return myr_print_json(
+            json_pack("{s:o, s:I, s:I, s:I, s:I, s:f, s:s, s:i, s:i, s:f, s:{s:f, s:f, s:f, s:f}, s:f, s:f}", "out",
+                      myr_json_text(folder), "items", (json_int_t)report->n_items, "copies",
+                      (json_int_t)(report->n_rows - report->n_items), "shards", (json_int_t)report->n_shards,
+                      "kept_shards", (json_int_t)report->n_kept, "imbalance", imbalance, "digest", report->digest,
+                      "ranks", cli->comm->size, "threads", cli->n_threads, "seconds", report->wall_s, "phases",
+                      "partition", report->partition_s, "exchange", report->exchange_s, "graph", report->graph_s,
+                      "write", report->write_s, "rank_imbalance", report->imbalance, "sent_bytes", report->sent_bytes));
     printf("%lld items in %zu shard%s, the fullest %.3f of its share, into %s\n", (long long)report->n_items,
            report->n_shards, report->n_shards == 1 ? "" : "s", imbalance, folder);
     if (report->n_rows > report->n_items)

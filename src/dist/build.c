@@ -108,6 +108,7 @@ static myr_status survey(job *work)
         work->code_max = all[1];
         myr_hnsw_fit_codes(all[2] == 0, &work->code_min, &work->code_max);
         status = myr_gather_bytes(comm, &sample, &work->sample);
+        work->report->sent_bytes += comm->rank == 0 ? 0 : (double)sample.size;
     }
     myr_buffer_free(&sample);
     return status;
@@ -415,7 +416,7 @@ static myr_status run(job *work)
     double partitioned_s = myr_now_s();
     if (status == MYR_OK)
         status = myr_exchange_rows(comm, &work->source, &work->plan, work->options->n_shards, work->options->progress,
-                                   work->shards);
+                                   work->shards, &report->sent_bytes);
     if (status != MYR_OK)
         return status;
     report->partition_s = partitioned_s - start_s;
@@ -436,14 +437,18 @@ static myr_status run(job *work)
     status = myr_route_trial_end(comm, &work->trial, work->router, work->pool, &work->manifest.route);
     if (status == MYR_OK)
         status = myr_comm_agree(comm, comm->rank == 0 ? put_in_force(work) : MYR_OK);
-    double mine[5] = {report->partition_s, report->exchange_s, report->graph_s, report->write_s, myr_now_s() - start_s},
-           all[5];
-    MPI_Allreduce(mine, all, 5, MPI_DOUBLE, MPI_MAX, comm->mpi);
+    double busy_s = report->graph_s + report->write_s, summed[2] = {busy_s, report->sent_bytes}, all[6];
+    double mine[6] = {report->partition_s, report->exchange_s,    report->graph_s,
+                      report->write_s,     myr_now_s() - start_s, busy_s};
+    MPI_Allreduce(mine, all, 6, MPI_DOUBLE, MPI_MAX, comm->mpi);
+    MPI_Allreduce(MPI_IN_PLACE, summed, 2, MPI_DOUBLE, MPI_SUM, comm->mpi);
     report->partition_s = all[0];
     report->exchange_s = all[1];
     report->graph_s = all[2];
     report->write_s = all[3];
     report->wall_s = all[4];
+    report->imbalance = summed[0] > 0 ? all[5] * comm->size / summed[0] : 1;
+    report->sent_bytes = summed[1];
     report->n_shards = work->options->n_shards;
     uint64_t n_kept = report->n_kept;
     MPI_Allreduce(MPI_IN_PLACE, &n_kept, 1, MPI_UINT64_T, MPI_SUM, comm->mpi);

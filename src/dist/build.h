@@ -32,6 +32,8 @@ typedef struct myr_build_report {
     size_t n_kept;         /* shards that a run before this one had finished */
     char digest[MYR_SHA256_TEXT];
     double partition_s, exchange_s, graph_s, write_s, wall_s; /* of the slowest rank */
+    double imbalance;  /* seconds in which the slowest rank built and wrote to the mean rank's */
+    double sent_bytes; /* of the sample and of rows, by all ranks to others */
 } myr_build_report;
 
 /* The longest sample that rank 0 trains the router with: 256 MiB; tests take less. Alike on all ranks. */

@@ -190,8 +190,8 @@ static myr_status receive_rows(job *work)
         status = myr_overlap_follow(comm, &work->source, work->cluster.router, manifest->n_shards, work->cluster.pool,
                                     &work->plan);
     if (status == MYR_OK)
-        status =
-            myr_exchange_rows(comm, &work->source, &work->plan, manifest->n_shards, options->progress, work->added);
+        status = myr_exchange_rows(comm, &work->source, &work->plan, manifest->n_shards, options->progress, work->added,
+                                   NULL);
     if (status != MYR_OK)
         return status;
     return myr_comm_agree(comm, settle(work));

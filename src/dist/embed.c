@@ -209,27 +209,39 @@ static void add_outside(const job *work, double start_s, myr_phases *phases)
                         phases->wait_s - phases->other_s;
 }
 
+/* Neither waiting nor before or after the work. */
+static double busy_seconds(const myr_phases *phases)
+{
+    return phases->read_s + phases->prepare_s + phases->infer_s + phases->write_s + phases->other_s;
+}
+
 /* All ranks get the same report. */
 static myr_status conclude(job *work, double start_s)
 {
     const myr_comm *comm = work->comm;
     myr_embed_report *report = work->report;
     myr_phases phases = {0}, summed;
-    double idle_s;
+    double idle_s, busiest_s;
     int64_t peak = peak_bytes(), other_peak = comm->rank == 0 ? 0 : peak, most;
     int64_t n_staged = myr_stage_n_copied(work->stage), all_staged;
     myr_status status = MYR_OK;
     myr_crew_free(work->crew, &phases);
     work->crew = NULL;
     add_outside(work, start_s, &phases);
+    double busy_s = busy_seconds(&phases), sent = work->sent_bytes + work->root.outbox.sent_bytes, all_sent;
     MPI_Allreduce(&phases, &summed, sizeof phases / sizeof(double), MPI_DOUBLE, MPI_SUM, comm->mpi);
     MPI_Allreduce(&work->idle_at_end_s, &idle_s, 1, MPI_DOUBLE, MPI_MAX, comm->mpi);
+    MPI_Allreduce(&busy_s, &busiest_s, 1, MPI_DOUBLE, MPI_MAX, comm->mpi);
+    MPI_Allreduce(&sent, &all_sent, 1, MPI_DOUBLE, MPI_SUM, comm->mpi);
     MPI_Allreduce(&other_peak, &most, 1, MPI_INT64_T, MPI_MAX, comm->mpi);
     MPI_Allreduce(&n_staged, &all_staged, 1, MPI_INT64_T, MPI_SUM, comm->mpi);
     if (comm->rank == 0) {
         status = sum_up(work, start_s);
         report->n_staged = all_staged;
         report->phases = summed;
+        busy_s = busy_seconds(&summed);
+        report->imbalance = busy_s > 0 ? busiest_s * comm->size / busy_s : 1;
+        report->sent_bytes = all_sent;
         report->idle_at_end_s = idle_s;
         report->root_peak_bytes = peak;
         report->other_peak_bytes = most;
@@ -245,6 +257,8 @@ static myr_status conclude_alone(job *work, double start_s)
     work->crew = NULL;
     add_outside(work, start_s, &work->report->phases);
     work->report->idle_at_end_s = work->idle_at_end_s;
+    work->report->imbalance = 1;
+    work->report->sent_bytes = work->root.outbox.sent_bytes;
     work->report->root_peak_bytes = peak_bytes();
     myr_status swept = myr_folder_sweep(work->options->folder); /* of what the others had begun to write */
     myr_status status = sum_up(work, start_s);

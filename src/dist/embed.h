@@ -39,6 +39,8 @@ typedef struct myr_embed_report {
     double idle_at_end_s; /* from the first worker of any rank that had nothing more to do, to the end */
     int64_t root_peak_bytes, other_peak_bytes; /* memory of rank 0, and the most of another */
     myr_phases phases;                         /* summed over all threads of all ranks */
+    double imbalance;  /* seconds in which the busiest rank's threads worked to the mean rank's */
+    double sent_bytes; /* by all ranks to others, once the job had begun */
 } myr_embed_report;
 
 /*

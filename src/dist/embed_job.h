@@ -38,6 +38,7 @@ typedef struct myr_embed_job {
     bool ended;          /* told to end */
     bool gave_up;
     double begun_s, reported_s;
+    double sent_bytes;    /* to the root; what the root sends, its outbox counts */
     double idle_at_end_s; /* since the first worker had nothing to do */
     char tag[40];         /* in the names of this rank's temporary files: no other rank and no other run has it */
     int lock;             /* rank 0: the output folder is this job's; -1 = not held */

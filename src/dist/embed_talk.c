@@ -31,6 +31,7 @@ static void tell_root(myr_embed_job *job, int64_t kind, int64_t a)
 {
     int64_t message[4] = {kind, a, 0, 0};
     MPI_Send(message, sizeof message, MPI_BYTE, 0, TAG_TO_ROOT, job->comm->mpi);
+    job->sent_bytes += sizeof message;
 }
 
 /* Take a packed chunk to this rank's crew. */
@@ -292,6 +293,7 @@ static myr_status report_finished(myr_embed_job *job, const myr_crew_finished *f
         status = myr_fail(MYR_ERR_LIMIT, "a chunk's list of bad items is over 2 GiB; use a smaller --chunk");
     else
         MPI_Send(message.data, (int)message.size, MPI_BYTE, 0, TAG_TO_ROOT, job->comm->mpi);
+    job->sent_bytes += (double)message.size;
     myr_buffer_free(&message);
     return status;
 }

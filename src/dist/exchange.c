@@ -116,6 +116,7 @@ typedef struct traffic {
     myr_buffer *to; /* (size) */
     int *send_bytes, *send_at, *receive_bytes, *receive_at;
     myr_buffer sending, receiving;
+    double sent_bytes; /* to other ranks */
 } traffic;
 
 /* Bytes the row adds to its message. */
@@ -194,6 +195,7 @@ static myr_status trade_round(traffic *way)
         way->send_at[rank] = (int)n_send;
         way->send_bytes[rank] = (int)way->to[rank].size;
         n_send += way->to[rank].size;
+        way->sent_bytes += rank == way->comm->rank ? 0 : (double)way->to[rank].size;
     }
     MPI_Alltoall(way->send_bytes, 1, MPI_INT, way->receive_bytes, 1, MPI_INT, way->comm->mpi);
     for (int rank = 0; rank < size; rank++) {
@@ -266,7 +268,7 @@ static void close_traffic(traffic *way)
 }
 
 myr_status myr_exchange_rows(const myr_comm *comm, const myr_source *source, const myr_shard_plan *plan,
-                             size_t n_shards, bool progress, myr_shard_rows *shards)
+                             size_t n_shards, bool progress, myr_shard_rows *shards, double *sent_bytes)
 {
     traffic way = {.comm = comm, .source = source, .plan = plan};
     myr_progress line;
@@ -294,6 +296,8 @@ myr_status myr_exchange_rows(const myr_comm *comm, const myr_source *source, con
         if (shards[s].n != plan->shard_items[s])
             status = myr_fail(MYR_ERR_FORMAT, "an input changed while it was being indexed; run the command again");
     status = myr_comm_agree(comm, status);
+    if (sent_bytes)
+        *sent_bytes += way.sent_bytes;
     close_traffic(&way);
     free(vector);
     return status;

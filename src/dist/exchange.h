@@ -29,10 +29,11 @@ void myr_shard_plan_free(myr_shard_plan *plan);
  *
  * Collective. Rounds are bounded: no rank receives more than about 256 MiB in one.
  *
- *  shards  [in, out] (n_shards) this rank's are created and filled; release with myr_shard_rows_free
+ *  shards      [in, out] (n_shards) this rank's are created and filled; release with myr_shard_rows_free
+ *  sent_bytes  [in, out] what this rank sends to others is added; NULL = not counted
  */
 myr_status myr_exchange_rows(const myr_comm *comm, const myr_source *source, const myr_shard_plan *plan,
-                             size_t n_shards, bool progress, myr_shard_rows *shards);
+                             size_t n_shards, bool progress, myr_shard_rows *shards, double *sent_bytes);
 
 /* myr_gather_bytes - every rank's bytes, by rank, to rank 0. Collective. In pieces below 2^31. */
 myr_status myr_gather_bytes(const myr_comm *comm, const myr_buffer *mine, myr_buffer *all);

@@ -30,6 +30,7 @@ myr_status myr_outbox_send(myr_outbox *box, const myr_comm *comm, int rank, int 
     *message = (myr_buffer){0};
     MPI_Isend(sent->message.data, (int)sent->message.size, MPI_BYTE, rank, tag, comm->mpi, &sent->request);
     box->letters = sent;
+    box->sent_bytes += (double)sent->message.size;
     return MYR_OK;
 }
 

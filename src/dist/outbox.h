@@ -9,6 +9,7 @@
 
 typedef struct myr_outbox {
     struct myr_letter *letters; /* [owned] sent, not known to have arrived */
+    double sent_bytes;          /* so far */
 } myr_outbox;
 
 /* myr_outbox_send - begin to send; message is taken over and left empty, also on failure. */

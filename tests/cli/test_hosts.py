@@ -163,6 +163,24 @@ class Hosts(Case):
         self.assertGreater(one.json()["batch_p50_ms"], 2e-3 * DELAY_US, "its messages crossed the links, too")
         self.assertTrue(all(one > rows.nbytes // 8 for one in carried), carried)
 
+    def test_1_what_they_send_is_as_simulated(self):
+        """Bytes of queries between hosts: of the program, and of bench/scaling/model.py."""
+        sys.path.insert(0, str(SOURCE / "bench/scaling"))
+        import model
+        facts = {"images": 1e9, "dim": 64, "ef": 100, "bytes": {"index": 3e11},
+                 "thread_seconds": {"picture": 0.01, "sizes": [8000, 40000], "insert": [5e-5, 5e-5], "search": [3e-5, 3e-5], "assign": 1e-9}}
+        rows = np.random.default_rng(4).integers(0, 256, (4000, 64)).astype(np.uint8)
+        base, asked = write_u8bin(scratch / "sent-base.u8bin", rows), write_u8bin(scratch / "sent-asked.u8bin", rows[::4])
+        self.check(myriops("index", "--quiet", "--shards", 8, "--threads", 1, "--out", scratch / "idx-sent", base), DONE)
+        for probe, near in (("all", 0.02), (3, 0.1), (1, 0.1)):
+            result = self.across([1, 2, 3, 4], "query", "--quiet", "--index", scratch / "idx-sent", "-k", 10, "--threads", 1, "--probe", probe,
+                                 "--vectors", asked, "--format", "json")
+            self.check(result, DONE)
+            sent, visits = result.json()["sent_bytes"] / 1000, result.json()["probes_per_query"]
+            simulated = model.query(model.Costs(facts), model.Machine(4, 1), 4000, 8, visits, n_own=250)["sent_bytes"]
+            print(f"bytes between hosts for a query, --probe {probe}: {sent:.0f}, simulated {simulated:.0f}")
+            self.assertAlmostEqual(simulated / sent, 1, delta=near)
+
     def test_2_a_host_is_cut_off(self):
         hosts, out = [1, 2, 3, 4], scratch / "cut"
         args = ("embed", "--quiet", "--threads", 1, "--chunk", 4, "--out", out, *self.pictures)
