@@ -21,7 +21,7 @@ NETWORKS = {
 }
 
 # The protocol: src/dist/search.c, coordinator.c, desk.c, mail.c.
-BATCH, WINDOW, BOXES, GROUP = 4096, 4, 8, 16
+BATCH, WINDOW, GROUP = 4096, 4, 16
 LEAST_BATCH, SHARE = 64, 4        # the last batches are 1 / SHARE of what is left
 HEAD, VISIT, VALUE, HIT = 24, 8, 4, 16  # bytes
 K = 10
@@ -130,12 +130,14 @@ def visited(shares, visits):
     return np.minimum(chance, 1.0)
 
 
-def hosting_nodes(n_shards, machine, heat):
-    """Nodes that serve each shard: as src/dist/hosts.c has it, copies going to the most visited."""
+def hosting_nodes(n_shards, machine, chance):
+    """Nodes that serve each shard: as src/dist/hosts.c has it, copies going where the visits a host are most."""
     of = [[s % machine.ranks // machine.here] for s in range(n_shards)]
-    by_heat = np.argsort(-heat, kind="stable")
+    n_hosts = np.ones(n_shards)
     for rank in range(n_shards, machine.ranks):
-        nodes = of[by_heat[rank % n_shards]]
+        shard = np.argmax(chance / n_hosts)
+        n_hosts[shard] += 1
+        nodes = of[shard]
         if rank // machine.here not in nodes:
             nodes.append(rank // machine.here)
     return of
@@ -184,10 +186,17 @@ def batch_size(machine, n_shards, dim, n_own=None):
     return n_own / n
 
 
+def boxes_of(machine, n_shards, dim, batch):
+    """Parcels that can come in at once, as mail.c counts them."""
+    letter = HEAD + batch * (dim * VALUE + n_shards * VISIT + K * HIT)
+    return min(max(min(2 ** 26 / letter, machine.ranks - 1), 8), 64)
+
+
 def at_once(visits, shares, threads):
     """Visits on a desk, over its shards: what all threads together make of one, to what each makes; they share groups."""
     mean = visits * shares
-    groups = max(float((-np.expm1(-mean) + np.maximum(mean - GROUP / 2, 0) / GROUP).sum()), 1.0)
+    group = min(max(visits / threads, 1.0), GROUP)
+    groups = max(float((-np.expm1(-mean) + np.maximum(mean - group / 2, 0) / group).sum()), 1.0)
     rounds = max(1.0, groups / threads + (1 - 1 / threads) / 2)
     return groups / rounds
 
@@ -224,7 +233,7 @@ def traffic(machine, n_shards, dim, visits, skew, seed, n_own):
     rng = np.random.default_rng(seed)
     heat = popularity(n_shards, skew, rng)
     chance = visited(heat, visits) if visits < n_shards else np.ones(n_shards)
-    _, node, served, own = spread(chance, hosting_nodes(n_shards, machine, heat), machine.nodes, rng)
+    _, node, served, own = spread(chance, hosting_nodes(n_shards, machine, chance), machine.nodes, rng)
     on_node = lambda values: np.bincount(node, values, machine.nodes)
     # Of queries from elsewhere: ranks of the node that one asks, and parcels, since a batch's queries to a rank go in one.
     elsewhere = 1 - 1 / machine.nodes
@@ -235,12 +244,12 @@ def traffic(machine, n_shards, dim, visits, skew, seed, n_own):
                    len(node) / n_shards, float(on_node(np.ones(len(node))).max()))
 
 
-def on_desks(machine, way):
+def on_desks(machine, way, n_boxes):
     """Visits that lie on a busy rank's desk at once, and how many of them its threads walk at the same time, by node: parcels of
     others, as many as there are boxes, and a batch of its own."""
     away = way.load - way.own
     waiting = WINDOW * way.batch * machine.ranks * away / machine.here  # in all windows
-    boxes = np.where(way.parcels > 0, BOXES * away / np.maximum(way.parcels, 1e-300), 0.0)
+    boxes = np.where(way.parcels > 0, n_boxes * away / np.maximum(way.parcels, 1e-300), 0.0)
     visits = np.maximum(np.minimum(boxes, waiting) + way.batch * way.own * machine.nodes / machine.here, 1.0)
     side = [at_once(visits[i], way.served[way.node == i] / way.load[i], machine.threads) if way.load[i] > 0 else machine.threads
             for i in range(machine.nodes)]
@@ -254,7 +263,7 @@ def query(costs, machine, n, n_shards, visits, skew=0.0, seed=1, n_own=None):
     o, latency, gap = NETWORKS[machine.network]
     here, n_nodes = machine.here, machine.nodes
     way = traffic(machine, n_shards, costs.dim, visits, skew, seed, n_own)
-    on_desk, side = on_desks(machine, way)
+    on_desk, side = on_desks(machine, way, boxes_of(machine, n_shards, costs.dim, way.batch))
     search_s = costs.search(n / n_shards)
 
     # Seconds of a rank: what one thread of it does alone, then what all of its threads share.

@@ -100,9 +100,8 @@ static myr_status choose_hosts(myr_cluster *cluster, const char *traffic)
     const myr_comm *comm = cluster->comm;
     size_t n_shards = cluster->manifest.n_shards;
     uint64_t *visits = myr_alloc(n_shards, sizeof *visits);
-    uint32_t *by_heat = myr_alloc(n_shards, sizeof *by_heat);
     cluster->visits = myr_alloc(n_shards, sizeof *cluster->visits);
-    myr_status status = visits && by_heat && cluster->visits
+    myr_status status = visits && cluster->visits
                             ? MYR_OK
                             : myr_fail(MYR_ERR_NOMEM, "no memory for the hosts of %zu shards", n_shards);
     if (status == MYR_OK && comm->rank == 0 && traffic)
@@ -110,11 +109,9 @@ static myr_status choose_hosts(myr_cluster *cluster, const char *traffic)
     status = myr_comm_agree(comm, status);
     if (status == MYR_OK) {
         MPI_Bcast(visits, (int)n_shards, MPI_UINT64_T, 0, comm->mpi);
-        myr_traffic_rank(visits, n_shards, by_heat);
-        status = myr_comm_agree(comm, myr_hosts_create(n_shards, comm->size, by_heat, &cluster->hosts));
+        status = myr_comm_agree(comm, myr_hosts_create(n_shards, comm->size, visits, &cluster->hosts));
     }
     free(visits);
-    free(by_heat);
     return status;
 }
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GROUP = 16 }; /* queries that a thread searches in one shard, in turns */
+enum { GROUP = 16 }; /* most queries that a thread searches in one shard, in turns */
 
 /* Where a visit stands. */
 typedef struct place {
@@ -91,7 +91,10 @@ static myr_status sort_visits(myr_desk *self)
         for (size_t i = 0; i < self->jobs[j].n_visits; i++)
             order[next[self->jobs[j].visits[i].shard]++] = (place){.job = (uint32_t)j, .visit = (uint32_t)i};
     self->groups.size = 0;
-    size_t most = self->options->exact ? self->n_visits : GROUP; /* threads share an exact search */
+    size_t n_threads = (size_t)myr_pool_n_threads(self->cluster->pool), a_thread = self->n_visits / n_threads;
+    size_t most = a_thread < 1 ? 1 : a_thread < GROUP ? a_thread : GROUP; /* so that no thread is idle */
+    if (self->options->exact)
+        most = self->n_visits; /* threads share an exact search */
     for (size_t s = 0, from = 0; s < n_shards; from = next[s++])
         for (size_t at = from; at < next[s]; at += most) {
             group one = {.shard = (uint32_t)s, .first = at, .n = next[s] - at < most ? next[s] - at : most};

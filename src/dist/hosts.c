@@ -7,33 +7,50 @@
 
 #include <stdlib.h>
 
-/* The shard that a rank hosts where ranks are more than shards. */
-static size_t shard_of(size_t n_shards, size_t rank, const uint32_t *by_heat)
+/* The shard of which each rank beyond the first n_shards hosts a copy: time and again the one with the most visits a
+ * host. Source: D'Hondt's method of apportionment. */
+static void deal_copies(size_t n_shards, size_t n_ranks, const uint64_t *visits, size_t *n_hosts, size_t *shard_of)
 {
-    size_t copy = rank % n_shards;
-    return rank < n_shards || !by_heat ? copy : by_heat[copy];
+    for (size_t s = 0; s < n_shards; s++)
+        n_hosts[s] = 1;
+    for (size_t r = n_shards; r < n_ranks; r++) {
+        size_t busiest = 0;
+        double most = -1;
+        for (size_t s = 0; s < n_shards; s++) {
+            double load = ((double)(visits ? visits[s] : 0) + 1) / (double)n_hosts[s];
+            if (load > most) {
+                most = load;
+                busiest = s;
+            }
+        }
+        shard_of[r] = busiest;
+        n_hosts[busiest]++;
+    }
 }
 
-myr_status myr_hosts_create(size_t n_shards, int n_ranks, const uint32_t *by_heat, myr_hosts *hosts)
+myr_status myr_hosts_create(size_t n_shards, int n_ranks, const uint64_t *visits, myr_hosts *hosts)
 {
     size_t n = (size_t)n_ranks > n_shards ? (size_t)n_ranks : n_shards;
+    size_t *shard_of = myr_alloc(n, sizeof *shard_of), *n_hosts = myr_alloc(n_shards + 1, sizeof *n_hosts);
     *hosts = (myr_hosts){.n_shards = n_shards,
                          .first = myr_alloc(n_shards + 2, sizeof *hosts->first),
                          .rank = myr_alloc(n, sizeof *hosts->rank)};
-    if (!hosts->first || !hosts->rank) {
+    if (!hosts->first || !hosts->rank || !shard_of || !n_hosts) {
         myr_hosts_free(hosts);
+        free(shard_of);
+        free(n_hosts);
         return myr_fail(MYR_ERR_NOMEM, "no memory for the hosts of %zu shards", n_shards);
     }
-    size_t *next = hosts->first + 1; /* while it is filled: where the next host of a shard goes */
-    bool has_copies = (size_t)n_ranks > n_shards;
-    for (size_t i = 0; i < n; i++)
-        next[(has_copies ? shard_of(n_shards, i, by_heat) : i) + 1]++;
     for (size_t s = 0; s < n_shards; s++)
-        next[s + 1] += next[s];
-    for (size_t i = 0; i < n; i++) {
-        size_t shard = has_copies ? shard_of(n_shards, i, by_heat) : i;
-        hosts->rank[next[shard]++] = (int)(has_copies ? i : i % (size_t)n_ranks);
-    }
+        shard_of[s] = s;
+    deal_copies(n_shards, (size_t)n_ranks, visits, n_hosts, shard_of);
+    size_t *next = hosts->first + 1; /* while it is filled: where the next host of a shard goes */
+    for (size_t s = 0; s < n_shards; s++)
+        next[s + 1] = next[s] + n_hosts[s];
+    for (size_t i = 0; i < n; i++)
+        hosts->rank[next[shard_of[i]]++] = (int)(i % (size_t)n_ranks);
+    free(shard_of);
+    free(n_hosts);
     return MYR_OK;
 }
 

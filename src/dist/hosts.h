@@ -2,7 +2,7 @@
  * Which ranks host which shards of an index.
  *
  * With no more ranks than shards, shard s lies on rank s modulo their number. With more, each of the first ranks hosts
- * one shard, and each of the others a copy of one, the most visited first.
+ * one shard, and each of the others a copy of one, so that shards have hosts in proportion to their visits.
  *
  * Ranks of one node map the same files and share their pages: whatever one of them hosts the others may host as well,
  * at no cost but the memory of their searches, and can take over from it what is too much for it.
@@ -22,8 +22,8 @@ typedef struct myr_hosts {
     int *rank;     /* of each shard: the first is its keeper, who speaks for it where one is enough */
 } myr_hosts;
 
-/* by_heat: (n_shards) all shards, the most visited first; NULL = in their order. Local; alike on all ranks. */
-myr_status myr_hosts_create(size_t n_shards, int n_ranks, const uint32_t *by_heat, myr_hosts *hosts);
+/* visits: (n_shards) NULL = as many to each. Local; alike on all ranks. */
+myr_status myr_hosts_create(size_t n_shards, int n_ranks, const uint64_t *visits, myr_hosts *hosts);
 /* Adds, behind the hosts of each shard, the others of their nodes. node: (n_ranks) alike on all ranks. Local. */
 myr_status myr_hosts_share(myr_hosts *hosts, int n_ranks, const int *node);
 void myr_hosts_free(myr_hosts *hosts);

@@ -10,7 +10,17 @@
 
 enum { FIRST_TAG = 700 };
 
-static const size_t n_boxes_of[MYR_MAIL_KINDS] = {8, 8, 1};
+enum { FEWEST_BOXES = 8, MOST_BOXES = 64 };
+
+/* Of parcels and answers as many as ranks may send at once, within 64 MiB. */
+static size_t count_boxes(const myr_comm *comm, myr_mail_kind kind, const size_t most_bytes[MYR_MAIL_KINDS])
+{
+    size_t bytes = most_bytes[kind] + (kind == MYR_MAIL_PARCEL ? most_bytes[MYR_MAIL_ANSWER] : 0);
+    size_t n = ((size_t)64 << 20) / (bytes > 0 ? bytes : 1), n_others = (size_t)comm->size - 1;
+    n = n < n_others ? n : n_others;
+    n = n < FEWEST_BOXES ? FEWEST_BOXES : n < MOST_BOXES ? n : MOST_BOXES;
+    return kind == MYR_MAIL_NEWS ? 1 : n;
+}
 
 static void post(myr_mail *mail, size_t box)
 {
@@ -35,7 +45,7 @@ myr_status myr_mail_open(const myr_comm *comm, const size_t most_bytes[MYR_MAIL_
     size_t n_boxes = 0, box = 0;
     for (int kind = 0; kind < MYR_MAIL_KINDS && comm->size > 1; kind++) {
         mail->most_bytes[kind] = most_bytes[kind];
-        n_boxes += n_boxes_of[kind];
+        n_boxes += count_boxes(comm, (myr_mail_kind)kind, most_bytes);
         if (most_bytes[kind] > INT_MAX)
             return myr_fail(MYR_ERR_LIMIT, "a message of %zu bytes is too long; ask for fewer neighbours (-k)",
                             most_bytes[kind]);
@@ -53,7 +63,7 @@ myr_status myr_mail_open(const myr_comm *comm, const size_t most_bytes[MYR_MAIL_
         mail->requests[box] = MPI_REQUEST_NULL;
     box = 0;
     for (int kind = 0; kind < MYR_MAIL_KINDS; kind++)
-        for (size_t i = 0; i < n_boxes_of[kind] && box < mail->n_boxes; i++)
+        for (size_t i = count_boxes(comm, (myr_mail_kind)kind, most_bytes); i > 0 && box < mail->n_boxes; i--)
             whole = fill_box(mail, (myr_mail_kind)kind, box++) && whole;
     if (!whole)
         return myr_fail(MYR_ERR_NOMEM, "no memory for messages of %zu bytes", most_bytes[MYR_MAIL_PARCEL]);

@@ -218,7 +218,8 @@ static size_t choose_batch(const myr_cluster *cluster, const myr_search_options 
 {
     size_t n_shards = cluster->manifest.n_shards, n_ranks = (size_t)cluster->comm->size;
     size_t hit_bytes = options->k * sizeof(myr_hit), row_bytes = (size_t)cluster->manifest.dim * sizeof(float);
-    size_t hosts = least(n_ranks, n_shards), most = options->batch > 0 ? options->batch : BATCH;
+    size_t hosts = least(n_ranks, options->n_probe > 0 ? least(options->n_probe, n_shards) : n_shards),
+           most = options->batch > 0 ? options->batch : BATCH;
     most = least(most, ((size_t)1 << 26) / n_shards);               /* visits */
     most = least(most, ((size_t)256 << 20) / hit_bytes / n_shards); /* found */
     if (n_ranks > 1) {

@@ -70,13 +70,3 @@ myr_status myr_traffic_add(const char *path, const myr_index_manifest *manifest,
     free(sum);
     return status;
 }
-
-void myr_traffic_rank(const uint64_t *visits, size_t n_shards, uint32_t *by_heat)
-{
-    for (size_t s = 0; s < n_shards; s++) { /* by insertion: shards that get copies are fewer than ranks */
-        size_t at = s;
-        for (; at > 0 && visits[s] > visits[by_heat[at - 1]]; at--)
-            by_heat[at] = by_heat[at - 1];
-        by_heat[at] = (uint32_t)s;
-    }
-}

@@ -20,7 +20,5 @@
 myr_status myr_traffic_read(const char *path, const myr_index_manifest *manifest, uint64_t *visits);
 /* Adds to what the file tells, atomically. Local. */
 myr_status myr_traffic_add(const char *path, const myr_index_manifest *manifest, const uint64_t *visits);
-/* Shards, the most visited first; ties go to the lower one. */
-void myr_traffic_rank(const uint64_t *visits, size_t n_shards, uint32_t *by_heat);
 
 #endif

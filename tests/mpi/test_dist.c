@@ -31,11 +31,11 @@ static int n_failed;
 
 static void every_shard_has_a_keeper(void)
 {
-    static const uint32_t by_heat[] = {2, 0, 1, 3};
+    static const uint64_t visits[] = {50, 9, 109, 9}; /* as 5, 1, 11, 1 */
     for (int n_ranks = 1; n_ranks <= 13; n_ranks++) {
         myr_hosts hosts;
         size_t n_hosts = 0, n_kept = 0;
-        check(myr_hosts_create(4, n_ranks, by_heat, &hosts) == MYR_OK);
+        check(myr_hosts_create(4, n_ranks, visits, &hosts) == MYR_OK);
         for (size_t s = 0; s < 4; s++) {
             n_hosts += myr_hosts_count(&hosts, s);
             for (int r = 0; r < n_ranks; r++) {
@@ -45,7 +45,9 @@ static void every_shard_has_a_keeper(void)
         }
         check(n_hosts == (size_t)(n_ranks > 4 ? n_ranks : 4) && n_kept == 4);
         check(n_ranks != 5 || (myr_hosts_count(&hosts, 2) == 2 && myr_hosts_has(&hosts, 2, 4)));
-        check(n_ranks != 6 || myr_hosts_has(&hosts, 0, 5));
+        check(n_ranks != 6 || myr_hosts_has(&hosts, 2, 5)); /* 110 / 2 are more than 51 */
+        check(n_ranks != 7 || myr_hosts_has(&hosts, 0, 6));
+        check(n_ranks != 13 || (myr_hosts_count(&hosts, 2) == 7 && myr_hosts_count(&hosts, 0) == 4));
         myr_hosts_free(&hosts);
     }
 }
