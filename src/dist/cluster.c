@@ -293,6 +293,19 @@ myr_status myr_cluster_describe(myr_cluster *cluster, const int64_t *ids, size_t
     return status;
 }
 
+int64_t myr_cluster_next_id(const myr_cluster *cluster, int64_t from)
+{
+    int64_t mine = INT64_MAX, all;
+    for (size_t s = 0; s < cluster->manifest.n_shards; s++) {
+        const myr_shard *shard = &cluster->shards[s];
+        int64_t row = keeps(cluster, s) ? myr_shard_first_row(shard, from) : 0;
+        if (keeps(cluster, s) && row < shard->n && shard->id[row] < mine)
+            mine = shard->id[row];
+    }
+    MPI_Allreduce(&mine, &all, 1, MPI_INT64_T, MPI_MIN, cluster->comm->mpi);
+    return all;
+}
+
 myr_status myr_cluster_sample(myr_cluster *cluster, size_t n_wanted, float **vectors, int64_t **ids, size_t *n)
 {
     const myr_comm *comm = cluster->comm;
