@@ -7,6 +7,7 @@
 #include "base/progress.h"
 #include "base/writer.h"
 #include "cli/labels.h"
+#include "cli/shared.h"
 #include "cli/sheet.h"
 #include "dist/knn_graph.h"
 #include "dist/sweep.h"
@@ -264,14 +265,7 @@ static myr_status write_json(const job *work, const myr_label_report *report, my
         "weighted_knn_accuracy", points_json(votes, report->weighted), "classes", rows_json(work, report), "confusions",
         confusions_json(work, report), "worst", worst_json(work), "ms_per_query",
         1e3 * work->search_s / (double)work->n_asked, "probes_per_query", work->n_probes / (double)work->n_asked);
-    char *text = document ? json_dumps(document, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(document);
-    if (!text)
-        return myr_fail(MYR_ERR_NOMEM, "no memory for the JSON answer");
-    myr_buffer_puts(out, text);
-    myr_buffer_puts(out, "\n");
-    free(text);
-    return MYR_OK;
+    return myr_put_json(document, out);
 }
 
 /* ---- HTML ---- */
