@@ -138,9 +138,10 @@ static myr_status take(void *context, const myr_dedup_row *row)
 static void describe(const output *out, double threshold, const myr_dedup_report *report, char *text, size_t room)
 {
     double n = report->n_items > 0 ? (double)report->n_items : 1;
-    snprintf(text, room, "%lld groups of near duplicates (%s distance up to %g) among %lld items: %lld can go, %.2f %%",
-             (long long)report->n_groups, out->index->metric, threshold, (long long)report->n_items,
-             (long long)report->n_dropped, 100 * (double)report->n_dropped / n);
+    snprintf(text, room,
+             "%lld group%s of near duplicates (%s distance up to %g) among %lld items: %lld can go, %.2f %%",
+             (long long)report->n_groups, report->n_groups == 1 ? "" : "s", out->index->metric, threshold,
+             (long long)report->n_items, (long long)report->n_dropped, 100 * (double)report->n_dropped / n);
 }
 
 /* The page's summary is known when its groups are, and stands above them. */

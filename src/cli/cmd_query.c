@@ -241,7 +241,7 @@ static myr_status write_sheet(const myr_index_manifest *index, const questions *
                                .sources = ask->sources,
                                .hits = found->hits,
                                .facts = found->facts,
-                               .classes = (const char *const *)index->classes,
+                               .classes = index->classes,
                                .n_classes = index->n_classes,
                                .summary = summary};
     return myr_answer_sheet_write(&answer, out);

@@ -167,7 +167,23 @@ class KnnGraph(Case):
         n = int(re.search(r"(\d+) of 30 items, each beside its 3 nearest others", pages[0]).group(1))
         self.assertGreater(n, 12)
         self.assertEqual(pages[0].count("data:image/jpeg"), n * 4)
+        self.assertNotIn('<main class="bare">', pages[0])
         self.check(myriops("knn-graph", "--index", scratch / "page-idx", "--format", "html", "--out", scratch / "no" / "page.html", ranks=2), FAILED, "page.html")
+
+    def test_a_page_of_bare_vectors(self):
+        """No boxes where pictures would be, and a word why; labels as frames."""
+        np.save(scratch / "bare.npy", np.random.default_rng(5).normal(size=(40, 6)).astype("f4"))
+        (scratch / "bare.txt").write_text("".join(f"{name}\n" for name in "ab" * 20))
+        self.check(myriops("import", "--quiet", "--label-file", scratch / "bare.txt", "--out", scratch / "bare-emb", scratch / "bare.npy"), DONE)
+        self.check(myriops("index", "--quiet", "--out", scratch / "bare-idx", scratch / "bare-emb"), DONE)
+        out = scratch / "bare.html"
+        self.check(myriops("knn-graph", "--index", scratch / "bare-idx", "-k", 3, "--sample", 40, "--format", "html", "--out", out, ranks=2), DONE, "40 items and their neighbours")
+        page = out.read_text()
+        self.assertEqual((page.count("<section"), page.count("<img"), page.count('<main class="bare">')), (40, 0, 1))
+        self.assertIn(".bare .none{display:none}", page)
+        self.assertIn("no pictures to show: imported vectors have none", page)
+        self.assertIn("Item 40", page)
+        self.assertTrue(10 < page.count('<li class="match">') < 110, "neighbours with the item's label are marked")
 
     def test_what_is_said_when_it_cannot(self):
         self.check(myriops("knn-graph", "--out", scratch / "x.h5", ranks=2), USAGE, "--index")
