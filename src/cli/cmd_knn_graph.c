@@ -102,10 +102,22 @@ static myr_status link_items(const myr_cli *cli, myr_cluster *cluster)
     return status == MYR_OK && cli->speaks ? print_report(cli, &options, &report, &recall) : status;
 }
 
+static bool ends_in(const char *text, const char *end)
+{
+    size_t n = strlen(text), n_end = strlen(end);
+    return n >= n_end && strcmp(text + n - n_end, end) == 0;
+}
+
 myr_status myr_cmd_knn_graph(const myr_cli *cli)
 {
+    const char *format = myr_config_text(cli->config, "format"), *out = myr_config_text(cli->config, "out");
     myr_status status = myr_check_probe(cli->config);
-    if (status == MYR_OK && myr_config_text(cli->config, "index") && !myr_config_text(cli->config, "out"))
+    if (status == MYR_OK && myr_config_text(cli->config, "index") && !out)
         status = myr_fail(MYR_ERR_ARG, "--out FILE.h5 is missing: where shall the graph go?");
+    if (status == MYR_OK && strcmp(format, "tsv") == 0)
+        status = myr_fail(MYR_ERR_ARG, "--format tsv: the graph is HDF5; --format html makes a page, json the report");
+    if (status == MYR_OK && out && ends_in(out, ".html") != (strcmp(format, "html") == 0))
+        status =
+            myr_fail(MYR_ERR_ARG, "--out %s: a page is asked for by --format html, and its name ends in .html", out);
     return status == MYR_OK ? myr_on_index(cli, "whose items shall be linked?", link_items) : status;
 }

@@ -133,7 +133,10 @@ myr_status myr_cluster_open(const myr_comm *comm, const char *folder, int n_thre
     if (status == MYR_OK && comm->rank == 0)
         status = myr_path_exists(path)
                      ? myr_file_read(path, (size_t)256 << 20, &text)
-                     : myr_fail(MYR_ERR_NOT_FOUND, "%s: no index here (index.json is missing)", folder);
+                     : myr_fail(MYR_ERR_NOT_FOUND,
+                                "%s: no index here (index.json is missing); build one of embeddings or vectors with "
+                                "`myriops index --out`",
+                                folder);
     status = myr_comm_agree(comm, status);
     if (status == MYR_OK)
         status = myr_comm_share(comm, &text);

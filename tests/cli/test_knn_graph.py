@@ -124,31 +124,34 @@ class KnnGraph(Case):
 
     def wait_for_work(self, out, process):
         begun = time.monotonic()
-        while not list(out.iterdir()) and time.monotonic() - begun < 60:
+        while not list(out.glob("*.partial")) and time.monotonic() - begun < 60:
             time.sleep(0.02)
-        self.assertIsNone(process.poll(), "it was still at work")
+        self.assertTrue(list(out.glob("*.partial")) and process.poll() is None, "it was still at work")
 
     def test_whole_or_not_at_all(self):
         rng = np.random.default_rng(6)
         base = write_bin(scratch / "large.fbin", rng.normal(size=(30000, 96)).astype(np.float32))
         self.check(myriops("index", "--quiet", "--shards", 3, "--ef-construction", 40, "--out", scratch / "large-idx", base), DONE)
         arguments = ("knn-graph", "--quiet", "--index", scratch / "large-idx", "--exact", "--threads", 1)
-        for victims in ("one", "all"):
+        for victims in ("one", "all", "term"):
             out = folder(f"killed-{victims}")
-            process = start(*arguments, "--out", out / "graph.h5", ranks=3)
+            (out / "graph.h5").write_text("of an earlier run")
+            process = start(*arguments, "--out", out / "graph.h5", ranks=None if victims == "term" else 3)
             self.wait_for_work(out, process)
             if victims == "one":
                 os.kill(max(ranks_of(process)), signal.SIGKILL)
                 self.assertNotEqual(process.wait(timeout=60), 0)
-            kill_all(process)
-            self.assertFalse((out / "graph.h5").exists())
-        out = folder("stopped")
-        process = start(*arguments, "--out", out / "stopped.h5")
-        self.wait_for_work(out, process)
-        process.send_signal(signal.SIGTERM)
-        self.assertEqual(process.wait(timeout=60), STOPPED)
-        process.stdout.close()
-        self.assertFalse((out / "stopped.h5").exists())
+            if victims == "term":
+                process.send_signal(signal.SIGTERM)
+                self.assertEqual(process.wait(timeout=60), STOPPED)
+                self.assertEqual([file.name for file in out.iterdir()], ["graph.h5"], "nothing temporary is left")
+                process.stdout.close()
+            else:
+                kill_all(process)
+            self.assertEqual((out / "graph.h5").read_text(), "of an earlier run")
+            self.check(myriops("knn-graph", "--quiet", "--index", self.index, "-k", 2, "--out", out / "graph.h5"), DONE)
+            self.assertEqual([file.name for file in out.iterdir()], ["graph.h5"], "nor by the next run, of killed ones")
+            self.assertNotEqual((out / "graph.h5").read_bytes(), b"of an earlier run")
 
     def test_a_page_to_look_at(self):
         """Pictures beside their nearest others, the same page for any ranks."""
@@ -188,6 +191,10 @@ class KnnGraph(Case):
     def test_what_is_said_when_it_cannot(self):
         self.check(myriops("knn-graph", "--out", scratch / "x.h5", ranks=2), USAGE, "--index")
         self.check(myriops("knn-graph", "--index", self.index, ranks=2), USAGE, "--out")
+        self.check(myriops("knn-graph", "--index", self.index, "--format", "tsv", "--out", scratch / "x.tsv", ranks=2), USAGE, "HDF5")
+        self.check(myriops("knn-graph", "--index", self.index, "--out", scratch / "x.html"), USAGE, "--format html")
+        self.check(myriops("knn-graph", "--index", self.index, "--format", "html", "--out", scratch / "x.h5"), USAGE, ".html")
+        self.assertEqual(list(scratch.glob("x.*")), [])
         self.check(myriops("knn-graph", "--index", self.index, "--out", scratch / "nowhere" / "x.h5", ranks=3), FAILED, "x.h5")
         self.check(myriops("knn-graph", "--index", scratch / "none", "--out", scratch / "x.h5", ranks=2), FAILED, "none")
         damaged = scratch / "damaged-idx"
