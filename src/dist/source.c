@@ -84,10 +84,10 @@ static myr_status open_folder(myr_source *source, myr_source_input *input, myr_b
                      input->path);
     else if (source->contract && (strcmp(source->contract, manifest.contract) != 0 || source->dim != manifest.dim ||
                                   strcmp(source->metric, manifest.metric) != 0))
-        status =
-            myr_fail(MYR_ERR_CONTRACT, "%s: made by '%s' under contract %.12s..., the folder before it under %.12s...: such vectors are not compared; "
-                     "one index for each",
-                     input->path, manifest.model, manifest.contract, source->contract);
+        status = myr_fail(MYR_ERR_CONTRACT,
+                          "%s: made by '%s' under contract %.12s..., the folder before it under %.12s...: such vectors "
+                          "are not compared; make an index for each",
+                          input->path, manifest.model, manifest.contract, source->contract);
     if (status != MYR_OK)
         goto done;
     input->is_folder = true;

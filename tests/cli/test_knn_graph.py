@@ -121,6 +121,11 @@ class KnnGraph(Case):
         self.assertEqual((facts["metric"].decode(), facts["model"].decode()), ("cosine", "efficientnet-lite0"))
         distances, _ = truth_of(vectors, 5, "cosine")
         self.assertTrue(np.allclose(graph["distances"], distances, atol=2e-6))
+        info = myriops("info", "--format", "json", scratch / "some.h5").json()
+        self.assertEqual((info["kind"], info["items"], info["neighbours"]), ("graph of neighbours", 40, 5))
+        self.check(myriops("query", "--quiet", "--index", scratch / "some-idx", "-k", 3, "--out", scratch / "hits.hdf5", some / "00001.jpg"), DONE)
+        info = myriops("info", "--format", "json", scratch / "hits.hdf5").json()
+        self.assertEqual((info["kind"], info["queries"], info["neighbours"]), ("answers", 1, 3))
 
     def wait_for_work(self, out, process):
         begun = time.monotonic()
