@@ -32,8 +32,9 @@ typedef struct myr_recall {
  * the k-th of them, so that any choice among equal distances is right. A repeated id counts once.
  *
  *  truth           [in]   (n_queries, k_truth) ids of the exact nearest, nearest first; -1 ends a short row
- *  truth_distance  [in]   (n_queries, k_truth) their distances, on the scale of the hits; or NULL: ids alone
- * decide k_truth         >= k hits            [in]   (n_queries, k) ascending; id -1 ends a short row
+ *  truth_distance  [in]   (n_queries, k_truth) their distances, on the scale of the hits; or NULL: ids alone decide
+ *  k_truth         >= k
+ *  hits            [in]   (n_queries, k) ascending; id -1 ends a short row
  *  n_queries, k    >= 1
  *  result          [out]
  *
@@ -59,8 +60,8 @@ typedef struct myr_retrieval {
  * AP@k = 1/min(k, R) * sum over relevant ranks i of precision@i; R = items with the query's label.
  *
  *  query_label  [in]   (n_queries) label >= 0; -1 = none, not scored
- *  hit_label    [in]   (n_queries, k) labels in order of distance; -1 = none or no hit: never relevant, no
- * vote n_relevant   [in]   (n_queries) R of each query in the whole set, or NULL: R counted among the k hits
+ *  hit_label    [in]   (n_queries, k) labels in order of distance; -1 = none or no hit: never relevant, no vote
+ *  n_relevant   [in]   (n_queries) R of each query in the whole set, or NULL: R counted among the k hits
  *  result       [out]  all 0 where no query has a label
  *
  * Returns:  MYR_OK | MYR_ERR_ARG | MYR_ERR_NOMEM

@@ -224,7 +224,7 @@ static myr_status unknown_flag(const myr_config *config, const char *flag)
     size_t fewest = 4;
     for (size_t i = 0; i < config->n_keys; i++) {
         size_t n = edits(flag, config->table[i].name);
-        if (applies(config, &config->table[i]) && n < fewest) {
+        if (applies(config, &config->table[i]) && n < fewest && 2 * n <= strlen(config->table[i].name)) {
             fewest = n;
             nearest = config->table[i].name;
         }

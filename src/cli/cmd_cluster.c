@@ -8,6 +8,7 @@
 #include "cli/cli.h"
 #include "cli/field.h"
 #include "cli/labels.h"
+#include "cli/shared.h"
 #include "cli/sheet.h"
 #include "dist/clusters.h"
 #include "myriops/eval.h"
@@ -132,13 +133,7 @@ static myr_status write_json(output *out)
     json_t *document = json_pack("{s:I, s:i, s:I, s:f, s:o, s:o}", "items", (json_int_t)found->n_items, "passes",
                                  found->n_passes, "moved", (json_int_t)found->n_moved, "mean_squared_distance",
                                  found->mean_squared, "labels", labels, "clusters", list);
-    char *text = document ? json_dumps(document, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(document);
-    if (!text)
-        return myr_fail(MYR_ERR_NOMEM, "no memory for the JSON answer");
-    myr_status status = myr_writer_append(out->writer, text, strlen(text));
-    free(text);
-    return status == MYR_OK ? myr_writer_append(out->writer, "\n", 1) : status;
+    return myr_append_json(document, out->writer);
 }
 
 /* ---- HTML ---- */
@@ -262,16 +257,12 @@ static myr_status write_html(output *out)
 
 /* ---- The whole ---- */
 
-static bool is_tsv(const output *out)
-{
-    return strcmp(out->format, "table") == 0 || strcmp(out->format, "tsv") == 0;
-}
-
 static myr_status open_output(output *out)
 {
     static const char header[] = "cluster\tdistance\tkey\tsource\tlabel\n";
     myr_status status = myr_writer_create(out->path, &out->writer);
-    return status == MYR_OK && is_tsv(out) ? myr_writer_append(out->writer, header, sizeof header - 1) : status;
+    return status == MYR_OK && myr_wants_tsv(out->cli) ? myr_writer_append(out->writer, header, sizeof header - 1)
+                                                       : status;
 }
 
 static void print_summary(const output *out)
@@ -301,7 +292,7 @@ static myr_status close_output(output *out)
         status = myr_eval_agreement(found->labels, found->n, found->n_labels, &out->agreement);
     if (status == MYR_OK && centroids)
         status = myr_vectors_write(centroids, found->centroids, found->n, found->dim);
-    if (status == MYR_OK && !is_tsv(out))
+    if (status == MYR_OK && !myr_wants_tsv(out->cli))
         status = is_json ? write_json(out) : write_html(out);
     if (status != MYR_OK)
         return status;
@@ -340,11 +331,12 @@ static myr_status cluster_items(const myr_cli *cli, const myr_items *items)
     myr_clusters_options options = {.n_clusters = choose_number(cli, items),
                                     .seed = (uint64_t)myr_config_int(cli->config, "seed"),
                                     .n_passes = PASSES,
-                                    .n_examples = is_tsv(&out) ? 0 : EXAMPLES,
+                                    .n_examples = myr_wants_tsv(cli) ? 0 : EXAMPLES,
                                     .progress = cli->progress};
     myr_status status = myr_comm_agree(cli->comm, cli->speaks ? open_output(&out) : MYR_OK);
     if (status == MYR_OK)
-        status = myr_clusters_find(items, &options, is_tsv(&out) ? format_item : NULL, take_lines, &out, &out.clusters);
+        status = myr_clusters_find(items, &options, myr_wants_tsv(cli) ? format_item : NULL, take_lines, &out,
+                                   &out.clusters);
     if (status == MYR_OK && cli->speaks)
         status = close_output(&out);
     myr_writer_abandon(out.writer);

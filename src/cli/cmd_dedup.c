@@ -9,6 +9,7 @@
 #include "cli/cli.h"
 #include "cli/field.h"
 #include "cli/labels.h"
+#include "cli/shared.h"
 #include "cli/sheet.h"
 #include "dist/dedup.h"
 #include "myriops/eval.h"
@@ -91,13 +92,7 @@ static myr_status finish_json(output *out, double threshold, const myr_dedup_rep
 {
     json_t *document = json_pack("{s:o, s:o}", "summary", summary_json(out, threshold, report), "groups", out->groups);
     out->groups = NULL;
-    char *text = document ? json_dumps(document, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(document);
-    if (!text)
-        return myr_fail(MYR_ERR_NOMEM, "no memory for the JSON answer");
-    myr_status status = myr_writer_append(out->writer, text, strlen(text));
-    free(text);
-    return status == MYR_OK ? myr_writer_append(out->writer, "\n", 1) : status;
+    return myr_append_json(document, out->writer);
 }
 
 /* ---- HTML ---- */
@@ -143,9 +138,10 @@ static myr_status take(void *context, const myr_dedup_row *row)
 static void describe(const output *out, double threshold, const myr_dedup_report *report, char *text, size_t room)
 {
     double n = report->n_items > 0 ? (double)report->n_items : 1;
-    snprintf(text, room, "%lld groups of near duplicates (%s distance up to %g) among %lld items: %lld can go, %.2f %%",
-             (long long)report->n_groups, out->index->metric, threshold, (long long)report->n_items,
-             (long long)report->n_dropped, 100 * (double)report->n_dropped / n);
+    snprintf(text, room,
+             "%lld group%s of near duplicates (%s distance up to %g) among %lld items: %lld can go, %.2f %%",
+             (long long)report->n_groups, report->n_groups == 1 ? "" : "s", out->index->metric, threshold,
+             (long long)report->n_items, (long long)report->n_dropped, 100 * (double)report->n_dropped / n);
 }
 
 /* The page's summary is known when its groups are, and stands above them. */
@@ -189,7 +185,7 @@ static myr_status open_output(output *out, const char *path)
 static void print_summary(const output *out, double threshold, const myr_dedup_report *report, const char *path)
 {
     FILE *to = path ? stdout : stderr;
-    char text[256];
+    char text[256], crew[MYR_CREW_TEXT];
     describe(out, threshold, report, text, sizeof text);
     fprintf(to, "%s\n", text);
     if (report->n_groups > 0)
@@ -200,9 +196,8 @@ static void print_summary(const output *out, double threshold, const myr_dedup_r
     else if (report->n_sampled_pairs > 0)
         fprintf(to, "walks found %lld of %lld pairs of sampled items\n", (long long)report->n_sampled_found,
                 (long long)report->n_sampled_pairs);
-    fprintf(to, "%.1f s, %.2f shards an item; %d rank%s x %d thread%s\n", report->wall_s, report->probes_per_query,
-            out->cli->comm->size, out->cli->comm->size == 1 ? "" : "s", out->cli->n_threads,
-            out->cli->n_threads == 1 ? "" : "s");
+    fprintf(to, "%.1f s, %.2f shards an item; %s\n", report->wall_s, report->probes_per_query,
+            myr_crew_text(out->cli, crew));
 }
 
 static myr_status close_output(output *out, double threshold, const myr_dedup_report *report, const char *path)
@@ -229,15 +224,6 @@ static void clear_output(output *out)
     myr_album_free(out->album);
 }
 
-static myr_status check_usage(const myr_cli *cli)
-{
-    if (!myr_config_text(cli->config, "index"))
-        return myr_fail(MYR_ERR_ARG, "--index FOLDER is missing: in which index shall duplicates be looked for?");
-    if (cli->n_operands > 0)
-        return myr_fail(MYR_ERR_ARG, "'%s': dedup takes options only", cli->operands[0]);
-    return MYR_OK;
-}
-
 /* What is usual under one metric means nothing under another. */
 static myr_status check_threshold(const myr_cli *cli, const myr_index_manifest *index)
 {
@@ -251,12 +237,12 @@ static myr_status check_threshold(const myr_cli *cli, const myr_index_manifest *
 static myr_status look(const myr_cli *cli, myr_cluster *cluster)
 {
     const myr_config *config = cli->config;
-    const char *format = myr_config_text(config, "format"), *path = myr_config_text(config, "out");
+    const char *path = myr_config_text(config, "out");
     double threshold = myr_config_real(config, "threshold");
     output out = {.cli = cli,
                   .index = &cluster->manifest,
-                  .is_tsv = strcmp(format, "table") == 0 || strcmp(format, "tsv") == 0,
-                  .is_html = strcmp(format, "html") == 0,
+                  .is_tsv = myr_wants_tsv(cli),
+                  .is_html = strcmp(myr_config_text(config, "format"), "html") == 0,
                   .n_groups = myr_config_int(config, "groups")};
     myr_dedup_options options = {
         .threshold = (float)threshold,
@@ -279,13 +265,5 @@ static myr_status look(const myr_cli *cli, myr_cluster *cluster)
 
 myr_status myr_cmd_dedup(const myr_cli *cli)
 {
-    myr_cluster cluster;
-    myr_status status = check_usage(cli);
-    if (status == MYR_OK)
-        status = myr_cluster_open(cli->comm, myr_config_text(cli->config, "index"), cli->n_threads, NULL, &cluster);
-    if (status != MYR_OK)
-        return status;
-    status = look(cli, &cluster);
-    myr_cluster_close(&cluster);
-    return status;
+    return myr_on_index(cli, "in which index shall duplicates be looked for?", look);
 }

@@ -15,6 +15,7 @@
 #include "myriops/store.h"
 #include "myriops/corpus.h"
 #include "myriops/vectors.h"
+#include "store/hdf5_rows.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -157,10 +158,30 @@ static bool is_vectors(const char *path)
     return false;
 }
 
+/* What query and knn-graph write; false where it is neither, or has vectors as well. */
+static bool neighbours_info(const char *path, json_t **facts)
+{
+    myr_hdf5_rows rows = {0};
+    if (myr_hdf5_rows_look(path, "train", &rows) == MYR_OK) {
+        myr_hdf5_rows_clear(&rows);
+        return false;
+    }
+    bool is_graph = myr_hdf5_rows_look(path, "neighbours", &rows) == MYR_OK;
+    if (!is_graph && myr_hdf5_rows_look(path, "neighbors", &rows) != MYR_OK)
+        return false;
+    *facts = json_pack("{s:s, s:o, s:I, s:I}", "kind", is_graph ? "graph of neighbours" : "answers", "path",
+                       myr_json_text(path), is_graph ? "items" : "queries", (json_int_t)rows.n, "neighbours",
+                       (json_int_t)rows.dim);
+    myr_hdf5_rows_clear(&rows);
+    return true;
+}
+
 static myr_status vectors_info(const char *path, json_t **facts)
 {
     static const char *const types[] = {"f32", "f16", "f64", "u8", "i8", "i32"};
     myr_vectors file;
+    if ((ends_with(path, ".h5") || ends_with(path, ".hdf5")) && neighbours_info(path, facts))
+        return MYR_OK;
     myr_status status = myr_vectors_read(path, NULL, &file);
     if (status != MYR_OK)
         return status;

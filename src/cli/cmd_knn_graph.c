@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 #include "cli/knn_page.h"
 #include "cli/recall.h"
+#include "cli/shared.h"
 #include "dist/knn_graph.h"
 
 #include <stdio.h>
@@ -49,6 +50,7 @@ static myr_status print_report(const myr_cli *cli, const myr_knn_options *option
                                const myr_recall *recall)
 {
     bool exact = options->search.exact;
+    char crew[MYR_CREW_TEXT];
     double us = report->n_items > 0 ? 1e6 * report->wall_s / (double)report->n_items : 0;
     if (strcmp(myr_config_text(cli->config, "format"), "json") == 0) {
         json_t *quality = recall->n_queries > 0
@@ -73,21 +75,9 @@ static myr_status print_report(const myr_cli *cli, const myr_knn_options *option
     else if (recall->n_queries > 0)
         printf("recall@%zu %.4f of %zu sampled items (95 %% of such samples: %.4f to %.4f), ef %zu\n", recall->k,
                recall->recall, recall->n_queries, recall->low, recall->high, options->search.ef);
-    printf("%.1f s, %.0f us an item, %.2f shards probed; %d rank%s x %d thread%s\n", report->wall_s, us,
-           report->probes_per_query, cli->comm->size, cli->comm->size == 1 ? "" : "s", cli->n_threads,
-           cli->n_threads == 1 ? "" : "s");
+    printf("%.1f s, %.0f us an item, %.2f shards probed; %s\n", report->wall_s, us, report->probes_per_query,
+           myr_crew_text(cli, crew));
     return myr_flush_output();
-}
-
-static myr_status check_usage(const myr_cli *cli)
-{
-    if (!myr_config_text(cli->config, "index"))
-        return myr_fail(MYR_ERR_ARG, "--index FOLDER is missing: whose items shall be linked?");
-    if (!myr_config_text(cli->config, "out"))
-        return myr_fail(MYR_ERR_ARG, "--out FILE.h5 is missing: where shall the graph go?");
-    if (cli->n_operands > 0)
-        return myr_fail(MYR_ERR_ARG, "'%s': knn-graph takes options only", cli->operands[0]);
-    return myr_check_probe(cli->config);
 }
 
 /* Collective. */
@@ -112,15 +102,22 @@ static myr_status link_items(const myr_cli *cli, myr_cluster *cluster)
     return status == MYR_OK && cli->speaks ? print_report(cli, &options, &report, &recall) : status;
 }
 
+static bool ends_in(const char *text, const char *end)
+{
+    size_t n = strlen(text), n_end = strlen(end);
+    return n >= n_end && strcmp(text + n - n_end, end) == 0;
+}
+
 myr_status myr_cmd_knn_graph(const myr_cli *cli)
 {
-    myr_cluster cluster;
-    myr_status status = check_usage(cli);
-    if (status == MYR_OK)
-        status = myr_cluster_open(cli->comm, myr_config_text(cli->config, "index"), cli->n_threads, NULL, &cluster);
-    if (status != MYR_OK)
-        return status;
-    status = link_items(cli, &cluster);
-    myr_cluster_close(&cluster);
-    return status;
+    const char *format = myr_config_text(cli->config, "format"), *out = myr_config_text(cli->config, "out");
+    myr_status status = myr_check_probe(cli->config);
+    if (status == MYR_OK && myr_config_text(cli->config, "index") && !out)
+        status = myr_fail(MYR_ERR_ARG, "--out FILE.h5 is missing: where shall the graph go?");
+    if (status == MYR_OK && strcmp(format, "tsv") == 0)
+        status = myr_fail(MYR_ERR_ARG, "--format tsv: the graph is HDF5; --format html makes a page, json the report");
+    if (status == MYR_OK && out && ends_in(out, ".html") != (strcmp(format, "html") == 0))
+        status =
+            myr_fail(MYR_ERR_ARG, "--out %s: a page is asked for by --format html, and its name ends in .html", out);
+    return status == MYR_OK ? myr_on_index(cli, "whose items shall be linked?", link_items) : status;
 }

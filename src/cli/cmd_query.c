@@ -8,6 +8,7 @@
 #include "base/vector.h"
 #include "cli/cli.h"
 #include "cli/pictures.h"
+#include "cli/shared.h"
 #include "cli/sheet.h"
 #include "dist/cluster.h"
 #include "dist/traffic.h"
@@ -195,14 +196,7 @@ static myr_status write_json(const myr_cli *cli, const questions *ask, const ans
                                  "probes_per_query", search->probes_per_query, "batches", (json_int_t)search->n_rounds,
                                  "batch_p50_ms", 1e3 * search->round_p50_s, "batch_p99_ms", 1e3 * search->round_p99_s,
                                  "imbalance", search->imbalance, "sent_bytes", search->sent_bytes, "phases", spent);
-    char *text = document ? json_dumps(document, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(document);
-    if (!text)
-        return myr_fail(MYR_ERR_NOMEM, "no memory for the JSON answer");
-    myr_buffer_puts(out, text);
-    myr_buffer_puts(out, "\n");
-    free(text);
-    return MYR_OK;
+    return myr_put_json(document, out);
 }
 
 static myr_status write_hdf5(const char *path, const questions *ask, const answers *found)
@@ -247,7 +241,7 @@ static myr_status write_sheet(const myr_index_manifest *index, const questions *
                                .sources = ask->sources,
                                .hits = found->hits,
                                .facts = found->facts,
-                               .classes = (const char *const *)index->classes,
+                               .classes = index->classes,
                                .n_classes = index->n_classes,
                                .summary = summary};
     return myr_answer_sheet_write(&answer, out);

@@ -7,6 +7,7 @@
 #include "base/progress.h"
 #include "base/writer.h"
 #include "cli/labels.h"
+#include "cli/shared.h"
 #include "cli/sheet.h"
 #include "dist/knn_graph.h"
 #include "dist/sweep.h"
@@ -170,6 +171,8 @@ static myr_status ask_all(job *work)
     return work->n_asked > 0 ? MYR_OK : myr_fail(MYR_ERR_NOT_FOUND, "the sample is empty; take more with --sample");
 }
 
+static const char lonely[] = "no item asked has a label that another has, too, so no neighbour could be right";
+
 /* ---- Table ---- */
 
 static void print_line(const char *name, const int *at, const myr_estimate *of)
@@ -195,6 +198,8 @@ static myr_status print_table(const job *work, const myr_label_report *report)
         printf("%s%s for %s: %lld\n", i == 0 ? "taken most often: " : "                  ",
                label_name(work, one->label, rooms[0]), other ? other : "nothing", (long long)one->n);
     }
+    if (work->n_worst == 0)
+        printf("%s\n", lonely);
     printf("%.3f ms a query, %.2f shards probed\n", 1e3 * work->search_s / (double)work->n_asked,
            work->n_probes / (double)work->n_asked);
     return myr_flush_output();
@@ -264,14 +269,7 @@ static myr_status write_json(const job *work, const myr_label_report *report, my
         "weighted_knn_accuracy", points_json(votes, report->weighted), "classes", rows_json(work, report), "confusions",
         confusions_json(work, report), "worst", worst_json(work), "ms_per_query",
         1e3 * work->search_s / (double)work->n_asked, "probes_per_query", work->n_probes / (double)work->n_asked);
-    char *text = document ? json_dumps(document, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(document);
-    if (!text)
-        return myr_fail(MYR_ERR_NOMEM, "no memory for the JSON answer");
-    myr_buffer_puts(out, text);
-    myr_buffer_puts(out, "\n");
-    free(text);
-    return MYR_OK;
+    return myr_put_json(document, out);
 }
 
 /* ---- HTML ---- */
@@ -301,22 +299,35 @@ static myr_status add_worst(const job *work, size_t i, const myr_item_facts *fac
     return status;
 }
 
+static myr_status add_confusions(const job *work, const myr_label_report *report, myr_sheet *sheet)
+{
+    char rooms[2][MYR_LABEL_TEXT];
+    myr_buffer text = {0};
+    for (size_t i = 0; i < report->n_confusions && i < 5; i++) {
+        const myr_confusion *one = &report->confusions[i];
+        const char *other = label_name(work, one->taken_for, rooms[1]);
+        myr_buffer_printf(&text, "%s%.80s for %.80s (%lld)", i == 0 ? "taken most often: " : ", ",
+                          label_name(work, one->label, rooms[0]), other ? other : "nothing", (long long)one->n);
+    }
+    myr_status status = text.failed ? myr_fail(MYR_ERR_NOMEM, "no memory for the page")
+                                    : myr_sheet_add_line(sheet, (const char *)text.data);
+    myr_buffer_free(&text);
+    return status;
+}
+
 static myr_status fill_sheet(const job *work, const myr_label_report *report, const myr_item_facts *facts,
                              myr_album *album, myr_sheet *sheet)
 {
-    char text[256], rooms[2][MYR_LABEL_TEXT];
+    char text[256];
     snprintf(text, sizeof text,
              "%zu labelled items asked, of %lld: mAP@%d %.3f, precision@10 %.3f, kNN accuracy (10) %.3f",
              report->n_scored, (long long)work->cluster->manifest.n_items, MYR_STUDY_DEPTH, report->map.mean,
              report->precision[1].mean, report->accuracy[1].mean);
     myr_status status = myr_sheet_add_line(sheet, text);
-    for (size_t i = 0; i < report->n_confusions && i < 5 && status == MYR_OK; i++) {
-        const myr_confusion *one = &report->confusions[i];
-        const char *other = label_name(work, one->taken_for, rooms[1]);
-        snprintf(text, sizeof text, "%.80s taken for %.80s: %lld times", label_name(work, one->label, rooms[0]),
-                 other ? other : "nothing", (long long)one->n);
-        status = myr_sheet_add_line(sheet, text);
-    }
+    if (status == MYR_OK && report->n_confusions > 0)
+        status = add_confusions(work, report, sheet);
+    if (status == MYR_OK && work->n_worst == 0)
+        status = myr_sheet_add_line(sheet, lonely);
     for (size_t i = 0; i < work->n_worst && status == MYR_OK; i++)
         status = add_worst(work, i, facts + i * (SHOWN + 1), album, sheet);
     return status;

@@ -55,14 +55,16 @@ static myr_status find(myr_cluster *cluster, const myr_search_options *search, s
 static myr_status write_page(const myr_index_manifest *index, const page *all, const char *path)
 {
     const char **names = myr_alloc(all->n, sizeof *names), **sources = myr_alloc(all->n, sizeof *sources);
+    int32_t *labels = myr_alloc(all->n, sizeof *labels);
     char summary[128];
     myr_buffer html = {0};
-    myr_status status = names && sources ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for the page");
+    myr_status status = names && sources && labels ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for the page");
     for (size_t i = 0; i < all->n && status == MYR_OK; i++) {
         names[i] = all->facts[i].key ? all->facts[i].key : "";
         sources[i] = all->facts[i].source ? all->facts[i].source : "";
+        labels[i] = all->facts[i].label;
     }
-    snprintf(summary, sizeof summary, "%zu of %lld items, each beside its %zu nearest others (%s)", all->n,
+    snprintf(summary, sizeof summary, "%zu of %lld items, each beside its %zu nearest others (%s distance)", all->n,
              (long long)index->n_items, all->k, index->metric);
     const myr_answer_sheet answer = {.n = all->n,
                                      .k = all->k,
@@ -70,7 +72,8 @@ static myr_status write_page(const myr_index_manifest *index, const page *all, c
                                      .sources = sources,
                                      .hits = all->hits,
                                      .facts = all->facts + all->n,
-                                     .classes = (const char *const *)index->classes,
+                                     .labels = labels,
+                                     .classes = index->classes,
                                      .n_classes = index->n_classes,
                                      .summary = summary};
     if (status == MYR_OK)
@@ -80,6 +83,7 @@ static myr_status write_page(const myr_index_manifest *index, const page *all, c
     myr_buffer_free(&html);
     free(names);
     free(sources);
+    free(labels);
     return status;
 }
 

@@ -54,7 +54,7 @@ const myr_key myr_settings_table[] = {
     {"query-batch", MYR_KEY_INT, "0", 0, 1048576, NULL, "N", "queries under way together: 1 answers one at a time and tells how long each took; 0 = thousands, for throughput", "query", 0},
     {"traffic", MYR_KEY_TEXT, NULL, 0, 0, NULL, "FILE", "count visits to shards there; with more ranks than shards the most visited are hosted twice", "query", 0},
     {"vectors", MYR_KEY_TEXT, NULL, 0, 0, NULL, "FILE", "queries as vectors: .fbin .u8bin .fvecs .bvecs .npy .hdf5", "query plan", 0},
-    {"sample", MYR_KEY_INT, "1000", 1, 1000000, NULL, "N", "items of the index used as queries; knn-graph, dedup: 100 unless set, to tell what walks find", "eval knn-graph dedup", 0},
+    {"sample", MYR_KEY_INT, "1000", 1, 1000000, NULL, "N", "items of the index used as queries; knn-graph, dedup: 100 unless set, to tell what walks find; knn-graph --format html: 24 unless set, about, shown on the page", "eval knn-graph dedup", 0},
     {"exact", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "look at every vector in place of walking the graphs: slow, and misses nothing; eval: of --labels", "knn-graph dedup eval", 0},
     {"labels", MYR_KEY_FLAG, "no", 0, 0, NULL, NULL, "tell how well neighbours tell labels: mAP, precision, kNN accuracy, confusions; --format html: a page of the worst", "eval", 0},
     {"threshold", MYR_KEY_REAL, "0.08", 0, 1e30, NULL, "D", "distance up to which two items are near duplicates, as the metric has it; other metrics than cosine have no usual one", "dedup", 0},

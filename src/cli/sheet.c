@@ -7,10 +7,12 @@
 #include "cli/sheet.h"
 
 #include "base/alloc.h"
+#include "cli/labels.h"
 #include "myriops/corpus.h"
 #include "myriops/eval.h"
 #include "myriops/image.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -130,9 +132,9 @@ myr_status myr_album_create(myr_album **pictures)
     return status;
 }
 
-static const char *class_name(const myr_answer_sheet *answer, int32_t label)
+static const char *label_name(const myr_answer_sheet *answer, int32_t label, char room[MYR_LABEL_TEXT])
 {
-    return label >= 0 && (size_t)label < answer->n_classes ? answer->classes[label] : NULL;
+    return myr_label_name(answer->classes, answer->n_classes, label, room);
 }
 
 static myr_status add_hits(const myr_answer_sheet *answer, size_t q, myr_album *pictures, myr_sheet *sheet)
@@ -144,11 +146,28 @@ static myr_status add_hits(const myr_answer_sheet *answer, size_t q, myr_album *
         if (hit->id < 0 || !facts->key)
             break;
         size_t n_bytes;
+        char room[MYR_LABEL_TEXT];
         void *jpeg = myr_album_thumbnail(pictures, facts->source, facts->key, &n_bytes);
-        status = myr_sheet_add_hit(sheet, facts->key, (double)hit->distance, class_name(answer, facts->label), jpeg,
-                                   n_bytes);
+        status = myr_sheet_add_hit(sheet, facts->key, (double)hit->distance, label_name(answer, facts->label, room),
+                                   jpeg, n_bytes);
         free(jpeg);
     }
+    return status;
+}
+
+static myr_status add_asked(const myr_answer_sheet *answer, size_t q, myr_album *pictures, myr_sheet *sheet)
+{
+    size_t n_bytes;
+    char heading[64], room[MYR_LABEL_TEXT];
+    void *jpeg = myr_album_thumbnail(pictures, answer->sources[q], answer->names[q], &n_bytes);
+    snprintf(heading, sizeof heading, "%s %zu", answer->labels ? "Item" : "Query", q + 1);
+    const myr_sheet_section section = {.heading = heading,
+                                       .caption = answer->names[q],
+                                       .label = answer->labels ? label_name(answer, answer->labels[q], room) : NULL,
+                                       .jpeg = jpeg,
+                                       .jpeg_bytes = n_bytes};
+    myr_status status = myr_sheet_add_section(sheet, &section);
+    free(jpeg);
     return status;
 }
 
@@ -158,14 +177,16 @@ myr_status myr_answer_sheet_write(const myr_answer_sheet *answer, myr_buffer *ht
     myr_sheet *sheet = NULL;
     myr_status status = myr_album_create(&pictures);
     if (status == MYR_OK)
-        status = myr_sheet_create("Myriops: pictures and their nearest neighbours", &sheet);
+        status = myr_sheet_create(answer->labels ? "Myriops: items and their nearest neighbours"
+                                                 : "Myriops: pictures and their nearest neighbours",
+                                  &sheet);
     if (status == MYR_OK && answer->summary)
         status = myr_sheet_add_line(sheet, answer->summary);
+    if (status == MYR_OK)
+        status = myr_sheet_set_legend(sheet, answer->labels ? "A green frame marks neighbours with the item's label."
+                                                            : "The smaller a distance, the more alike.");
     for (size_t q = 0; q < answer->n && status == MYR_OK; q++) {
-        size_t n_bytes;
-        void *jpeg = myr_album_thumbnail(pictures, answer->sources[q], answer->names[q], &n_bytes);
-        status = myr_sheet_add_query(sheet, answer->names[q], NULL, jpeg, n_bytes);
-        free(jpeg);
+        status = add_asked(answer, q, pictures, sheet);
         if (status == MYR_OK)
             status = add_hits(answer, q, pictures, sheet);
     }

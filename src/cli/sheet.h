@@ -21,7 +21,8 @@ typedef struct myr_answer_sheet {
     const char *const *sources;  /* (n) file or tar each is in */
     const myr_hit *hits;         /* (n, k) */
     const myr_item_facts *facts; /* (n, k) */
-    const char *const *classes;  /* (n_classes) label names */
+    const int32_t *labels;       /* (n) of the queries, which are items of the index; NULL = pictures from outside */
+    char *const *classes;        /* (n_classes) label names */
     size_t n_classes;
     const char *summary; /* a line under the title */
 } myr_answer_sheet;

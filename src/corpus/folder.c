@@ -4,7 +4,8 @@
  *
  * A folder that has no pictures of its own may hold files of many, which the same pass notes in its first level: tars,
  * of which img2dataset marks the finished ones with a file of counts beside ("00000.tar", "00000_stats.json"), CIFAR
- * and IDX. PASCAL VOC is told by its two folders.
+ * and IDX. PASCAL VOC is told by its two folders, its
+ * development kit by what is in VOC2007, VOC2012...
  * Source: img2dataset's README, "Output format".
  */
 #include "base/alloc.h"
@@ -225,7 +226,10 @@ static myr_status add_sets(walk *w, const char *front)
         myr_warn("%s: %lld tars have no " STATS " beside them, so img2dataset has not finished them; left out", w->root,
                  (long long)n_unfinished);
     if (status == MYR_OK && n_taken == 0)
-        status = myr_fail(MYR_ERR_NOT_FOUND, "no pictures in %s (%lld other files)", w->root, (long long)w->n_ignored);
+        status = myr_fail(MYR_ERR_NOT_FOUND,
+                          "no pictures in %s: %lld other files; pictures are known by .jpg, .png, .webp and the like, "
+                          "tars by .tar",
+                          w->root, (long long)w->n_ignored);
     return status;
 }
 
@@ -285,7 +289,7 @@ static myr_status add_pictures(walk *w, int top, const char *front)
 myr_status myr_corpus_add_folder(myr_corpus *corpus, const char *path)
 {
     walk w = {.corpus = corpus, .root = path};
-    int fd = -1, top = -1;
+    int fd = -1, top = -1, n_years = 0;
     myr_status status = MYR_OK;
     char *front = front_of_keys(corpus, path);
     if (front == NULL)
@@ -296,6 +300,9 @@ myr_status myr_corpus_add_folder(myr_corpus *corpus, const char *path)
         status = myr_corpus_add_voc(corpus, path, front, NULL);
         goto done;
     }
+    status = myr_corpus_add_devkit(corpus, path, front, &n_years);
+    if (status != MYR_OK || n_years > 0)
+        goto done;
     fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) {
         status = myr_fail(MYR_ERR_IO, "%s: %s", path, strerror(errno));

@@ -1,5 +1,5 @@
 /*
- * PASCAL VOC: a folder with JPEGImages/ID.jpg and Annotations/ID.xml.
+ * PASCAL VOC: a folder with JPEGImages/ID.jpg and Annotations/ID.xml; or VOCdevkit, with such a folder for each year.
  *
  * An item is a picture, labelled by its largest object, or with crop_objects each object, labelled by itself, with
  * its box. One pass lists the pictures (or a list of ImageSets does), one reads the annotations; labels are numbered
@@ -400,5 +400,50 @@ myr_status myr_corpus_add_voc(myr_corpus *corpus, const char *root, const char *
     free(w.items);
     myr_key_set_free(&w.names);
     myr_buffer_free(&bytes);
+    return status;
+}
+
+/* ---- Development kit ---- */
+
+static int is_year(const struct dirent *entry)
+{
+    return strncmp(entry->d_name, "VOC", 3) == 0;
+}
+
+static int by_year(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static myr_status add_year(myr_corpus *corpus, const char *root, const char *front, const char *name, int *n_years)
+{
+    char *path = myr_path_join(root, name);
+    myr_buffer keys = {0};
+    myr_buffer_printf(&keys, "%s%s/", front, name);
+    myr_status status = path != NULL && !keys.failed ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "%s: not enough memory", root);
+    if (status == MYR_OK && myr_corpus_is_voc(path)) {
+        status = myr_corpus_add_voc(corpus, path, (const char *)keys.data, NULL);
+        (*n_years)++;
+    }
+    myr_buffer_free(&keys);
+    free(path);
+    return status;
+}
+
+myr_status myr_corpus_add_devkit(myr_corpus *corpus, const char *root, const char *front, int *n_years)
+{
+    struct dirent **entries = NULL;
+    int n = scandir(root, &entries, is_year, by_year); /* what cannot be read is told by who reads it next */
+    myr_status status = MYR_OK;
+    *n_years = 0;
+    for (int i = 0; i < n; i++) {
+        if (status == MYR_OK)
+            status = add_year(corpus, root, front, entries[i]->d_name, n_years);
+        free(entries[i]);
+    }
+    free(entries);
+    if (status == MYR_OK && *n_years > 0)
+        myr_note("%s: PASCAL VOC of %d year%s; nothing else in it is looked at", root, *n_years,
+                 *n_years == 1 ? "" : "s");
     return status;
 }

@@ -130,7 +130,10 @@ myr_status myr_cluster_open(const myr_comm *comm, const char *folder, int n_thre
     if (status == MYR_OK && comm->rank == 0)
         status = myr_path_exists(path)
                      ? myr_file_read(path, (size_t)256 << 20, &text)
-                     : myr_fail(MYR_ERR_NOT_FOUND, "%s: no index here (index.json is missing)", folder);
+                     : myr_fail(MYR_ERR_NOT_FOUND,
+                                "%s: no index here (index.json is missing); build one of embeddings or vectors with "
+                                "`myriops index --out`",
+                                folder);
     status = myr_comm_agree(comm, status);
     if (status == MYR_OK)
         status = myr_comm_share(comm, &text);
@@ -288,6 +291,19 @@ myr_status myr_cluster_describe(myr_cluster *cluster, const int64_t *ids, size_t
     myr_buffer_free(&wanted);
     myr_buffer_free(&found);
     return status;
+}
+
+int64_t myr_cluster_next_id(const myr_cluster *cluster, int64_t from)
+{
+    int64_t mine = INT64_MAX, all;
+    for (size_t s = 0; s < cluster->manifest.n_shards; s++) {
+        const myr_shard *shard = &cluster->shards[s];
+        int64_t row = keeps(cluster, s) ? myr_shard_first_row(shard, from) : 0;
+        if (keeps(cluster, s) && row < shard->n && shard->id[row] < mine)
+            mine = shard->id[row];
+    }
+    MPI_Allreduce(&mine, &all, 1, MPI_INT64_T, MPI_MIN, cluster->comm->mpi);
+    return all;
 }
 
 myr_status myr_cluster_sample(myr_cluster *cluster, size_t n_wanted, float **vectors, int64_t **ids, size_t *n)

@@ -111,6 +111,10 @@ void myr_cluster_slice(const myr_comm *comm, size_t n, size_t *first, size_t *n_
 /* Hits of the slices, (n_own, k), to the root: (n, k). Collective, in pieces. */
 void myr_cluster_gather(const myr_comm *comm, const myr_hit *mine, size_t n, size_t k, myr_hit *hits);
 
+/* The least id of the index from `from` on; INT64_MAX where there is none. Collective; shards must have been verified
+ * by the ranks that keep them. */
+int64_t myr_cluster_next_id(const myr_cluster *cluster, int64_t from);
+
 /* Visits to the shards, of all ranks and searches: (n_shards) on the root. Collective. */
 void myr_cluster_visits(const myr_cluster *cluster, uint64_t *visits);
 

@@ -5,7 +5,9 @@
  *   2. pairs      a host asks its graphs for all within the distance, and links what it finds in a forest of its own
  *   3. groups     forests, which have fewer links than items, are linked on rank 0 (groups.c)
  *
- * Of items with the same vector only the first is asked with, and found: the others are linked to it beforehand.
+ * Of items with the same vector only the first is asked with, and found: the others are linked to it beforehand. Where
+ * shards overlap, one row speaks for its item (once.h): a copy of another vector wherever it is seen to be one, else
+ * the row that lies where the router would look for it.
  */
 #include "dist/dedup.h"
 
@@ -14,6 +16,7 @@
 #include "base/rng.h"
 #include "dist/forest.h"
 #include "dist/groups.h"
+#include "dist/once.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -42,11 +45,13 @@ typedef struct job {
     pthread_mutex_t lock; /* of the forest and the counts below it */
     int64_t n_pairs_true, n_pairs_found;
 
+    myr_once once;
     size_t shard; /* the next item to send: */
     int64_t row;
     int64_t n_asked, n_copies, n_visits;
 
     float *vectors; /* (ROUTED, dim) looked up, not sent yet: */
+    uint32_t *clusters;
     int64_t *ids;
     uint8_t *reached; /* (ROUTED, n_shards) */
     size_t n_routed, at;
@@ -66,6 +71,36 @@ static bool keeps(const job *work, size_t shard)
 
 /* ---- What to ask ---- */
 
+/* Of rows of a shard of this rank: 0 is a copy, 1 lies where the router would put it, 2 elsewhere. At most ROUTED rows
+ * at a time. */
+static myr_status weigh_batch(job *work, size_t s, int64_t from, int64_t n, uint32_t *weights)
+{
+    const myr_cluster *cluster = work->cluster;
+    const myr_shard *shard = &cluster->shards[s];
+    myr_status status = MYR_OK;
+    for (int64_t i = 0; i < n && status == MYR_OK; i++) {
+        size_t row = (size_t)(from + i), first = row;
+        status = myr_hnsw_first_equal(shard->graph, row, &first);
+        weights[i] = first != row ? 0 : 2;
+        if (status == MYR_OK)
+            status = myr_hnsw_vector(shard->graph, row, work->vectors + (size_t)i * work->dim);
+    }
+    if (status == MYR_OK)
+        status = myr_router_assign(cluster->router, work->vectors, (size_t)n, cluster->pool, work->clusters, NULL);
+    for (int64_t i = 0; i < n && status == MYR_OK; i++)
+        if (weights[i] > 0 && myr_router_shard_of(cluster->router, work->clusters[i], shard->id[from + i]) == s)
+            weights[i] = 1;
+    return status;
+}
+
+static myr_status weigh(void *context, size_t shard, int64_t first, int64_t last, uint32_t *weights)
+{
+    myr_status status = MYR_OK;
+    for (int64_t row = first; row < last && status == MYR_OK; row += ROUTED)
+        status = weigh_batch(context, shard, row, last - row < ROUTED ? last - row : ROUTED, weights + (row - first));
+    return status;
+}
+
 /* The next items of this rank's shards that are the first of their vector; the others are linked to it. */
 static myr_status read_items(job *work)
 {
@@ -81,11 +116,12 @@ static myr_status read_items(job *work)
             continue;
         }
         size_t row = (size_t)work->row++;
+        bool speaks = myr_once_speaks(&work->once, work->shard, (int64_t)row);
         status = myr_hnsw_first_equal(shard->graph, row, &first);
         if (status == MYR_OK && first != row) {
-            work->n_copies++;
+            work->n_copies += speaks;
             status = myr_forest_link(&work->forest, shard->id[first], shard->id[row]);
-        } else if (status == MYR_OK) {
+        } else if (status == MYR_OK && speaks) {
             work->ids[work->n_routed] = shard->id[row];
             status = myr_hnsw_vector(shard->graph, row, work->vectors + work->n_routed++ * work->dim);
         }
@@ -244,20 +280,32 @@ static bool accept_all(const void *context, int64_t id)
     return true;
 }
 
-/* Links of an item to what was found; how many others that were is counted where it is in the sample. */
-static myr_status link_hits(job *work, int64_t id, const myr_hit *hits, size_t n, int64_t *n_others)
+/* Links of an item to what was found. */
+static myr_status link_hits(job *work, int64_t id, const myr_hit *hits, size_t n)
+{
+    myr_status status = MYR_OK;
+    for (size_t i = 0; i < n && status == MYR_OK; i++)
+        if (hits[i].id != id)
+            status = myr_forest_link(&work->forest, id, hits[i].id);
+    return status;
+}
+
+/* How many others were found in a shard, not counting those for which a row of another shard speaks. */
+static myr_status count_others(const job *work, uint32_t shard, int64_t id, const myr_hit *hits, size_t n,
+                               int64_t *n_others)
 {
     myr_status status = MYR_OK;
     for (size_t i = 0; i < n && status == MYR_OK; i++) {
+        int64_t row = -1;
         if (hits[i].id == id)
             continue;
-        status = myr_forest_link(&work->forest, id, hits[i].id);
-        (*n_others)++;
+        status = myr_shard_find(&work->cluster->shards[shard], hits[i].id, &row);
+        *n_others += row >= 0 && myr_once_speaks(&work->once, shard, row);
     }
     return status;
 }
 
-static myr_status ask_shard(job *work, myr_hnsw_searcher *searcher, int64_t id, const float *vector)
+static myr_status ask_shard(job *work, uint32_t shard, myr_hnsw_searcher *searcher, int64_t id, const float *vector)
 {
     static const myr_row_filter firsts = {.accepts = accept_all, .first_only = true};
     bool is_sampled =
@@ -269,12 +317,14 @@ static myr_status ask_shard(job *work, myr_hnsw_searcher *searcher, int64_t id, 
                                               work->options->exact ? ALL : work->options->ef, &firsts, &hits, &n, NULL);
     if (status == MYR_OK && is_sampled)
         status = myr_hnsw_search_range(searcher, vector, work->threshold, ALL, &firsts, &all, &n_all, NULL);
+    if (status == MYR_OK && is_sampled)
+        status = count_others(work, shard, id, hits, n, &n_found);
+    if (status == MYR_OK && is_sampled)
+        status = count_others(work, shard, id, all, n_all, &n_true);
     if (status == MYR_OK && (n > 0 || n_all > 0)) {
         pthread_mutex_lock(&work->lock);
-        status = link_hits(work, id, hits, n, &n_found);
-        for (size_t i = 0; i < n_all; i++)
-            n_true += all[i].id != id;
-        work->n_pairs_found += is_sampled ? n_found : 0;
+        status = link_hits(work, id, hits, n);
+        work->n_pairs_found += n_found;
         work->n_pairs_true += n_true;
         pthread_mutex_unlock(&work->lock);
     }
@@ -296,7 +346,7 @@ static myr_status ask_task(void *context, size_t first, size_t last, int thread)
         if (!*searcher)
             status = myr_hnsw_searcher_create(work->cluster->shards[shard].graph, searcher);
         if (status == MYR_OK)
-            status = ask_shard(work, *searcher, ids[visits[i].query], vectors + visits[i].query * work->dim);
+            status = ask_shard(work, shard, *searcher, ids[visits[i].query], vectors + visits[i].query * work->dim);
     }
     return status;
 }
@@ -345,11 +395,13 @@ static myr_status start(job *work)
         if (cluster->shards[s].graph)
             status = myr_shard_verify(&cluster->shards[s], cluster->pool);
     work->vectors = myr_alloc(ROUTED, work->dim * sizeof *work->vectors);
+    work->clusters = myr_alloc(ROUTED, sizeof *work->clusters);
     work->ids = myr_alloc(ROUTED, sizeof *work->ids);
     work->reached = myr_alloc(ROUTED, n_shards);
     work->to = myr_alloc(work->n_ranks, sizeof *work->to);
     work->sizes = myr_alloc(4 * work->n_ranks, sizeof *work->sizes);
-    if (status == MYR_OK && (!work->vectors || !work->ids || !work->reached || !work->to || !work->sizes))
+    if (status == MYR_OK &&
+        (!work->vectors || !work->clusters || !work->ids || !work->reached || !work->to || !work->sizes))
         status = myr_fail(MYR_ERR_NOMEM, "no memory to compare items among %zu ranks", work->n_ranks);
     if (status != MYR_OK)
         return status;
@@ -370,9 +422,11 @@ static void finish(job *work)
     free(work->to);
     free(work->sizes);
     free(work->vectors);
+    free(work->clusters);
     free(work->ids);
     free(work->reached);
     myr_forest_free(&work->forest);
+    myr_once_free(&work->once);
     pthread_mutex_destroy(&work->lock);
 }
 
@@ -421,6 +475,8 @@ myr_status myr_dedup(myr_cluster *cluster, const myr_dedup_options *options, myr
     *report = (myr_dedup_report){0};
     set_distances(&work);
     myr_status status = myr_comm_agree(cluster->comm, start(&work));
+    if (status == MYR_OK)
+        status = myr_once_find(cluster, weigh, &work, &work.once);
     if (status == MYR_OK)
         status = find_pairs(&work);
     report->search_s = myr_now_s() - start_s;

@@ -30,7 +30,7 @@ typedef myr_status (*myr_dedup_take)(void *context, const myr_dedup_row *row);
 
 typedef struct myr_dedup_report {
     int64_t n_items, n_groups, n_dropped;
-    int64_t n_copies; /* of those dropped, items whose vector another of their shard has */
+    int64_t n_copies; /* of those dropped, items whose vector another of their shard has (of one of their shards) */
     int64_t largest;  /* items of the largest group */
     double probes_per_query;
     int64_t n_sampled_pairs, n_sampled_found; /* pairs within the threshold of sampled items; those found by walks */

@@ -20,18 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LOCK_PATIENCE_S 15 /* ranks of a killed job may live on for seconds */
-
 typedef myr_embed_job job;
-
-/* A power of two near n / 256: enough chunks to balance, few enough files. Depends on the corpus only. */
-static int64_t choose_chunk_items(int64_t n_items)
-{
-    int64_t size = 32;
-    while (size < 16384 && size * 256 < n_items)
-        size *= 2;
-    return size;
-}
 
 static char *dup_or_fail(const char *text, myr_status *status)
 {
@@ -47,7 +36,7 @@ static myr_status describe(job *work, myr_manifest *manifest)
     const myr_corpus *corpus = work->root.corpus;
     myr_status status = MYR_OK;
     *manifest = (myr_manifest){.dim = myr_encoder_dim(work->encoder), .n_items = myr_corpus_n_items(corpus)};
-    manifest->chunk_items = options->chunk_items > 0 ? options->chunk_items : choose_chunk_items(manifest->n_items);
+    manifest->chunk_items = options->chunk_items > 0 ? options->chunk_items : myr_output_chunk_items(manifest->n_items);
     manifest->guided = options->chunk_items == 0;
     manifest->n_chunks = myr_manifest_count_chunks(manifest);
     manifest->corpus_digest = dup_or_fail(myr_corpus_digest(corpus), &status);
@@ -145,11 +134,7 @@ static myr_status begin(job *work)
     if (status == MYR_OK)
         status = describe(work, &output->manifest);
     if (status == MYR_OK)
-        status = myr_folder_create(options->folder);
-    if (status == MYR_OK)
-        status = myr_folder_lock(options->folder, LOCK_PATIENCE_S, &work->lock);
-    if (status == MYR_OK)
-        status = myr_folder_sweep(options->folder);
+        status = myr_output_open_folder(options->folder, &work->lock);
     if (status == MYR_OK && myr_path_exists(path)) {
         myr_manifest old = {0};
         status = myr_manifest_read(path, &old);

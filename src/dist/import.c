@@ -12,16 +12,13 @@
 #include "base/vector.h"
 #include "dist/crew.h"
 #include "dist/names.h"
+#include "dist/output.h"
 #include "dist/outside.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define MANIFEST_NAME "manifest.json"
-#define LOCK_PATIENCE_S 15
 
 typedef struct job {
     const myr_comm *comm;
@@ -36,15 +33,6 @@ typedef struct job {
     myr_progress progress;
     int lock; /* rank 0 */
 } job;
-
-/* A power of two near n / 256, as embed has it: few files, enough to share. */
-static int64_t choose_chunk_items(int64_t n_items)
-{
-    int64_t size = 32;
-    while (size < 16384 && size * 256 < n_items)
-        size *= 2;
-    return size;
-}
 
 /* ---- what there is ---- */
 
@@ -104,8 +92,8 @@ static myr_status describe(job *work)
     make_digest(work, digest);
     myr_manifest *manifest = &work->manifest;
     *manifest = (myr_manifest){.dim = work->outside.dim, .n_items = work->outside.n};
-    manifest->chunk_items = options->chunk_items > 0 ? options->chunk_items : choose_chunk_items(manifest->n_items);
-    manifest->n_chunks = (manifest->n_items + manifest->chunk_items - 1) / manifest->chunk_items;
+    manifest->chunk_items = options->chunk_items > 0 ? options->chunk_items : myr_output_chunk_items(manifest->n_items);
+    manifest->n_chunks = myr_manifest_count_chunks(manifest);
     manifest->corpus_digest = myr_strdup(digest);
     manifest->contract = myr_strdup(contract);
     manifest->model = myr_strdup(options->model ? options->model : "imported");
@@ -153,33 +141,14 @@ static myr_status compare(const char *path, const myr_manifest *old, const myr_m
     return MYR_OK;
 }
 
-static myr_status refuse_strays(const char *folder)
-{
-    DIR *entries = opendir(folder);
-    bool found = false;
-    for (struct dirent *entry; entries && !found && (entry = readdir(entries));)
-        found = strncmp(entry->d_name, "chunk-", 6) == 0;
-    if (entries)
-        closedir(entries);
-    return found ? myr_fail(MYR_ERR_CONTRACT,
-                            "%s: it has chunks but no %s, so nobody knows of what; use another --out, or remove the "
-                            "folder",
-                            folder, MANIFEST_NAME)
-                 : MYR_OK;
-}
-
 /* Rank 0: open or begin the folder. */
 static myr_status begin(job *work)
 {
     const char *folder = work->options->folder;
-    char *path = myr_path_join(folder, MANIFEST_NAME);
+    char *path = myr_path_join(folder, MYR_MANIFEST_NAME);
     if (!path)
         return myr_fail(MYR_ERR_NOMEM, "no memory for a path");
-    myr_status status = myr_folder_create(folder);
-    if (status == MYR_OK)
-        status = myr_folder_lock(folder, LOCK_PATIENCE_S, &work->lock);
-    if (status == MYR_OK)
-        status = myr_folder_sweep(folder);
+    myr_status status = myr_output_open_folder(folder, &work->lock);
     if (status == MYR_OK && myr_path_exists(path)) {
         myr_manifest old = {0};
         status = myr_manifest_read(path, &old);
@@ -187,7 +156,7 @@ static myr_status begin(job *work)
             status = compare(path, &old, &work->manifest);
         myr_manifest_clear(&old);
     } else if (status == MYR_OK) {
-        status = refuse_strays(folder);
+        status = myr_output_refuse_strays(folder);
         if (status == MYR_OK)
             status = myr_manifest_write(path, &work->manifest);
     }
@@ -196,12 +165,6 @@ static myr_status begin(job *work)
 }
 
 /* ---- one chunk ---- */
-
-static int64_t items_of(const myr_manifest *manifest, int64_t place)
-{
-    int64_t left = manifest->n_items - place * manifest->chunk_items;
-    return left < manifest->chunk_items ? left : manifest->chunk_items;
-}
 
 /* Rounding to the type the vectors came in leaves a length of 1 that near. */
 static double unit_tolerance(const job *work)
@@ -338,7 +301,7 @@ static myr_status sort_rows(const job *work, int64_t first, texts *rows, myr_chu
 static myr_status make_chunk(job *work, const char *path, int64_t place, myr_chunk *chunk)
 {
     const myr_manifest *manifest = &work->manifest;
-    int64_t first = place * manifest->chunk_items, n = items_of(manifest, place);
+    int64_t first, n = myr_manifest_chunk(manifest, place, &first);
     texts rows = {0};
     myr_status status = chunk_alloc(chunk, n, manifest->dim);
     if (status == MYR_OK)
@@ -362,11 +325,12 @@ static myr_status make_chunk(job *work, const char *path, int64_t place, myr_chu
 static bool is_there(const job *work, const char *path, int64_t place, myr_chunk *chunk)
 {
     const myr_manifest *manifest = &work->manifest;
+    int64_t first, n_items = myr_manifest_chunk(manifest, place, &first);
     if (!myr_path_exists(path))
         return false;
     myr_status status = myr_chunk_read(path, 0, chunk);
     if (status == MYR_OK && strcmp(chunk->contract, manifest->contract) == 0 && chunk->dim == manifest->dim &&
-        chunk->n + chunk->n_bad == items_of(manifest, place))
+        chunk->n + chunk->n_bad == n_items)
         return true;
     myr_warn("%s: %s; it is made again", path, status != MYR_OK ? myr_error_detail() : "it is not of this run");
     myr_chunk_clear(chunk);
@@ -413,7 +377,7 @@ static myr_status do_chunks(job *work)
 
 static myr_status write_manifest(job *work)
 {
-    char *path = myr_path_join(work->options->folder, MANIFEST_NAME);
+    char *path = myr_path_join(work->options->folder, MYR_MANIFEST_NAME);
     work->manifest.complete = true;
     myr_status status =
         path ? myr_manifest_write(path, &work->manifest) : myr_fail(MYR_ERR_NOMEM, "no memory for a path");

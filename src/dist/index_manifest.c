@@ -374,9 +374,13 @@ myr_status myr_index_manifest_read(const char *folder, myr_index_manifest *manif
     char *path = myr_path_join(folder, "index.json");
     if (!path)
         return myr_fail(MYR_ERR_NOMEM, "%s: no memory for a path", folder);
-    myr_status status = myr_path_exists(path)
-                            ? myr_file_read(path, MAX_MANIFEST_BYTES, &text)
-                            : myr_fail(MYR_ERR_NOT_FOUND, "%s: no index here (index.json is missing)", folder);
+    myr_status status =
+        myr_path_exists(path)
+            ? myr_file_read(path, MAX_MANIFEST_BYTES, &text)
+            : myr_fail(MYR_ERR_NOT_FOUND,
+                       "%s: no index here (index.json is missing); build one of embeddings or vectors with "
+                       "`myriops index --out`",
+                       folder);
     if (status == MYR_OK)
         status = myr_index_manifest_parse(path, text.data ? text.data : "", text.size, manifest);
     myr_buffer_free(&text);

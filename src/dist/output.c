@@ -13,6 +13,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LOCK_PATIENCE_S 15 /* ranks of a killed job may live on for seconds */
+
+int64_t myr_output_chunk_items(int64_t n_items)
+{
+    int64_t size = 32;
+    while (size < 16384 && size * 256 < n_items)
+        size *= 2;
+    return size;
+}
+
+myr_status myr_output_open_folder(const char *folder, int *lock)
+{
+    myr_status status = myr_folder_create(folder);
+    if (status == MYR_OK)
+        status = myr_folder_lock(folder, LOCK_PATIENCE_S, lock);
+    return status == MYR_OK ? myr_folder_sweep(folder) : status;
+}
+
 myr_status myr_output_refuse_strays(const char *folder)
 {
     DIR *entries = opendir(folder);

@@ -1,5 +1,6 @@
 /*
- * The output folder of the embedding job, as rank 0 sees it: manifest, chunks that are there, list of bad items.
+ * The output folder of embed and import, as rank 0 sees it: how it is opened and cut into chunks; and of embed,
+ * manifest, chunks that are there, list of bad items.
  */
 #ifndef MYR_DIST_OUTPUT_H
 #define MYR_DIST_OUTPUT_H
@@ -18,6 +19,11 @@ typedef struct myr_output {
     bool was_complete;     /* an earlier run has finished it: the manifest stays as it is */
 } myr_output;
 
+/* The usual size of a chunk, a power of two near n_items / 256: enough chunks to share, few enough files. */
+int64_t myr_output_chunk_items(int64_t n_items);
+/* Make a folder this job's own, and clear it of what killed ones left half written. *lock: for myr_folder_unlock, also
+ * after an error. */
+myr_status myr_output_open_folder(const char *folder, int *lock);
 /* Chunks without the manifest that says what they were made from must not be taken for this run's. */
 myr_status myr_output_refuse_strays(const char *folder);
 /*

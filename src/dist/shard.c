@@ -278,6 +278,19 @@ myr_status myr_shard_find(const myr_shard *shard, int64_t id, int64_t *row)
     return status;
 }
 
+int64_t myr_shard_first_row(const myr_shard *shard, int64_t id)
+{
+    int64_t low = 0, high = shard->n;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (shard->id[middle] < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 myr_status myr_shard_item(const myr_shard *shard, int64_t row, int32_t *label, const char **key, const char **source)
 {
     myr_status status = myr_sections_touch(shard->file, shard->label + row, sizeof *shard->label);

@@ -52,6 +52,8 @@ myr_status myr_shard_verify(myr_shard *shard, myr_pool *pool);
 myr_status myr_shard_visited(myr_shard *shard, uint64_t n_visits, myr_pool *pool);
 /* *row of an id, or -1. MYR_ERR_FORMAT where the file is damaged. */
 myr_status myr_shard_find(const myr_shard *shard, int64_t id, int64_t *row);
+/* The first row whose id is not below; n where there is none. Of a verified shard. */
+int64_t myr_shard_first_row(const myr_shard *shard, int64_t id);
 /* What is known of a row's item; the texts are [borrowed] until close. */
 myr_status myr_shard_item(const myr_shard *shard, int64_t row, int32_t *label, const char **key, const char **source);
 

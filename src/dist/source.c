@@ -67,7 +67,14 @@ static myr_status open_folder(myr_source *source, myr_source_input *input, myr_b
 {
     myr_manifest manifest = {0};
     char *path = myr_path_join(input->path, "manifest.json");
-    myr_status status = path ? myr_manifest_read(path, &manifest) : no_memory(input->path);
+    myr_status status = path ? MYR_OK : no_memory(input->path);
+    if (status == MYR_OK && !myr_path_exists(path))
+        status = myr_fail(MYR_ERR_NOT_FOUND,
+                          "%s: no embedding folder (manifest.json is missing); make one of pictures with `myriops "
+                          "embed`, or of vectors with `myriops import`",
+                          input->path);
+    if (status == MYR_OK)
+        status = myr_manifest_read(path, &manifest);
     free(path);
     if (status != MYR_OK)
         goto done;
@@ -77,9 +84,10 @@ static myr_status open_folder(myr_source *source, myr_source_input *input, myr_b
                      input->path);
     else if (source->contract && (strcmp(source->contract, manifest.contract) != 0 || source->dim != manifest.dim ||
                                   strcmp(source->metric, manifest.metric) != 0))
-        status =
-            myr_fail(MYR_ERR_CONTRACT, "%s: made by '%s' under contract %.12s..., the folder before it under %.12s...",
-                     input->path, manifest.model, manifest.contract, source->contract);
+        status = myr_fail(MYR_ERR_CONTRACT,
+                          "%s: made by '%s' under contract %.12s..., the folder before it under %.12s...: such vectors "
+                          "are not compared; make an index for each",
+                          input->path, manifest.model, manifest.contract, source->contract);
     if (status != MYR_OK)
         goto done;
     input->is_folder = true;

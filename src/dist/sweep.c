@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "base/rng.h"
 #include "dist/exchange.h"
+#include "dist/once.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -65,34 +66,6 @@ void myr_sweep_end(myr_sweep *sweep)
     *sweep = (myr_sweep){0};
 }
 
-/* The first row of a shard whose id is not below. */
-static int64_t first_row(const myr_shard *shard, int64_t id)
-{
-    int64_t low = 0, high = shard->n;
-    while (low < high) {
-        int64_t middle = low + (high - low) / 2;
-        if (shard->id[middle] < id)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-/* The least id of the index from `from` on; INT64_MAX where there is none. Collective. */
-static int64_t next_id(const myr_cluster *cluster, int64_t from)
-{
-    int64_t mine = INT64_MAX, all;
-    for (size_t s = 0; s < cluster->manifest.n_shards; s++) {
-        const myr_shard *shard = &cluster->shards[s];
-        int64_t row = keeps(cluster, s) ? first_row(shard, from) : 0;
-        if (keeps(cluster, s) && row < shard->n && shard->id[row] < mine)
-            mine = shard->id[row];
-    }
-    MPI_Allreduce(&mine, &all, 1, MPI_INT64_T, MPI_MIN, cluster->comm->mpi);
-    return all;
-}
-
 static bool is_drawn(const myr_sweep *sweep, int64_t id)
 {
     return sweep->share >= 1 || (double)(myr_hash64((uint64_t)id, SAMPLE_SEED) >> 11) * 0x1p-53 < sweep->share;
@@ -117,7 +90,7 @@ static myr_status collect(const myr_sweep *sweep, int64_t first, int64_t last, m
     myr_status status = vector ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory for a vector");
     for (size_t s = 0; s < cluster->manifest.n_shards && status == MYR_OK; s++) {
         const myr_shard *shard = &cluster->shards[s];
-        int64_t row = keeps(cluster, s) ? first_row(shard, first) : 0;
+        int64_t row = keeps(cluster, s) ? myr_shard_first_row(shard, first) : 0;
         for (; keeps(cluster, s) && row < shard->n && shard->id[row] < last && status == MYR_OK; row++)
             if (is_drawn(sweep, shard->id[row]))
                 status = send_row(sweep, shard, row, vector, out);
@@ -220,7 +193,7 @@ myr_status myr_sweep_next(myr_sweep *sweep)
     myr_status status = MYR_OK;
     while (status == MYR_OK) {
         drop_piece(sweep);
-        int64_t first = next_id(sweep->cluster, sweep->next);
+        int64_t first = myr_cluster_next_id(sweep->cluster, sweep->next);
         if (first == INT64_MAX)
             break;
         sweep->next = first < INT64_MAX - width ? first + width : INT64_MAX;
@@ -279,19 +252,36 @@ myr_status myr_cluster_labels(myr_cluster *cluster, const int64_t *ids, size_t n
     return status;
 }
 
+/* The greatest label of all items, -1 where none has one. Collective. */
+static int32_t greatest_label(const myr_cluster *cluster)
+{
+    int32_t mine = -1, greatest;
+    for (size_t s = 0; s < cluster->manifest.n_shards; s++)
+        for (int64_t row = 0; keeps(cluster, s) && row < cluster->shards[s].n; row++)
+            mine = cluster->shards[s].label[row] > mine ? cluster->shards[s].label[row] : mine;
+    MPI_Allreduce(&mine, &greatest, 1, MPI_INT32_T, MPI_MAX, cluster->comm->mpi);
+    return greatest;
+}
+
+/* Of all ranks, each item once. Collective. */
+static void add_labels(const myr_cluster *cluster, const myr_once *once, int64_t *counts, size_t n_labels)
+{
+    for (size_t s = 0; s < cluster->manifest.n_shards; s++)
+        for (int64_t row = 0; keeps(cluster, s) && row < cluster->shards[s].n; row++)
+            if (cluster->shards[s].label[row] >= 0 && myr_once_speaks(once, s, row))
+                counts[cluster->shards[s].label[row]]++;
+    MPI_Allreduce(MPI_IN_PLACE, counts, (int)n_labels, MPI_INT64_T, MPI_SUM, cluster->comm->mpi);
+}
+
 myr_status myr_cluster_count_labels(myr_cluster *cluster, int64_t **counts, size_t *n_labels)
 {
-    const myr_comm *comm = cluster->comm;
-    int32_t mine = -1, greatest;
+    myr_once once = {0};
     *counts = NULL;
     *n_labels = 0;
     myr_status status = verify_shards(cluster);
     if (status != MYR_OK)
         return status;
-    for (size_t s = 0; s < cluster->manifest.n_shards; s++)
-        for (int64_t row = 0; keeps(cluster, s) && row < cluster->shards[s].n; row++)
-            mine = cluster->shards[s].label[row] > mine ? cluster->shards[s].label[row] : mine;
-    MPI_Allreduce(&mine, &greatest, 1, MPI_INT32_T, MPI_MAX, comm->mpi);
+    int32_t greatest = greatest_label(cluster);
     if (greatest < 0)
         return MYR_OK;
     if (greatest >= MOST_LABELS)
@@ -299,16 +289,15 @@ myr_status myr_cluster_count_labels(myr_cluster *cluster, int64_t **counts, size
     *n_labels = (size_t)greatest + 1;
     *counts = myr_alloc(*n_labels, sizeof **counts);
     status = *counts ? MYR_OK : myr_fail(MYR_ERR_NOMEM, "no memory to count %zu labels", *n_labels);
-    status = myr_comm_agree(comm, status);
+    status = myr_comm_agree(cluster->comm, status);
+    if (status == MYR_OK)
+        status = myr_once_find(cluster, NULL, NULL, &once);
+    if (status == MYR_OK)
+        add_labels(cluster, &once, *counts, *n_labels);
+    myr_once_free(&once);
     if (status != MYR_OK) {
         free(*counts);
         *counts = NULL;
-        return status;
     }
-    for (size_t s = 0; s < cluster->manifest.n_shards; s++)
-        for (int64_t row = 0; keeps(cluster, s) && row < cluster->shards[s].n; row++)
-            if (cluster->shards[s].label[row] >= 0)
-                (*counts)[cluster->shards[s].label[row]]++;
-    MPI_Allreduce(MPI_IN_PLACE, *counts, (int)*n_labels, MPI_INT64_T, MPI_SUM, comm->mpi);
-    return MYR_OK;
+    return status;
 }

@@ -21,6 +21,7 @@ struct myr_sheet {
     char *query_label; /* [owned] of the section in hand, or NULL */
     char *legend;      /* [owned] NULL = the usual one */
     size_t n_queries;
+    size_t n_pictures;
     size_t n_hits;     /* of the section in hand */
     size_t n_numbered; /* of these, since the last divider */
     bool finished;
@@ -50,8 +51,8 @@ static const char *const style =
     ".hits{list-style:none;margin:0;padding:0;display:grid;grid-template-columns:repeat(auto-fill,minmax("
     "132px,1fr));gap:.9rem;align-content:start}\n"
     "@media(min-width:1000px){.hits{grid-template-columns:repeat(5,1fr)}}\n"
-    "img,.none{display:block;width:100%;aspect-ratio:1;object-fit:cover;border-radius:8px;background:var(--"
-    "line)}\n"
+    "img,.none{display:block;width:100%;aspect-ratio:1;object-fit:contain;border-radius:8px;background:"
+    "var(--page)}\n"
     ".none{display:grid;place-items:center;color:var(--soft);font-size:.85rem;border:1px dashed "
     "var(--soft);background:none}\n"
     ".match img,.match .none{outline:3px solid var(--good);outline-offset:-3px}\n"
@@ -67,6 +68,7 @@ static const char *const style =
     "background:var(--page);display:flex;justify-content:space-between;gap:.5rem}\n"
     ".bars i{position:absolute;inset:0 auto 0 0;background:var(--accent);opacity:.22}\n"
     ".bars span{position:relative;overflow-wrap:anywhere}\n"
+    ".bare .none{display:none}\n"
     "footer{color:var(--soft);font-size:.8rem;padding-top:0}\n";
 
 /* Length of the UTF-8 sequence at text, 0 where there is none (RFC 3629: no surrogates, no overlong forms).
@@ -150,12 +152,15 @@ static void put_base64(myr_buffer *out, const unsigned char *bytes, size_t n_byt
     myr_buffer_append(out, piece, n);
 }
 
-static void put_picture(myr_buffer *out, const char *name, const void *jpeg, size_t jpeg_bytes)
+static void put_picture(myr_sheet *sheet, const char *name, const void *jpeg, size_t jpeg_bytes)
 {
+    myr_buffer *out = &sheet->body;
+
     if (jpeg == NULL || jpeg_bytes == 0) {
         myr_buffer_puts(out, "<div class=\"none\">no picture</div>");
         return;
     }
+    sheet->n_pictures++;
     myr_buffer_puts(out, "<img loading=\"lazy\" alt=\"");
     put_escaped(out, name);
     myr_buffer_puts(out, "\" src=\"data:image/jpeg;base64,");
@@ -286,7 +291,7 @@ static myr_status open_section(myr_sheet *sheet, const myr_sheet_section *sectio
         put_escaped(body, section->heading);
         myr_buffer_puts(body, "</h2>");
     }
-    put_picture(body, section->caption, section->jpeg, section->jpeg_bytes);
+    put_picture(sheet, section->caption, section->jpeg, section->jpeg_bytes);
     myr_buffer_puts(body, "<figcaption>");
     put_escaped(body, section->caption);
     put_label(body, section->label);
@@ -358,7 +363,7 @@ myr_status myr_sheet_add_hit(myr_sheet *sheet, const char *key, double distance,
     sheet->n_numbered++;
     match = label != NULL && sheet->query_label != NULL && strcmp(label, sheet->query_label) == 0;
     myr_buffer_puts(body, match ? "<li class=\"match\"><figure>" : "<li><figure>");
-    put_picture(body, key, jpeg, jpeg_bytes);
+    put_picture(sheet, key, jpeg, jpeg_bytes);
     myr_buffer_printf(body, "<figcaption><b>%zu.</b> <span>distance</span> <b>", sheet->n_numbered);
     myr_buffer_printf(body, fabs(distance) < 100.0 ? "%.4f" : "%.6g", distance);
     myr_buffer_puts(body, "</b><br>");
@@ -375,9 +380,13 @@ myr_status myr_sheet_finish(myr_sheet *sheet, myr_buffer *html)
     sheet->finished = true;
     close_section(sheet);
     if (sheet->n_queries == 0)
-        myr_buffer_puts(&sheet->body, "<p>No queries.</p>\n");
+        myr_buffer_puts(&sheet->body, "<p>Nothing to show.</p>\n");
     myr_buffer_append(html, sheet->head.data, sheet->head.size);
-    myr_buffer_puts(html, "</ul>\n</header>\n<main>\n");
+    if (sheet->n_queries > 0 && sheet->n_pictures == 0)
+        myr_buffer_puts(html, "<li>no pictures to show: imported vectors have none, others are no longer where they "
+                              "were</li>\n</ul>\n</header>\n<main class=\"bare\">\n");
+    else
+        myr_buffer_puts(html, "</ul>\n</header>\n<main>\n");
     myr_buffer_append(html, sheet->body.data, sheet->body.size);
     myr_buffer_puts(html, "</main>\n<footer>Made by myriops " MYRIOPS_VERSION ". ");
     put_escaped(html, sheet->legend != NULL ? sheet->legend : "A green frame marks a hit with the query's label.");

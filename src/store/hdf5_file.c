@@ -108,12 +108,14 @@ bool store_array_shape(hid_t parent, const char *name, int *rank, hsize_t dims[4
 size_t store_array_bytes(hid_t parent, const char *name)
 {
     hid_t set = H5Dopen2(parent, name, H5P_DEFAULT);
-    hsize_t n_bytes = set >= 0 ? H5Dget_storage_size(set) : 0, file_bytes;
-    if (set >= 0 && H5Fget_filesize(set, &file_bytes) >= 0 && file_bytes < n_bytes)
-        n_bytes = file_bytes;
+    hid_t file = set >= 0 ? H5Iget_file_id(set) : H5I_INVALID_HID;
+    hsize_t n_bytes = set >= 0 ? H5Dget_storage_size(set) : 0, file_bytes = 0;
+    bool fine = file >= 0 && H5Fget_filesize(file, &file_bytes) >= 0;
+    if (file >= 0)
+        H5Fclose(file);
     if (set >= 0)
         H5Dclose(set);
-    return (size_t)n_bytes;
+    return fine ? (size_t)(n_bytes < file_bytes ? n_bytes : file_bytes) : 0;
 }
 
 static bool product(hsize_t a, hsize_t b, hsize_t *result)

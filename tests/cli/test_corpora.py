@@ -237,6 +237,25 @@ class Voc(Case):
         result = myriops("info", "--format", "json", "ImageSets/Main/dog_train.txt", cwd=self.root)
         self.assertEqual(result.json()["items"], 2, str(result))
 
+    def test_development_kit(self):
+        kit = folder("VOCdevkit")
+        for year in ("VOC2012", "VOC2007"):
+            shutil.copytree(self.root, kit / year)
+        (kit / "VOC2007/JPEGImages/000005.jpg").unlink()
+        (kit / "VOCcode").mkdir()
+        (kit / "VOCcode/VOCinit.m").write_text("% code")
+        for place in (kit, f"{kit}/"):
+            self.embed(scratch / "voc-kit", place, ranks=2)
+            keys, _, labels, _ = facts_of(scratch / "voc-kit")
+            self.assertEqual(keys, [*(f"VOC2007/00000{i}" for i in range(1, 5)), *(f"VOC2012/00000{i}" for i in range(1, 6))])
+            self.assertEqual(labels, [11, 7, -1, 0, 11, 7, -1, 0, -1])
+        result = myriops("info", "--crop-objects", kit)
+        self.check(result, DONE, "PASCAL VOC of 2 years")
+        self.embed(scratch / "voc-kit-objects", "--crop-objects", kit)
+        keys, _, _, boxes = facts_of(scratch / "voc-kit-objects")
+        self.assertEqual((len(keys), keys[0], keys[-1]), (8, "VOC2007/000001#1", "VOC2012/000004#1"))
+        self.assertEqual(len(np.concatenate(boxes)), 8)
+
     def test_a_box_outside_of_its_picture(self):
         root, _ = make_voc("VOC-outside")
         (root / "Annotations/000002.xml").write_text(annotation([("cat", 500, 1, 510, 9), ("cat", 1, 1, 50, 50)]))

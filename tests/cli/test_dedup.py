@@ -201,31 +201,34 @@ class Dedup(Case):
 
     def wait_for_work(self, out, process):
         begun = time.monotonic()
-        while not list(out.iterdir()) and time.monotonic() - begun < 60:
+        while not list(out.glob("*.partial")) and time.monotonic() - begun < 60:
             time.sleep(0.02)
-        self.assertIsNone(process.poll(), "it was still at work")
+        self.assertTrue(list(out.glob("*.partial")) and process.poll() is None, "it was still at work")
 
     def test_whole_or_not_at_all(self):
         rng = np.random.default_rng(15)
         base = write_bin(scratch / "large.fbin", rng.normal(size=(30000, 64)).astype(np.float32))
         self.check(myriops("index", "--quiet", "--shards", 3, "--ef-construction", 40, "--out", scratch / "large-idx", base), DONE)
         arguments = ("dedup", "--quiet", "--index", scratch / "large-idx", "--threshold", 5, "--exact", "--threads", 1)
-        for victims in ("one", "all"):
+        for victims in ("one", "all", "term"):
             out = folder(f"killed-{victims}")
-            process = start(*arguments, "--out", out / "groups.tsv", ranks=3)
+            (out / "groups.tsv").write_text("of an earlier run")
+            process = start(*arguments, "--out", out / "groups.tsv", ranks=None if victims == "term" else 3)
             self.wait_for_work(out, process)
             if victims == "one":
                 os.kill(max(ranks_of(process)), signal.SIGKILL)
                 self.assertNotEqual(process.wait(timeout=60), 0)
-            kill_all(process)
-            self.assertFalse((out / "groups.tsv").exists())
-        out = folder("stopped")
-        process = start(*arguments, "--out", out / "stopped.tsv")
-        self.wait_for_work(out, process)
-        process.send_signal(signal.SIGTERM)
-        self.assertEqual(process.wait(timeout=60), STOPPED)
-        process.stdout.close()
-        self.assertFalse((out / "stopped.tsv").exists())
+            if victims == "term":
+                process.send_signal(signal.SIGTERM)
+                self.assertEqual(process.wait(timeout=60), STOPPED)
+                self.assertEqual([file.name for file in out.iterdir()], ["groups.tsv"], "nothing temporary is left")
+                process.stdout.close()
+            else:
+                kill_all(process)
+            self.assertEqual((out / "groups.tsv").read_text(), "of an earlier run")
+            self.check(myriops("dedup", "--quiet", "--index", self.index, "--threshold", 5, "--out", out / "groups.tsv"), DONE)
+            self.assertEqual([file.name for file in out.iterdir()], ["groups.tsv"], "nor by the next run, of killed ones")
+            self.assertNotEqual((out / "groups.tsv").read_bytes(), b"of an earlier run")
 
     def test_what_is_said_when_it_cannot(self):
         self.check(myriops("dedup", ranks=2), USAGE, "--index")

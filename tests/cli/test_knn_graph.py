@@ -121,34 +121,42 @@ class KnnGraph(Case):
         self.assertEqual((facts["metric"].decode(), facts["model"].decode()), ("cosine", "efficientnet-lite0"))
         distances, _ = truth_of(vectors, 5, "cosine")
         self.assertTrue(np.allclose(graph["distances"], distances, atol=2e-6))
+        info = myriops("info", "--format", "json", scratch / "some.h5").json()
+        self.assertEqual((info["kind"], info["items"], info["neighbours"]), ("graph of neighbours", 40, 5))
+        self.check(myriops("query", "--quiet", "--index", scratch / "some-idx", "-k", 3, "--out", scratch / "hits.hdf5", some / "00001.jpg"), DONE)
+        info = myriops("info", "--format", "json", scratch / "hits.hdf5").json()
+        self.assertEqual((info["kind"], info["queries"], info["neighbours"]), ("answers", 1, 3))
 
     def wait_for_work(self, out, process):
         begun = time.monotonic()
-        while not list(out.iterdir()) and time.monotonic() - begun < 60:
+        while not list(out.glob("*.partial")) and time.monotonic() - begun < 60:
             time.sleep(0.02)
-        self.assertIsNone(process.poll(), "it was still at work")
+        self.assertTrue(list(out.glob("*.partial")) and process.poll() is None, "it was still at work")
 
     def test_whole_or_not_at_all(self):
         rng = np.random.default_rng(6)
         base = write_bin(scratch / "large.fbin", rng.normal(size=(30000, 96)).astype(np.float32))
         self.check(myriops("index", "--quiet", "--shards", 3, "--ef-construction", 40, "--out", scratch / "large-idx", base), DONE)
         arguments = ("knn-graph", "--quiet", "--index", scratch / "large-idx", "--exact", "--threads", 1)
-        for victims in ("one", "all"):
+        for victims in ("one", "all", "term"):
             out = folder(f"killed-{victims}")
-            process = start(*arguments, "--out", out / "graph.h5", ranks=3)
+            (out / "graph.h5").write_text("of an earlier run")
+            process = start(*arguments, "--out", out / "graph.h5", ranks=None if victims == "term" else 3)
             self.wait_for_work(out, process)
             if victims == "one":
                 os.kill(max(ranks_of(process)), signal.SIGKILL)
                 self.assertNotEqual(process.wait(timeout=60), 0)
-            kill_all(process)
-            self.assertFalse((out / "graph.h5").exists())
-        out = folder("stopped")
-        process = start(*arguments, "--out", out / "stopped.h5")
-        self.wait_for_work(out, process)
-        process.send_signal(signal.SIGTERM)
-        self.assertEqual(process.wait(timeout=60), STOPPED)
-        process.stdout.close()
-        self.assertFalse((out / "stopped.h5").exists())
+            if victims == "term":
+                process.send_signal(signal.SIGTERM)
+                self.assertEqual(process.wait(timeout=60), STOPPED)
+                self.assertEqual([file.name for file in out.iterdir()], ["graph.h5"], "nothing temporary is left")
+                process.stdout.close()
+            else:
+                kill_all(process)
+            self.assertEqual((out / "graph.h5").read_text(), "of an earlier run")
+            self.check(myriops("knn-graph", "--quiet", "--index", self.index, "-k", 2, "--out", out / "graph.h5"), DONE)
+            self.assertEqual([file.name for file in out.iterdir()], ["graph.h5"], "nor by the next run, of killed ones")
+            self.assertNotEqual((out / "graph.h5").read_bytes(), b"of an earlier run")
 
     def test_a_page_to_look_at(self):
         """Pictures beside their nearest others, the same page for any ranks."""
@@ -167,11 +175,31 @@ class KnnGraph(Case):
         n = int(re.search(r"(\d+) of 30 items, each beside its 3 nearest others", pages[0]).group(1))
         self.assertGreater(n, 12)
         self.assertEqual(pages[0].count("data:image/jpeg"), n * 4)
+        self.assertNotIn('<main class="bare">', pages[0])
         self.check(myriops("knn-graph", "--index", scratch / "page-idx", "--format", "html", "--out", scratch / "no" / "page.html", ranks=2), FAILED, "page.html")
+
+    def test_a_page_of_bare_vectors(self):
+        """No boxes where pictures would be, and a word why; labels as frames."""
+        np.save(scratch / "bare.npy", np.random.default_rng(5).normal(size=(40, 6)).astype("f4"))
+        (scratch / "bare.txt").write_text("".join(f"{name}\n" for name in "ab" * 20))
+        self.check(myriops("import", "--quiet", "--label-file", scratch / "bare.txt", "--out", scratch / "bare-emb", scratch / "bare.npy"), DONE)
+        self.check(myriops("index", "--quiet", "--out", scratch / "bare-idx", scratch / "bare-emb"), DONE)
+        out = scratch / "bare.html"
+        self.check(myriops("knn-graph", "--index", scratch / "bare-idx", "-k", 3, "--sample", 40, "--format", "html", "--out", out, ranks=2), DONE, "40 items and their neighbours")
+        page = out.read_text()
+        self.assertEqual((page.count("<section"), page.count("<img"), page.count('<main class="bare">')), (40, 0, 1))
+        self.assertIn(".bare .none{display:none}", page)
+        self.assertIn("no pictures to show: imported vectors have none", page)
+        self.assertIn("Item 40", page)
+        self.assertTrue(10 < page.count('<li class="match">') < 110, "neighbours with the item's label are marked")
 
     def test_what_is_said_when_it_cannot(self):
         self.check(myriops("knn-graph", "--out", scratch / "x.h5", ranks=2), USAGE, "--index")
         self.check(myriops("knn-graph", "--index", self.index, ranks=2), USAGE, "--out")
+        self.check(myriops("knn-graph", "--index", self.index, "--format", "tsv", "--out", scratch / "x.tsv", ranks=2), USAGE, "HDF5")
+        self.check(myriops("knn-graph", "--index", self.index, "--out", scratch / "x.html"), USAGE, "--format html")
+        self.check(myriops("knn-graph", "--index", self.index, "--format", "html", "--out", scratch / "x.h5"), USAGE, ".html")
+        self.assertEqual(list(scratch.glob("x.*")), [])
         self.check(myriops("knn-graph", "--index", self.index, "--out", scratch / "nowhere" / "x.h5", ranks=3), FAILED, "x.h5")
         self.check(myriops("knn-graph", "--index", scratch / "none", "--out", scratch / "x.h5", ranks=2), FAILED, "none")
         damaged = scratch / "damaged-idx"

@@ -121,6 +121,18 @@ class Labels(Case):
         self.assertAlmostEqual(report["precision"]["10"]["mean"], np.mean([0.1, 0.1, 0]), places=6)
         self.assertEqual([row["queries"] for row in report["classes"]], [2, 1])
 
+    def test_labels_that_no_two_have(self):
+        some = folder("lonely")
+        for i in range(4):
+            (some / f"class{i}").mkdir()
+            (some / f"class{i}" / "one.jpg").write_bytes(encode(picture(i)))
+        self.embed(scratch / "lonely-emb", "--label-from-folder", some)
+        self.check(myriops("index", "--quiet", "--out", scratch / "lonely-idx", scratch / "lonely-emb"), DONE)
+        out = scratch / "lonely.html"
+        self.check(myriops("eval", "--labels", "--index", scratch / "lonely-idx", "--format", "html", "--out", out, ranks=2), DONE, "no item asked has a label that another has")
+        self.assertIn("no item asked has a label that another has", out.read_text())
+        self.assertIn("Nothing to show.", out.read_text())
+
     def test_what_is_said_when_it_cannot(self):
         rng = np.random.default_rng(32)
         bare = scratch / "bare-idx"

@@ -6,6 +6,7 @@ from harness import *
 import numpy as np
 
 SHARDS, SHARE = 6, 0.15
+RANKS = (1, 2, 3)
 
 
 def rows_of(n, seed):
@@ -150,6 +151,100 @@ class Overlap(Case):
         np.save(place / "few.npy", rows_of(3, 6))
         self.check(index(place / "few", "--shards", 5, "--overlap", 1, place / "few.npy", ranks=2), DONE)
         self.check_counts(place / "few", np.arange(3))
+
+
+class AsIfNothingOverlapped(Case):
+    """What is made of an index, with and without: the same."""
+
+    @classmethod
+    def setUpClass(cls):
+        place = cls.place = folder("alike")
+        rng = np.random.default_rng(21)
+        rows = rows_of(5000, 22)
+        rows[4000:4200] = rows[:200] + 0.05 * rng.normal(size=(200, 12)).astype("f4")  # near duplicates,
+        rows[4200:4800] = rows[rng.integers(0, 4000, 600)]  # copies,
+        rows[4800:4900] = rows[7]  # and many of one
+        np.save(place / "rows.npy", rows)
+        labels = rng.integers(0, 9, 5000)
+        (place / "labels.txt").write_text("".join(f"class {i}\n" for i in labels))
+        result = myriops("import", "--quiet", "--metric", "l2", "--model", "some", "--label-file", place / "labels.txt", "--out", place / "emb", place / "rows.npy")
+        assert result.code == DONE, str(result)
+        cls.n_copies = 5000 - len(np.unique(rows, axis=0))
+        for name, share in (("plain", 0), ("twice", 0.3)):
+            assert index(place / name, "--shards", SHARDS, "--overlap", share, place / "emb", ranks=2).code == DONE
+        assert manifest_of(place / "twice")["copies"] == 1500
+
+    def both(self, make):
+        """What make(index, ranks) gives: without overlap by one rank, and with it by 1, 2, 3."""
+        wanted = make(self.place / "plain", 1)
+        for ranks in RANKS:
+            self.assertEqual(make(self.place / "twice", ranks), wanted, f"{ranks} ranks")
+        return wanted
+
+    def test_graph_of_neighbours(self):
+        def make(idx, ranks):
+            self.check(myriops("knn-graph", "--quiet", "--index", idx, "-k", 12, "--exact", "--out", scratch / "graph.h5", ranks=ranks), DONE)
+            with h5py.File(scratch / "graph.h5", "r") as file:
+                return {name: file[name][:].tolist() for name in file}
+
+        self.assertEqual(len(self.both(make)["neighbours"]), 5000)
+
+    def test_files_for_other_programs(self):
+        def make(to):
+            def export(idx, ranks):
+                out = folder("exported") / f"file.{to}"
+                self.check(myriops("export", "--quiet", "--to", to, "--out", out, idx, *(("--queries", 300) if to == "hdf5" else ()), ranks=ranks), DONE)
+                return contents(out.parent)
+            return export
+
+        for to in ("npy", "fbin", "tsv", "hdf5"):
+            made = self.both(make(to))
+            if to == "tsv":
+                self.assertEqual(made["file.tsv"].count(b"\n"), 5001)
+
+    def test_labels(self):
+        def make(*more):
+            def labels(idx, ranks):
+                report = myriops("eval", "--quiet", "--labels", "--index", idx, "--exact", "--format", "json", *more, ranks=ranks).json()
+                for name in ("seconds", "ranks", "threads", "ms_per_query", "probes_per_query"):
+                    report.pop(name, None)
+                return report
+            return labels
+
+        report = self.both(make("--sample", 5000))
+        self.assertEqual(report["queries"], 5000)
+        self.both(make("--sample", 400))
+
+    def test_near_duplicates(self):
+        def make(*more, kind="json"):
+            def look(idx, ranks):
+                result = myriops("dedup", "--quiet", "--index", idx, "--threshold", 0.8, "--format", kind, *more, ranks=ranks)
+                self.check(result, DONE)
+                if kind != "json":
+                    return result.out
+                report = result.json()
+                for name in ("seconds", "ranks", "threads"):
+                    report["summary"].pop(name)
+                return report
+            return look
+
+        summary = self.both(make("--exact"))["summary"]
+        self.assertEqual((summary["items"], summary["copies"]), (5000, self.n_copies))
+        self.assertGreater(summary["groups"], 100)
+        self.both(make("--exact", kind="tsv"))
+
+        def count(idx, ranks):
+            return make("--sample", 5000)(idx, ranks)["summary"]["sampled"]["pairs"]
+
+        self.assertGreater(self.both(count), 200, "pairs are counted once")
+
+    def test_clusters_are_refused(self):
+        for ranks in RANKS:
+            result = myriops("cluster", "--index", self.place / "twice", "-K", 5, "--out", scratch / "clusters.tsv", ranks=ranks)
+            self.check(result, FAILED, "1500 of its items lie in two shards", "name the folder of embeddings")
+            self.assertEqual(result.err.count("two shards"), 1, "told once")
+            self.assertEqual(list(scratch.glob("clusters.tsv*")), [])
+        self.check(myriops("cluster", "-K", 5, "--out", scratch / "clusters.tsv", self.place / "emb", ranks=2), DONE)
 
 
 if __name__ == "__main__":

@@ -10,24 +10,11 @@
 #include "dist/exchange.h"
 #include "dist/router_file.h"
 #include "myriops/vectors.h"
+#include "harness.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-static myr_comm comm;
-static int n_failed;
-
-/* A failure is counted and shown; the others go on, so that no rank is left waiting. */
-#define check(condition)                                                                                                           \
-    do {                                                                                                                           \
-        if (!(condition)) {                                                                                                        \
-            n_failed++;                                                                                                            \
-            fprintf(stderr, "rank %d of %d: %s:%d: %s (%s)\n", comm.rank, comm.size, __FILE__, __LINE__, #condition,              \
-                    myr_error_detail());                                                                                           \
-        }                                                                                                                          \
-    } while (0)
 
 static void every_shard_has_a_keeper(void)
 {
@@ -114,16 +101,6 @@ static void a_router_is_shared(void)
     myr_router_free(router);
 }
 
-/* The same folder name on all ranks; made by rank 0. */
-static void make_folder(char folder[64])
-{
-    if (comm.rank == 0) {
-        snprintf(folder, 64, "/tmp/myriops-mpi-XXXXXX");
-        check(mkdtemp(folder) != NULL);
-    }
-    MPI_Bcast(folder, 64, MPI_CHAR, 0, comm.mpi);
-}
-
 #define N 3000
 #define DIM 24
 
@@ -177,27 +154,13 @@ static void an_index_is_built_and_asked(const char *folder)
 
 int main(int argc, char **argv)
 {
-    int provided, all_failed = 0;
-    char folder[64] = "";
-    MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
-    if (myr_comm_create(MPI_COMM_WORLD, &comm) != MYR_OK)
-        return 1;
-    make_folder(folder);
+    char folder[FOLDER_BYTES];
+    begin_test(&argc, &argv, folder);
     every_shard_has_a_keeper();
     every_rank_learns_of_any_failure();
     bytes_are_shared_and_gathered(myr_message_bytes);
     bytes_are_shared_and_gathered(1000); /* in pieces */
     a_router_is_shared();
     an_index_is_built_and_asked(folder);
-    MPI_Allreduce(&n_failed, &all_failed, 1, MPI_INT, MPI_SUM, comm.mpi);
-    if (comm.rank == 0) {
-        char command[128];
-        snprintf(command, sizeof command, "rm -rf %s", folder);
-        if (folder[0] && system(command) != 0)
-            all_failed++;
-        printf("%d ranks: %d checks failed\n", comm.size, all_failed);
-    }
-    myr_comm_free(&comm);
-    MPI_Finalize();
-    return all_failed == 0 ? 0 : 1;
+    return end_test(folder);
 }

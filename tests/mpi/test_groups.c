@@ -5,23 +5,12 @@
 #include "base/alloc.h"
 #include "base/rng.h"
 #include "dist/groups.h"
+#include "harness.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 enum { N = 5000, N_LINKS = 3500 };
-
-static myr_comm comm;
-static int n_failed;
-
-#define check(condition)                                                                                               \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            n_failed++;                                                                                                \
-            fprintf(stderr, "rank %d of %d: %s:%d: %s (%s)\n", comm.rank, comm.size, __FILE__, __LINE__, #condition,   \
-                    myr_error_detail());                                                                               \
-        }                                                                                                              \
-    } while (0)
 
 /* Ids are far apart, so that they are no places. */
 static int64_t id_of(uint64_t i)
@@ -95,16 +84,8 @@ static void links_of_all_ranks_make_groups(size_t message_bytes)
 
 int main(int argc, char **argv)
 {
-    int provided, all_failed = 0;
-    MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
-    if (myr_comm_create(MPI_COMM_WORLD, &comm) != MYR_OK)
-        return 1;
+    begin_test(&argc, &argv, NULL);
     links_of_all_ranks_make_groups(myr_message_bytes);
     links_of_all_ranks_make_groups(1000); /* in pieces */
-    MPI_Allreduce(&n_failed, &all_failed, 1, MPI_INT, MPI_SUM, comm.mpi);
-    if (comm.rank == 0)
-        printf("%d ranks: %d checks failed\n", comm.size, all_failed);
-    myr_comm_free(&comm);
-    MPI_Finalize();
-    return all_failed == 0 ? 0 : 1;
+    return end_test(NULL);
 }

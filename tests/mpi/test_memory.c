@@ -10,26 +10,14 @@
 #include "dist/change.h"
 #include "dist/cluster.h"
 #include "myriops/hnsw.h"
+#include "harness.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 enum { N = 49152, FEW = 60, DIM = 1024, SHARDS = 20, M = 4, BLOBS = 50, MEBI = 1 << 20 };
-
-static myr_comm comm;
-static int n_failed;
-
-#define check(condition)                                                                                               \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            n_failed++;                                                                                                \
-            fprintf(stderr, "rank %d of %d: %s:%d: %s (%s)\n", comm.rank, comm.size, __FILE__, __LINE__, #condition,   \
-                    myr_error_detail());                                                                               \
-        }                                                                                                              \
-    } while (0)
 
 /* Rank 0: rows around a few places, one after the other. */
 static void write_set(const char *path, uint32_t n)
@@ -157,32 +145,14 @@ static void ranks_stay_within_their_share(const char *folder)
 
 int main(int argc, char **argv)
 {
-    int provided, all_failed = 0;
-    char folder[64] = "";
+    char folder[FOLDER_BYTES];
 #ifdef __SANITIZE_ADDRESS__
     printf("skipped: the sanitizer's own memory is beyond any limit\n");
     return 0;
 #endif
-    MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
-    if (myr_comm_create(MPI_COMM_WORLD, &comm) != MYR_OK)
-        return 1;
-    if (comm.rank == 0) {
-        snprintf(folder, sizeof folder, "/tmp/myriops-memory-XXXXXX");
-        check(mkdtemp(folder) != NULL);
-    }
-    MPI_Bcast(folder, sizeof folder, MPI_CHAR, 0, comm.mpi);
+    begin_test(&argc, &argv, folder);
     myr_message_bytes = MEBI;
     myr_sample_bytes = 4 * MEBI;
     ranks_stay_within_their_share(folder);
-    MPI_Allreduce(&n_failed, &all_failed, 1, MPI_INT, MPI_SUM, comm.mpi);
-    if (comm.rank == 0) {
-        char command[128];
-        snprintf(command, sizeof command, "rm -rf %s", folder);
-        if (folder[0] && system(command) != 0)
-            all_failed++;
-        printf("%d ranks: %d checks failed\n", comm.size, all_failed);
-    }
-    myr_comm_free(&comm);
-    MPI_Finalize();
-    return all_failed == 0 ? 0 : 1;
+    return end_test(folder);
 }

@@ -11,28 +11,16 @@
 #include "dist/build.h"
 #include "dist/cluster.h"
 #include "myriops/vectors.h"
+#include "harness.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { N = 3000, DIM = 24, SHARDS = 5, ASKED = 230, K = 6, EF = 20 };
 
-static myr_comm comm;
-static int n_failed;
 static float rows[N * DIM], queries[ASKED * DIM];
-
-/* A failure is counted and shown; the others go on, so that no rank is left waiting. */
-#define check(condition)                                                                                               \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            n_failed++;                                                                                                \
-            fprintf(stderr, "rank %d of %d: %s:%d: %s (%s)\n", comm.rank, comm.size, __FILE__, __LINE__, #condition,   \
-                    myr_error_detail());                                                                               \
-        }                                                                                                              \
-    } while (0)
 
 /* ---- an index ---- */
 
@@ -246,31 +234,13 @@ static void one_failure_is_everybodys(const char *index)
 
 int main(int argc, char **argv)
 {
-    int provided, all_failed = 0;
-    char folder[64] = "", index[128];
-    MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
-    if (myr_comm_create(MPI_COMM_WORLD, &comm) != MYR_OK)
-        return 1;
-    if (comm.rank == 0) {
-        snprintf(folder, sizeof folder, "/tmp/myriops-query-XXXXXX");
-        check(mkdtemp(folder) != NULL);
-    }
-    MPI_Bcast(folder, sizeof folder, MPI_CHAR, 0, comm.mpi);
+    char folder[FOLDER_BYTES], index[128];
+    begin_test(&argc, &argv, folder);
     make_data();
     build(folder, index);
     neighbours_host_each_others_shards();
     hits_are_those_of_the_oracle(index);
     any_rank_may_have_the_queries(index);
     one_failure_is_everybodys(index);
-    MPI_Allreduce(&n_failed, &all_failed, 1, MPI_INT, MPI_SUM, comm.mpi);
-    if (comm.rank == 0) {
-        char command[128];
-        snprintf(command, sizeof command, "rm -rf %s", folder);
-        if (folder[0] && system(command) != 0)
-            all_failed++;
-        printf("%d ranks: %d checks failed\n", comm.size, all_failed);
-    }
-    myr_comm_free(&comm);
-    MPI_Finalize();
-    return all_failed == 0 ? 0 : 1;
+    return end_test(folder);
 }

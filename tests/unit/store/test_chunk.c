@@ -356,6 +356,11 @@ static void sealed_lies_are_refused(void **state)
         {"put('embedding', np.zeros((3, 3), 'f4'))", "/ordinal", MYR_ERR_FORMAT},
         /* sizes that are only said */
         {"del f['embedding']; f.create_dataset('embedding', (2**28, 3), 'f4')", "/embedding", MYR_ERR_FORMAT},
+        {"put('embedding', np.zeros((7777, 3), 'f4'))\n"
+         "name = f.filename; f.close(); data = open(name, 'rb').read(); n = lambda *v: np.array(v, '<u8').tobytes()\n"
+         "data = data.replace(n(7777, 3), n(7777 << 15, 3)).replace(n(7777 * 12), n(7777 * 12 << 15))\n"
+         "open(name, 'wb').write(data)",
+         "/embedding", MYR_ERR_FORMAT},
         {"put('ordinal', np.zeros(3, 'i8'))", "/ordinal", MYR_ERR_FORMAT},
         {"put('label', np.zeros(2, 'f4'))", "/label", MYR_ERR_FORMAT},
         {"del f['key']; f.create_group('key')", "/key", MYR_ERR_FORMAT},

@@ -4,6 +4,7 @@
 #include "base/buffer.h"
 #include "base/file.h"
 #include "myriops/vectors.h"
+#include "store/hdf5_rows.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -327,6 +328,25 @@ static void hdf5_is_not_trusted_with_damaged_sizes(void **state)
     expect_changed("plain.hdf5", layout, sizeof layout, 9, 0);
 }
 
+/* Two gigabytes that the header alone has: no memory is taken for them. */
+static void hdf5_holds_no_more_than_its_file(void **state)
+{
+    (void)state;
+    run_python("import struct\n"
+               "f = h5py.File('small.hdf5', 'w'); f['train'] = np.zeros((7777, 3), 'f4'); f.close()\n"
+               "data = open('small.hdf5', 'rb').read()\n"
+               "for small, large in ((struct.pack('<QQ', 7777, 3), struct.pack('<QQ', 7777 << 15, 3)),\n"
+               "                     (struct.pack('<Q', 7777 * 12), struct.pack('<Q', 7777 * 12 << 15))):\n"
+               "    assert data.count(small) >= 1\n"
+               "    data = data.replace(small, large)\n"
+               "open('large.hdf5', 'wb').write(data)\n"
+               "with h5py.File('large.hdf5', 'r') as f: assert f['train'].id.get_storage_size() == 7777 * 12 << 15\n");
+    expect("large.hdf5", MYR_ERR_LIMIT, "larger than the file can hold");
+    myr_hdf5_rows rows;
+    assert_int_equal(myr_hdf5_rows_look(path_of("large.hdf5"), "train", &rows), MYR_ERR_LIMIT);
+    assert_non_null(strstr(myr_error_detail(), "larger than the file can hold"));
+}
+
 static void rows_are_written_for_numpy(void **state)
 {
     (void)state;
@@ -548,6 +568,7 @@ int main(void)
         cmocka_unit_test(npy_headers_that_lie_are_refused),
         cmocka_unit_test(hdf5_files_are_read),
         cmocka_unit_test(hdf5_is_not_trusted_with_damaged_sizes),
+        cmocka_unit_test(hdf5_holds_no_more_than_its_file),
         cmocka_unit_test(rows_are_written_for_numpy),
         cmocka_unit_test(truth_is_read_from_each_format),
         cmocka_unit_test(hits_and_truth_go_through_h5py),
