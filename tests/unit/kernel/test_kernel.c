@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 static const size_t dims[] = {1, 2, 3, 15, 16, 17, 63, 64, 65, 100, 128, 129, 960, 1280, 4097, MYR_CODE_MAX_DIM};
-enum { N_DIMS = sizeof dims / sizeof *dims, N_ROWS = 11 };
+enum { N_DIMS = sizeof dims / sizeof *dims, N_ROWS = 19 };
 
 static uint64_t slow_code_distance(const uint8_t *a, const uint8_t *b, size_t dim)
 {
@@ -31,19 +31,25 @@ static uint64_t slow_code_distance(const uint8_t *a, const uint8_t *b, size_t di
     return sum;
 }
 
-static void compare_codes(const myr_kernel *kernel, const uint8_t *rows, size_t dim)
+/* From one row to any number of rows; nothing is written behind the last. */
+static void compare_codes(const myr_kernel *kernel, const uint8_t *rows, size_t from, size_t dim)
 {
+    const uint32_t untouched = 0x5eed;
     size_t n_bytes = myr_code_bytes(dim);
-    const uint8_t *places[N_ROWS];
-    uint32_t distances[N_ROWS];
-    for (size_t r = 0; r < N_ROWS; r++)
+    const uint8_t *places[N_ROWS], *target = rows + from * n_bytes;
+    uint32_t right[N_ROWS], distances[N_ROWS + 1];
+    for (size_t r = 0; r < N_ROWS; r++) {
         places[r] = rows + r * n_bytes;
+        right[r] = (uint32_t)slow_code_distance(target, places[r], dim);
+        assert_int_equal(kernel->code_distance(target, places[r], n_bytes), right[r]);
+    }
     for (size_t n = 0; n <= N_ROWS; n++) {
-        kernel->code_distances(rows, places, n, n_bytes, distances);
-        for (size_t r = 0; r < n; r++) {
-            assert_int_equal(distances[r], slow_code_distance(rows, places[r], dim));
-            assert_int_equal(kernel->code_distance(rows, places[r], n_bytes), distances[r]);
-        }
+        for (size_t r = 0; r <= N_ROWS; r++)
+            distances[r] = untouched;
+        kernel->code_distances(target, places, n, n_bytes, distances);
+        assert_memory_equal(distances, right, n * sizeof *right);
+        for (size_t r = n; r <= N_ROWS; r++)
+            assert_int_equal(distances[r], untouched);
     }
 }
 
@@ -59,7 +65,8 @@ static void test_codes(void **state)
             for (size_t i = 0; i < dims[d]; i++)
                 rows[r * n_bytes + i] = r == 0 ? 0 : r == 1 ? 255 : (uint8_t)myr_rng_next(&rng); /* the extremes too */
         for (size_t v = 0; myr_kernel_variant(v); v++)
-            compare_codes(myr_kernel_variant(v), rows, dims[d]);
+            for (size_t from = 0; from < 3; from++)
+                compare_codes(myr_kernel_variant(v), rows, from, dims[d]);
         free(rows);
     }
 }
