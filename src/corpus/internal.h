@@ -81,7 +81,8 @@ bool myr_corpus_is_hdf5(const char *path);
 /* myr_corpus_add_voc - a folder with JPEGImages and Annotations. list: a file of ImageSets, NULL = all pictures. */
 myr_status myr_corpus_add_voc(myr_corpus *corpus, const char *root, const char *front, const char *list);
 bool myr_corpus_is_voc(const char *root);
-/* myr_corpus_add_devkit - each VOC* below a folder that is such a folder; keys begin with its name. *n_years: how many. */
+/* myr_corpus_add_devkit - each of VOC2005 to VOC2012 below a folder that is such a folder; keys begin with its name.
+ * *n_years: how many. */
 myr_status myr_corpus_add_devkit(myr_corpus *corpus, const char *root, const char *front, int *n_years);
 /* myr_corpus_voc_root - the folder to which a list in ImageSets belongs; NULL where it is none. [owned by caller] */
 char *myr_corpus_voc_root(const char *list);
